@@ -1,0 +1,36 @@
+"""The user's mistakes: one type, printed at one boundary, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One mistake of the user and its place; `str()` gives `file:line:column: field: text`."""
+
+    text: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    field: str = ""
+
+    def __str__(self) -> str:
+        place = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
+        return ": ".join(part for part in (place, self.field, self.text) if part)
+
+
+class UserError(Exception):
+    """Something the user can mend: every problem that was found, in the order of the file."""
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(p if isinstance(p, Problem) else Problem(text=p) for p in problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where an allowed word is near, else an empty string."""
+    near = difflib.get_close_matches(str(word)[:80], list(allowed), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

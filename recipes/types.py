@@ -1,0 +1,205 @@
+"""The recipe as frozen types, one field for each leaf of the schema (a test holds the two equal)."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+BackendName = Literal["llamafactory", "verl"]
+Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    path: str
+    revision: str | None
+    trust_remote_code: bool
+    chat_template: str | None
+    chat_template_kwargs: Mapping[str, Value]
+    attention: Literal["auto", "sdpa", "flash_attention_2", "eager"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    type: Literal["lora", "full"]
+    rank: int
+    alpha: int  # filled in: twice the rank
+    dropout: float
+    target_modules: Literal["all-linear"] | tuple[str, ...]
+    rslora: bool
+    dora: bool
+    quantization: Literal["4bit", "8bit"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    path: str  # local paths are absolute
+    format: str
+    split: str
+    subset: str | None
+    revision: str | None
+    columns: Mapping[str, str]
+    system: str | None
+    max_samples: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    fraction: float
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    train: tuple[Source, ...]
+    validation: Validation
+    max_length: int
+    overlong: Literal["drop", "truncate", "error"]
+    train_on: Literal["all_turns", "last_turn"]
+    packing: bool
+    test_prompts: int
+    on_bad_row: Literal["error", "drop"]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    epochs: float
+    max_steps: int | None
+    global_batch_size: int
+    micro_batch_size: int
+    learning_rate: float  # filled in by method and tuning
+    scheduler: Literal["cosine", "linear", "constant"]
+    warmup_ratio: float
+    warmup_steps: int | None
+    weight_decay: float
+    betas: tuple[float, float]
+    max_grad_norm: float
+    precision: Literal["auto", "bf16", "fp16", "fp32"]
+    gradient_checkpointing: bool
+    log_every: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    beta: float
+    loss: Literal["sigmoid", "hinge", "ipo"]
+    label_smoothing: float
+    sft_weight: float
+    chosen_weight: float
+    rejected_weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollouts:
+    n: int
+    temperature: float
+    top_p: float
+    max_prompt_length: int
+    max_reply_length: int
+    engine: Literal["vllm", "sglang"]
+    tensor_parallel: int
+    gpu_memory_utilization: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    type: Literal["exact", "number", "regex", "length", "rouge", "function"]
+    weight: float
+    pattern: str | None
+    target: int | None
+    path: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grpo:
+    rollouts: Rollouts
+    mini_batch_size: int | None
+    kl_coef: float
+    kl_in: Literal["loss", "reward"]
+    clip_ratio: float
+    rewards: tuple[Reward, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distributed:
+    strategy: Literal["auto", "ddp", "deepspeed-zero2", "deepspeed-zero3", "fsdp", "fsdp2", "megatron"]
+    offload_parameters: bool
+    offload_optimizer: bool
+    tensor_parallel: int
+    pipeline_parallel: int
+    sequence_parallel: int
+    expert_parallel: int
+    remove_padding: bool
+    max_tokens_per_device: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    every: int | None
+    keep: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    every: int | None
+    suites: tuple[str, ...]
+    mode: Literal["after", "pause", "concurrent"]
+    base: bool
+    max_samples: int | None
+    max_new_tokens: int
+    data: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A checked recipe with every default filled in; `recipes.load` makes it."""
+
+    name: str
+    description: str
+    backend: BackendName
+    method: Method
+    model: Model
+    tuning: Tuning
+    data: Data
+    training: Training
+    preference: Preference
+    grpo: Grpo
+    distributed: Distributed
+    checkpoint: Checkpoint
+    eval: Eval
+    logging: tuple[str, ...]
+    backend_options: Mapping[str, Any]
+
+
+def build(kind: Any, value: Any) -> Any:
+    """Make the frozen type `kind` of plain values that the schema has passed."""
+    if dataclasses.is_dataclass(kind):
+        hints = _hints(kind)
+        return kind(**{name: build(hint, value[name]) for name, hint in hints.items()})  # type: ignore[operator]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(value, dict):
+        return types.MappingProxyType(value)
+    if isinstance(value, list):
+        inner = next((a for a in (kind, *arguments) if typing.get_origin(a) is tuple), None)
+        item = typing.get_args(inner)[0] if inner else Any
+        return tuple(build(item, entry) for entry in value)
+    numbers = {kind} if origin is None else set(arguments)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) if float in numbers else int(value) if int in numbers else value
+    return value
+
+
+_HINTS: dict[Any, dict[str, Any]] = {}
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    if kind not in _HINTS:
+        _HINTS[kind] = typing.get_type_hints(kind)
+    return _HINTS[kind]
