@@ -1,0 +1,164 @@
+"""LLaMA-Factory: SFT, DPO, ORPO and KTO with LoRA, QLoRA or full training.
+
+Keys and traps are those of LLaMA-Factory 0.9.5; the options it knows are listed in arguments.json (made by options.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters.llamafactory import options, settings
+from adapters.plan import (
+    Checkpoint,
+    Entry,
+    Metrics,
+    Paths,
+    Plan,
+    PreparedData,
+    Topology,
+    batch_problem,
+    launcher,
+    precision,
+    refusals,
+)
+from recipes import Problem, Recipe
+from recipes.load import LoadedRecipe
+
+NAME = "llamafactory"
+_HERE = Path(__file__).parent
+LOCKS = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
+NO_DEPS: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ()}
+
+
+def ledger(recipe: Recipe, topology: Topology) -> list[Entry]:
+    return settings.entries(recipe, topology)
+
+
+def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
+    recipe, document = loaded.recipe, loaded.document
+    found = refusals(ledger(recipe, topology), loaded)
+    batch = batch_problem(recipe, topology)
+    if batch:
+        found.append(document.problem(("training", "global_batch_size"), batch))
+    strategy, tuning = settings.strategy(recipe), recipe.tuning
+    if strategy.startswith("fsdp") and not topology.gpus:
+        found.append(
+            document.problem(("distributed", "strategy"), f"{strategy} needs GPUs on llamafactory; on a CPU: ddp")
+        )
+    if tuning.quantization == "8bit" and strategy in ("deepspeed-zero3", "fsdp", "fsdp2"):
+        found.append(document.problem(("tuning", "quantization"), f"{strategy} takes 4bit only; use 4bit or ddp"))
+    if recipe.training.precision == "fp16" and not topology.gpus:
+        found.append(
+            document.problem(("training", "precision"), "fp16 needs a GPU; allowed on a CPU: auto, fp32, bf16")
+        )
+    return [*found, *options.problems(loaded, settings.own_keys(recipe, topology))]
+
+
+def plan(
+    recipe: Recipe,
+    topology: Topology,
+    data: PreparedData,
+    paths: Paths,
+    *,
+    attempt: int = 1,
+    resume: Checkpoint | None = None,
+) -> Plan:
+    config = settings.config(recipe, topology, paths, resume)
+    metrics = f"backend/metrics-{attempt}.jsonl"
+    files = {"backend/train.yaml": _yaml(config)}
+    if "deepspeed" in config:
+        files["backend/deepspeed.json"] = json.dumps(settings.deepspeed(recipe, topology), indent=1) + "\n"
+    python = str(paths.python)
+    script = ("-m", "adapters.llamafactory.train", "backend/train.yaml", metrics)
+    template = [recipe.model.chat_template] if recipe.model.chat_template else []
+    return Plan(
+        backend=NAME,
+        argv=(*launcher(python, topology), *script),
+        env=_environment(topology),
+        files=files,
+        export=(python, "-m", "adapters.llamafactory.export", str(paths.checkpoints), str(paths.result), *template),
+        metrics=metrics,
+        ledger=tuple(ledger(recipe, topology)),
+        notes=tuple(_notes(recipe, topology)),
+    )
+
+
+def _environment(topology: Topology) -> dict[str, str]:
+    # The packages are locked: LLaMA-Factory's own version check would only cost time.
+    env = {"DISABLE_VERSION_CHECK": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if topology.gpus == 1 and topology.devices:
+        env["CUDA_VISIBLE_DEVICES"] = topology.devices[0]  # more visible devices than processes: it refuses to start
+    if not topology.gpus:
+        env["DS_ACCELERATOR"] = "cpu"
+    return env
+
+
+def _notes(recipe: Recipe, topology: Topology) -> list[str]:
+    notes = []
+    if not topology.gpus and precision(recipe, topology) == "bf16":
+        notes.append("bf16 on a CPU is very slow (minutes a step); training.precision: auto would take fp32")
+    if recipe.method == "dpo" and recipe.tuning.type == "full":
+        notes.append("dpo with full training holds the model twice: the second copy is the reference model")
+    if recipe.method in ("dpo", "kto") and recipe.tuning.dropout:
+        notes.append(f"{recipe.method} switches dropout off while training (TRL does, so that both log-ratios agree)")
+    return notes
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    import yaml
+
+    # safe_dump quotes what YAML 1.1 would misread ('no'), and writes 5e-05 as 5.0e-05, which PyYAML reads as a number.
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=1000)
+
+
+_NAMES = {
+    "loss": "loss",
+    "eval_loss": "eval_loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "epoch": "epoch",
+    "step_time_s": "step_time_s",
+    "memory_gb": "memory_gb",
+    "rewards/chosen": "rewards/chosen",
+    "rewards/rejected": "rewards/rejected",
+    "rewards/accuracies": "rewards/accuracies",
+    "rewards/margins": "rewards/margins",
+    "logps/chosen": "logps/chosen",
+    "logps/rejected": "logps/rejected",
+    "sft_loss": "sft_loss",
+    "odds_ratio_loss": "odds_ratio_loss",
+    "kl": "kl",
+}
+
+
+def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
+    if "step" not in line:
+        return None
+    found = {ours: float(line[theirs]) for theirs, ours in _NAMES.items() if isinstance(line.get(theirs), (int, float))}
+    for name, value in line.items():
+        if name.startswith("eval_rewards/") and isinstance(value, (int, float)):
+            found[name] = float(value)
+    if not found.keys() & {"loss", "eval_loss"}:
+        return None
+    return {"step": line["step"], **found}
+
+
+def checkpoints(directory: Path) -> list[Checkpoint]:
+    # trainer_state.json is the last file that the Trainer writes into a checkpoint.
+    found = []
+    for path in directory.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        if number.isdigit() and _readable(path / "trainer_state.json"):
+            found.append(Checkpoint(step=int(number), path=path))
+    return sorted(found, key=lambda c: -c.step)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

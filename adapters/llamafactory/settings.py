@@ -1,0 +1,289 @@
+"""The recipe in LLaMA-Factory's words: each field's key and value, as one list that is both ledger and config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapters.plan import (
+    Checkpoint,
+    Entry,
+    Paths,
+    Topology,
+    gradient_accumulation,
+    mapped,
+    plain,
+    precision,
+    refused,
+    runner,
+    runner_fields,
+)
+from recipes import Recipe, schema
+
+STAGE = {"sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}
+ATTENTION = {"auto": "auto", "sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
+NOT_LORA = "belongs to tuning.type: lora"
+ON_VERL = "runs on backend: verl"
+
+
+def strategy(recipe: Recipe) -> str:
+    """The distributed strategy, `auto` resolved."""
+    asked = recipe.distributed.strategy
+    return "ddp" if asked == "auto" else asked
+
+
+def entries(recipe: Recipe, topology: Topology) -> list[Entry]:
+    """The ledger: what becomes of every leaf of the schema."""
+    return [
+        *runner_fields(),
+        mapped("method", "stage", STAGE.get(recipe.method, recipe.method)),
+        *_model(recipe),
+        *_tuning(recipe),
+        *_training(recipe, topology),
+        *_preference(recipe),
+        *_distributed(recipe, topology),
+        *_saving(recipe),
+        *_refused(),
+        runner("backend_options", "native keys, added to the config as they are"),
+    ]
+
+
+def _model(recipe: Recipe) -> list[Entry]:
+    model = recipe.model
+    return [
+        mapped("model.path", "model_name_or_path", model.path),
+        mapped("model.trust_remote_code", "trust_remote_code", model.trust_remote_code),
+        mapped("model.attention", "flash_attn", ATTENTION[model.attention]),
+    ]
+
+
+def _tuning(recipe: Recipe) -> list[Entry]:
+    tuning = recipe.tuning
+    kind = mapped("tuning.type", "finetuning_type", tuning.type)
+    names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora", "quantization")
+    if tuning.type == "full":
+        return [kind, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
+    targets = "all" if tuning.target_modules == "all-linear" else ",".join(tuning.target_modules)
+    bits = {None: None, "4bit": 4, "8bit": 8}[tuning.quantization]
+    return [
+        kind,
+        mapped("tuning.rank", "lora_rank", tuning.rank),
+        mapped("tuning.alpha", "lora_alpha", tuning.alpha),
+        mapped("tuning.dropout", "lora_dropout", tuning.dropout),
+        mapped("tuning.target_modules", "lora_target", targets),
+        mapped("tuning.rslora", "use_rslora", tuning.rslora),
+        mapped("tuning.dora", "use_dora", tuning.dora),
+        mapped("tuning.quantization", "quantization_bit", bits, "NF4, double quantization" if bits == 4 else ""),
+    ]
+
+
+def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
+    training, compute = recipe.training, precision(recipe, topology)
+    # Where both are given, LLaMA-Factory lets warmup_ratio win: only one is ever written.
+    if training.warmup_steps is not None:
+        warmup = [
+            mapped("training.warmup_steps", "warmup_steps", training.warmup_steps),
+            runner("training.warmup_ratio", "not given: warmup_steps is"),
+        ]
+    else:
+        warmup = [
+            mapped("training.warmup_ratio", "warmup_ratio", training.warmup_ratio),
+            runner("training.warmup_steps", "not given: warmup_ratio is"),
+        ]
+    return [
+        mapped("training.epochs", "num_train_epochs", training.epochs),
+        mapped("training.max_steps", "max_steps", training.max_steps or -1),
+        mapped(
+            "training.global_batch_size",
+            "gradient_accumulation_steps",
+            gradient_accumulation(recipe, topology),
+            f"{training.global_batch_size} = {training.micro_batch_size} x {topology.world_size} x accumulation",
+        ),
+        mapped("training.micro_batch_size", "per_device_train_batch_size", training.micro_batch_size),
+        mapped("training.learning_rate", "learning_rate", training.learning_rate),
+        mapped("training.scheduler", "lr_scheduler_type", _scheduler(recipe)),
+        *warmup,
+        mapped("training.weight_decay", "weight_decay", training.weight_decay),
+        mapped("training.betas", "adam_beta1, adam_beta2", list(training.betas)),
+        mapped("training.max_grad_norm", "max_grad_norm", training.max_grad_norm),
+        mapped("training.precision", {"fp32": "infer_dtype"}.get(compute, compute), _compute(compute)),
+        mapped(
+            "training.gradient_checkpointing", "disable_gradient_checkpointing", not training.gradient_checkpointing
+        ),
+        mapped("training.log_every", "logging_steps", training.log_every),
+        mapped("training.seed", "seed", training.seed),
+    ]
+
+
+def _scheduler(recipe: Recipe) -> str:
+    # "constant" ignores the warmup in transformers.
+    training = recipe.training
+    warms = training.warmup_ratio or training.warmup_steps
+    return "constant_with_warmup" if training.scheduler == "constant" and warms else training.scheduler
+
+
+def _compute(compute: str) -> Any:
+    return "float32" if compute == "fp32" else True
+
+
+def _preference(recipe: Recipe) -> list[Entry]:
+    preference, method = recipe.preference, recipe.method
+    keys = {
+        "beta": ("pref_beta", ("dpo", "orpo", "kto")),
+        "loss": ("pref_loss", ("dpo",)),
+        "label_smoothing": ("dpo_label_smoothing", ("dpo",)),
+        "sft_weight": ("pref_ftx", ("dpo", "kto")),
+        "chosen_weight": ("kto_chosen_weight", ("kto",)),
+        "rejected_weight": ("kto_rejected_weight", ("kto",)),
+    }
+    return [
+        mapped(f"preference.{name}", key, getattr(preference, name))
+        if method in methods
+        else refused(f"preference.{name}", f"belongs to {', '.join(methods)}")
+        for name, (key, methods) in keys.items()
+    ]
+
+
+def _distributed(recipe: Recipe, topology: Topology) -> list[Entry]:
+    name = strategy(recipe)
+    found: list[Entry] = []
+    if name.startswith("deepspeed"):
+        found.append(mapped("distributed.strategy", "deepspeed", "backend/deepspeed.json", name))
+    elif name.startswith("fsdp"):
+        found.append(mapped("distributed.strategy", "fsdp", _fsdp(recipe), f"{name}; fsdp_config beside it"))
+    else:
+        found.append(runner("distributed.strategy", "ddp: torchrun where there is more than one process"))
+    for leaf, sharded in (
+        ("offload_parameters", ("deepspeed-zero3", "fsdp", "fsdp2")),
+        ("offload_optimizer", ("deepspeed-zero2", "deepspeed-zero3")),
+    ):
+        where = f"distributed.{leaf}"
+        found.append(
+            runner(where, f"written into the {name} config")
+            if name in sharded
+            else refused(where, f"needs distributed.strategy: {' or '.join(sharded)} on llamafactory")
+        )
+    return found
+
+
+def _saving(recipe: Recipe) -> list[Entry]:
+    checkpoint, evaluation = recipe.checkpoint, recipe.eval
+    return [
+        mapped(
+            "checkpoint.every", "save_steps", checkpoint.every or 10**9, "" if checkpoint.every else "at the end only"
+        ),
+        mapped("checkpoint.keep", "save_total_limit", checkpoint.keep),
+        mapped("eval.every", "eval_steps", evaluation.every),
+        mapped("logging", "report_to", plain(recipe.logging) or "none"),
+    ]
+
+
+def _refused() -> list[Entry]:
+    parallel = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
+    return [
+        *(refused(name, ON_VERL) for name in schema.leaves() if name.startswith("grpo.")),
+        *(refused(f"distributed.{name}", f"belongs to strategy: megatron, which {ON_VERL}") for name in parallel),
+        refused("distributed.sequence_parallel", f"Ulysses {ON_VERL}"),
+        refused("distributed.remove_padding", f"padding removal {ON_VERL}"),
+        refused("distributed.max_tokens_per_device", f"dynamic micro batches {ON_VERL}"),
+        refused("data.packing", "not honoured yet: rows are tokenized one by one"),
+        refused("eval.mode", "scoring while training is not there yet; allowed: after"),
+    ]
+
+
+def config(recipe: Recipe, topology: Topology, paths: Paths, resume: Checkpoint | None) -> dict[str, Any]:
+    """LLaMA-Factory's own YAML as a dict, in the order in which a person reads it."""
+    values: dict[str, Any] = {}
+    for entry in entries(recipe, topology):
+        if entry.status == "mapped" and entry.value is not None:
+            keys = entry.native.split(", ")
+            values |= dict(zip(keys, entry.value, strict=True)) if len(keys) > 1 else {keys[0]: entry.value}
+    values["model_name_or_path"] = paths.model
+    values |= _own(recipe, topology, paths)
+    if resume:
+        values["resume_from_checkpoint"] = str(resume.path)
+    values |= plain(recipe.backend_options)
+    return values
+
+
+def _own(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
+    """The keys that no recipe field stands for."""
+    own: dict[str, Any] = {
+        "do_train": True,  # without it: exit code 0, and nothing trained
+        "template": "empty",  # rows come tokenized: only the tokenizer is loaded, and left as it is
+        "tokenized_path": str(paths.tokenized),
+        "dataset": "train",  # wanted by its argument check; tokenized_path is what is read
+        "cutoff_len": recipe.data.max_length,
+        "output_dir": str(paths.checkpoints),
+        "overwrite_output_dir": False,
+        "save_strategy": "steps",
+        "optim": "adamw_torch",
+        "logging_nan_inf_filter": False,  # true shows a loss of NaN as 0
+        "ddp_timeout": 7200,
+    }
+    if recipe.method == "orpo":
+        own["pref_loss"] = "orpo"
+    if recipe.tuning.quantization == "4bit":
+        own |= {"quantization_type": "nf4", "double_quantization": True}
+    if recipe.model.revision:
+        own["model_revision"] = recipe.model.revision
+    if not topology.gpus:
+        own["use_cpu"] = True
+    if recipe.eval.every:
+        own |= {
+            "eval_strategy": "steps",
+            "eval_dataset": "validation",
+            "per_device_eval_batch_size": recipe.training.micro_batch_size,
+        }
+    if strategy(recipe).startswith("fsdp"):
+        own["fsdp_config"] = _fsdp_config(recipe)
+    return own
+
+
+def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
+    """The native keys that `backend_options` may not set, each with the recipe field to use instead ("" if none)."""
+    native = {
+        key: entry.field
+        for entry in entries(recipe, topology)
+        if entry.status == "mapped"
+        for key in entry.native.split(", ")
+    }
+    from pathlib import Path
+
+    paths = Paths(run=Path(), python=Path("python"), model="")
+    own = dict.fromkeys(_own(recipe, topology, paths), "")
+    return own | {"resume_from_checkpoint": "", "bf16": "training.precision", "fp16": "training.precision"} | native
+
+
+def _fsdp(recipe: Recipe) -> str:
+    return "full_shard auto_wrap" + (" offload" if recipe.distributed.offload_parameters else "")
+
+
+def _fsdp_config(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "version": 2 if strategy(recipe) == "fsdp2" else 1,
+        "state_dict_type": "FULL_STATE_DICT",
+        "cpu_ram_efficient_loading": True,
+    }
+
+
+def deepspeed(recipe: Recipe, topology: Topology) -> dict[str, Any]:
+    """The DeepSpeed config; `auto` values are filled in by transformers from the training arguments."""
+    stage = 3 if strategy(recipe) == "deepspeed-zero3" else 2
+    compute = precision(recipe, topology)
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
+    if recipe.distributed.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(topology.gpus)}
+    if recipe.distributed.offload_parameters:
+        zero["offload_param"] = {"device": "cpu", "pin_memory": bool(topology.gpus)}
+    if stage == 3:
+        zero |= {"stage3_gather_16bit_weights_on_model_save": True}
+    return {
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": compute == "bf16"},
+        "fp16": {"enabled": compute == "fp16"},
+        "zero_optimization": zero,
+    }

@@ -1,0 +1,69 @@
+"""Runs LLaMA-Factory's trainer on the config that the plan wrote, and reports its metrics; inside its environment.
+
+Usage: python -m adapters.llamafactory.train backend/train.yaml METRICS.jsonl
+
+The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def main(config_file: str, metrics_file: str) -> None:
+    import yaml
+    from llamafactory.train.tuner import run_exp
+
+    config = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
+    run_exp(config, callbacks=[_reporter(Path(metrics_file))])
+
+
+def _reporter(path: Path) -> Any:
+    import torch
+    from transformers import TrainerCallback
+
+    class Reporter(TrainerCallback):  # type: ignore[misc]
+        """Appends each log of the main process to the metrics file."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.time, self.step = time.perf_counter(), state.global_step
+            self.write(state, {"event": "begin", "total_steps": state.max_steps})
+
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+        ) -> None:
+            logs = dict(logs or {})
+            steps = state.global_step - self.step
+            if "loss" in logs and steps:
+                now = time.perf_counter()
+                logs["step_time_s"] = (now - self.time) / steps
+                self.time, self.step = now, state.global_step
+            logs["memory_gb"] = _peak_memory_gb(torch)
+            self.write(state, logs)
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.time = time.perf_counter()  # the next step's time does not count the evaluation
+
+        def write(self, state: Any, values: dict[str, Any]) -> None:
+            if state.is_world_process_zero:
+                with path.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps({"step": state.global_step, **values}) + "\n")
+
+    return Reporter()
+
+
+def _peak_memory_gb(torch: Any) -> float:
+    """Peak memory of this process: on the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / 1e9
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
