@@ -1,0 +1,1 @@
+"""The verbs: command line, data preparation, backend environments, topology, launch, run directory."""

@@ -1,0 +1,81 @@
+"""Explains a backend's failure: the probable cause, read from the last lines of its log."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+CAUSES = (
+    (
+        r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
+        "out of GPU memory; lower training.micro_batch_size or data.max_length, set "
+        "training.gradient_checkpointing: true, "
+        "or use tuning.quantization: 4bit",
+    ),
+    (
+        r"DefaultCPUAllocator: can't allocate|\bMemoryError\b|Cannot allocate memory",
+        "out of memory; lower training.micro_batch_size or data.max_length, or take a smaller model",
+    ),
+    (r"No space left on device|Disk quota exceeded", "disk full; free some room, or lower checkpoint.keep"),
+    (
+        r"GatedRepoError|gated repo|401 Client Error|403 Client Error|Access to model .* is restricted",
+        "a gated model; ask for access on its page and set HF_TOKEN",
+    ),
+    (
+        r"RepositoryNotFoundError|is not a local folder and is not a valid model identifier|404 Client Error",
+        "no such model; check model.path",
+    ),
+    (
+        r"LocalEntryNotFoundError|couldn't connect to|Can't load (?:the )?(?:tokenizer|configuration|model)|"
+        r"offline mode is enabled|Max retries exceeded",
+        "the model hub cannot be reached; check the network (HF_ENDPOINT), or give a local directory as model.path",
+    ),
+    (r"EADDRINUSE|[Aa]ddress already in use", "the port is in use; set MASTER_PORT to a free one"),
+    (
+        r"(?:ModuleNotFoundError: No module named|ImportError: .*requires|PackageNotFoundError:?) ['\"]?([\w.-]+)",
+        "package {0} is missing in the environment",
+    ),
+    (
+        r"NCCL error|ncclInternalError|ncclSystemError",
+        "NCCL failed; check the network between GPUs (NCCL_DEBUG=INFO tells)",
+    ),
+    (
+        r"RendezvousTimeoutError|The client socket has timed out|DistStoreError",
+        "the nodes did not meet; check that all run, MASTER_ADDR, MASTER_PORT and the firewall",
+    ),
+    (
+        r"flash_attn.*not.*installed|FlashAttention.* (?:not|cannot)",
+        "flash attention is missing; set model.attention: sdpa",
+    ),
+    (
+        r"Some keys are not used by the HfArgumentParser: (\[.*?\])",
+        "the backend does not know {0}; check backend_options",
+    ),
+    (
+        r"bitsandbytes|bnb",
+        "bitsandbytes failed; quantization needs a supported GPU or CPU, or set tuning.quantization: null",
+    ),
+)
+
+
+def cause(text: str, exit_code: int | None = None) -> str:
+    """The probable cause in a sentence, or an empty string."""
+    for pattern, sentence in CAUSES:
+        found = re.search(pattern, text)
+        if found:
+            return sentence.format(*found.groups())
+    if exit_code == -signal.SIGKILL:
+        return "killed from outside, most often by the kernel for want of memory (see dmesg)"
+    return ""
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log; after a traceback, its end."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - 60_000))
+        text = stream.read().decode("utf-8", errors="replace")
+    kept = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return "\n".join(kept[-lines:])

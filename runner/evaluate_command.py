@@ -1,0 +1,98 @@
+"""What `recipe eval` does: pick the runs, score each, print and write the results over all."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recipes import UserError
+from runner.evaluate import EvalOptions, evaluate_model, evaluate_run, results_table
+from runner.rundir import Run, find, runs
+
+
+def evaluate(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """Score what the command line names.
+
+    Raises:
+        UserError: nothing to score, or options that do not go together.
+    """
+    options = EvalOptions(
+        suites=tuple(arguments.suites) if arguments.suites else None,
+        skip=tuple(arguments.skip),
+        max_samples=arguments.max_samples,
+        max_generation_samples=arguments.max_generation_samples,
+        engine=arguments.engine,
+        base_model=arguments.base_model,
+        data=_suite_data(arguments),
+        output=arguments.output.resolve() if arguments.output else None,
+    )
+    if arguments.model:
+        _one_model(arguments, options, say)
+        return
+    results = {}
+    for run in _chosen(arguments, say):
+        say(f"{run.name}:")
+        results[run.name] = evaluate_run(run, options, say)
+        if not arguments.json:
+            print(f"{run.name}\n{results_table(results[run.name])}\n")
+    if arguments.json:
+        print(json.dumps(results, ensure_ascii=False))
+
+
+ROW_SUITES = ("perplexity", "preference", "generation", "reference")
+
+
+def _suite_data(arguments: argparse.Namespace) -> dict[str, str]:
+    """`--data` is the named suite's own data, where that suite does not read rows."""
+    named = [s for s in arguments.suites or [] if s not in ROW_SUITES]
+    if not arguments.data or not named:
+        return {}
+    if len(named) > 1:
+        raise UserError(f"--data goes with one suite, not with {', '.join(named)}; score them one after the other")
+    return {named[0]: str(_existing(arguments.data))}
+
+
+def _existing(text: str) -> Path:
+    path = Path(text).expanduser().resolve()
+    if not path.exists():
+        raise UserError(f"--data {text}: no such file or directory")
+    return path
+
+
+def _one_model(arguments: argparse.Namespace, options: EvalOptions, say: Callable[[str], None]) -> None:
+    if arguments.runs:
+        raise UserError("--model goes without runs; score them one after the other")
+    rows = None if options.data or not arguments.data else _existing(arguments.data)
+    if rows is None and not options.data:
+        raise UserError("--model needs --data: a file of rows, or the data of the suite that is named")
+    result = evaluate_model(arguments.model, rows, options, say)
+    if arguments.json:
+        json.dump(result, sys.stdout, ensure_ascii=False)
+        print()
+    else:
+        print(results_table({"model": result}))
+
+
+def _chosen(arguments: argparse.Namespace, say: Callable[[str], None]) -> list[Run]:
+    if arguments.runs:
+        return [find(name, arguments.runs_dir) for name in arguments.runs]
+    found: list[Run] = []
+    for run in runs(arguments.runs_dir):
+        state, method = run.state(), _method(run)
+        if arguments.methods and method not in arguments.methods:
+            continue
+        if state == "succeeded":
+            found.append(run)
+        else:
+            say(f"{run.name} is left out: {state}")
+    if not found:
+        raise UserError(f"no finished run in {arguments.runs_dir.resolve()}")
+    return found
+
+
+def _method(run: Run) -> Any:
+    return run.read()["method"]

@@ -1,0 +1,23 @@
+"""What went wrong outside the user's recipe: a backend, an installation, a full disk; exit code 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Failure(Exception):
+    """A step failed: what, the probable cause where one is known, and where to read on."""
+
+    def __init__(self, what: str, *, cause: str = "", tail: str = "", log: Path | None = None) -> None:
+        super().__init__(what)
+        self.what, self.cause, self.tail, self.log = what, cause, tail, log
+
+    def __str__(self) -> str:
+        parts = [f"failed: {self.what}"]
+        if self.tail:
+            parts.append("\n".join(f"  | {line}" for line in self.tail.splitlines()))
+        if self.cause:
+            parts.append(f"probable cause: {self.cause}")
+        if self.log:
+            parts.append(f"log: {self.log}")
+        return "\n".join(parts)

@@ -1,0 +1,74 @@
+"""Where the tool keeps things, and how it writes them: whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("recipes", "adapters", "eval", "runner")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def cache_directory() -> Path:
+    """`$RECIPE_CACHE`, else `recipe-runner` under the user's cache directory."""
+    own = os.environ.get("RECIPE_CACHE")
+    if own:
+        return Path(own).expanduser().resolve()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "recipe-runner"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: a reader sees the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    Path(temporary).chmod(0o644)
+    Path(temporary).replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@cache
+def code_directory() -> Path:
+    """A copy of our own packages, keyed by content, for children's PYTHONPATH.
+
+    So a child never sees the tool's own site-packages, and a run that takes days does not notice an edit or an upgrade.
+    """
+    files = sorted(f for package in PACKAGES for f in (ROOT / package).rglob("*") if _is_code(f))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes() + b"\0")
+    target = cache_directory() / "code" / digest.hexdigest()[:16]
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent))
+        for file in files:
+            copy = temporary / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        try:
+            temporary.chmod(0o755)
+            temporary.rename(target)
+        except OSError:  # another process was first
+            shutil.rmtree(temporary)
+    return target
+
+
+def _is_code(file: Path) -> bool:
+    return file.is_file() and file.suffix in (".py", ".json", ".txt", ".lock", ".jinja", ".toml", ".yaml")

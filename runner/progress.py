@@ -1,0 +1,89 @@
+"""Shows a training live: a bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+PLAIN_EVERY_S = 5.0
+
+
+def duration(seconds: float) -> str:
+    """`75` as `1:15`, `3700` as `1:01:40`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """Takes each step's metrics.
+
+    Args:
+        tokens_per_step: mean tokens of a global batch, for tokens/s; 0 shows none.
+    """
+
+    def __init__(self, tokens_per_step: float) -> None:
+        self.tokens_per_step = tokens_per_step
+        self.total = 0
+        self.last = 0.0
+        self.times: list[float] = []
+        self.bar: Any = None
+
+    def step(self, values: dict[str, float]) -> None:
+        if "eval_loss" in values:
+            self.line(f"step {values['step']:.0f}: validation loss {values['eval_loss']:.4f}")
+        if "loss" in values:
+            self.times = [*self.times, values.get("step_time_s", 0.0)][-20:]
+            self._show(values)
+
+    def _show(self, values: dict[str, float]) -> None:
+        step = int(values["step"])
+        text = self._text(values, step)
+        if sys.stderr.isatty():
+            self._draw(step, text)
+        elif time.monotonic() - self.last >= PLAIN_EVERY_S or step == self.total:
+            self.last = time.monotonic()
+            self.line(f"step {step}/{self.total or '?'}  {text}")
+
+    def _text(self, values: dict[str, float], step: int) -> str:
+        parts = [f"loss {values['loss']:.4f}"]
+        if "learning_rate" in values:
+            parts.append(f"lr {values['learning_rate']:.2e}")
+        for name, label in (("rewards/margins", "margin"), ("rewards/accuracies", "accuracy"), ("reward", "reward")):
+            if name in values:
+                parts.append(f"{label} {values[name]:.3f}")
+        mean = sum(self.times) / len(self.times) if self.times else 0.0
+        if mean and self.tokens_per_step:
+            parts.append(f"{self.tokens_per_step / mean:,.0f} tok/s")
+        if mean and self.total:
+            parts.append(f"{duration(mean * (self.total - step))} left")
+        return "  ".join(parts)
+
+    def _draw(self, step: int, text: str) -> None:
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self.bar = Bar(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn("{task.description}"),
+                console=Console(stderr=True),
+            )
+            self.task = self.bar.add_task(text, total=self.total or None)
+            self.bar.start()
+        self.bar.update(self.task, completed=step, total=self.total or None, description=text)
+
+    def line(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

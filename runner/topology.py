@@ -1,0 +1,77 @@
+"""The machines of a run, from the environment variables that users of both backends know."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapters.plan import Topology
+from recipes import UserError
+
+
+def topology(env: Mapping[str, str] = os.environ) -> Topology:
+    """GPUs, nodes and rendezvous.
+
+    N_GPUS: GPUs per node (default: those seen; 0 forces the CPU). NPROC_PER_NODE: the same, or the number of CPU
+    processes where there is no GPU. NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT: as torchrun knows them; inside a SLURM
+    job from its own variables.
+
+    Raises:
+        UserError: a variable that is no number, or a rank outside the nodes.
+    """
+    devices = visible_gpus(env)
+    processes = _number(env, "NPROC_PER_NODE", 0)
+    gpus = _number(env, "N_GPUS", min(processes, len(devices)) if processes else len(devices))
+    nodes = _number(env, "NNODES", _number(env, "SLURM_NNODES", 1))
+    rank = _number(env, "NODE_RANK", _number(env, "SLURM_NODEID", 0) if nodes > 1 else 0)
+    if nodes < 1 or rank >= nodes:
+        raise UserError(f"NODE_RANK={rank} with NNODES={nodes}; allowed: 0 to {max(nodes, 1) - 1}")
+    if nodes > 1 and not (env.get("MASTER_ADDR") or env.get("SLURM_JOB_NODELIST")):
+        raise UserError("NNODES is above 1, so every node needs MASTER_ADDR: the address of the node of rank 0")
+    return Topology(
+        gpus=gpus,
+        processes=gpus or max(processes, 1),
+        nodes=nodes,
+        node_rank=rank,
+        master_addr=env.get("MASTER_ADDR") or (_slurm_head(env) if nodes > 1 else "127.0.0.1"),
+        master_port=_number(env, "MASTER_PORT", 29500),
+        devices=tuple(devices[:gpus]),
+    )
+
+
+def check_present(wanted: Topology, env: Mapping[str, str] = os.environ) -> None:
+    """Raise UserError where fewer GPUs are here than the topology asks for: one can plan so, not run."""
+    seen = visible_gpus(env)
+    if wanted.gpus > len(seen):
+        raise UserError(f"N_GPUS={wanted.gpus}, but {len(seen)} GPUs are seen here; `recipe plan` works all the same")
+
+
+def visible_gpus(env: Mapping[str, str] = os.environ) -> list[str]:
+    """Ids of the NVIDIA GPUs that a process here would see, without importing torch."""
+    chosen = env.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [part.strip() for part in chosen.split(",") if part.strip() not in ("", "-1")]
+    listed = Path("/proc/driver/nvidia/gpus")
+    if listed.is_dir():
+        return [str(n) for n, _ in enumerate(listed.iterdir())]
+    return [str(n) for n, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
+
+
+def _number(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise UserError(f"environment variable {name}={text!r}; allowed: a whole number, at least 0")
+    return int(text)
+
+
+def _slurm_head(env: Mapping[str, str]) -> str:
+    nodes = env["SLURM_JOB_NODELIST"]
+    try:
+        shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise UserError(f"cannot tell the first host of SLURM_JOB_NODELIST={nodes}; set MASTER_ADDR") from None
+    return shown.stdout.split()[0]

@@ -1,0 +1,312 @@
+"""Runs a recipe: environment, data, plan, training, result; and goes on with one that was stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters import backend
+from adapters.plan import Backend, Checkpoint, Paths, Plan, PreparedData, Topology, plain
+from recipes import LoadedRecipe, Recipe, UserError
+from runner import bundled, diagnose, environments, metrics, process, rundir
+from runner.environments import clean_environment, current_python, environment
+from runner.failure import Failure
+from runner.files import code_directory, read_json, write_text
+from runner.prepare import prepare
+from runner.progress import Progress
+from runner.rundir import Run
+from runner.topology import check_present
+
+JOIN_TIMEOUT_S = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run, as the command line says it."""
+
+    runs_dir: Path
+    name: str | None = None
+    env: str = "locked"  # or current: this interpreter
+    say: Callable[[str], None] = print
+
+
+def check(loaded: LoadedRecipe, topology: Topology) -> None:
+    """Raise UserError with everything that the backend refuses."""
+    problems = backend(loaded.recipe.backend).problems(loaded, topology)
+    if problems:
+        raise UserError(*problems)
+
+
+def make_plan(
+    loaded: LoadedRecipe,
+    topology: Topology,
+    run: Path,
+    *,
+    data: PreparedData | None = None,
+    python: Path | None = None,
+    attempt: int = 1,
+    resume: Checkpoint | None = None,
+) -> Plan:
+    """The plan of a checked recipe; nothing is built, read or started."""
+    recipe = loaded.recipe
+    wanted = environment(recipe.backend, topology.device)
+    paths = Paths(
+        run=run,
+        python=python or wanted.python,
+        model=model_path(recipe),
+        code=code_directory() if python else Path("<code>"),
+    )
+    return backend(recipe.backend).plan(recipe, topology, data or PreparedData(), paths, attempt=attempt, resume=resume)
+
+
+def model_path(recipe: Recipe) -> str:
+    """What the backend loads: a bundled model's directory, a hub snapshot's id, or a local directory."""
+    if recipe.model.path.startswith("bundled:"):
+        return str(bundled.directory())
+    return recipe.model.path
+
+
+def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
+    """Run a recipe to its end.
+
+    Raises:
+        UserError, Failure, process.Interrupted: the run directory, where there is one, holds the state.
+    """
+    check(loaded, topology)
+    check_present(topology)
+    python = ready_python(loaded.recipe, topology, options)
+    if topology.node_rank:
+        return _join(loaded, topology, options, python)
+    run = rundir.create(loaded, options.runs_dir, _shared_name(loaded, topology, options), topology=asdict(topology))
+    options.say(f"run: {run.path}")
+    return _attempt(run, loaded, topology, options, python)
+
+
+def resume_run(run: Run, topology: Topology, options: Options) -> Run:
+    """Go on with a run from its newest whole checkpoint.
+
+    Raises:
+        UserError: it is running, or has succeeded.
+    """
+    state = run.state()
+    if state == "succeeded":
+        raise UserError(f"{run.name} has succeeded: there is nothing to resume; its model is {run.model}")
+    if state == "running":
+        raise UserError(f"{run.name} is running (pid {run.read()['runner']['pid']}); stop it first, or wait")
+    left = process.end_all(str(run.path))
+    if left:
+        options.say(f"ended {len(left)} processes that the last attempt left behind: {', '.join(map(str, left))}")
+    loaded = run.recipe()
+    check(loaded, topology)
+    check_present(topology)
+    run.update(runner=rundir.myself())
+    return _attempt(run, loaded, topology, options, ready_python(loaded.recipe, topology, options))
+
+
+def ready_python(recipe: Recipe, topology: Topology, options: Options) -> Path:
+    """The backend's interpreter, environment and bundled model made where they are missing."""
+    if options.env == "current":
+        python = current_python(recipe.backend)
+    else:
+        python = environments.ensure(environment(recipe.backend, topology.device), options.say)
+    if recipe.model.path.startswith("bundled:"):
+        bundled.ensure(python, options.say)
+    return python
+
+
+def _shared_name(loaded: LoadedRecipe, topology: Topology, options: Options) -> str | None:
+    """On several nodes all must find the same directory: the name is then exact."""
+    return options.name or (loaded.recipe.name if topology.nodes > 1 else None)
+
+
+def _attempt(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
+    number = len(run.read()["attempts"]) + 1
+    try:
+        with process.signals_raise():
+            _train(run, loaded, topology, options, python, number)
+    except process.Interrupted as stop:
+        _end(run, "interrupted", reason=str(stop))
+        raise
+    except (UserError, Failure) as error:
+        _end(run, "failed", reason=str(error))
+        raise
+    _end(run, "succeeded")
+    return run
+
+
+def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path, number: int) -> None:
+    recipe, module = loaded.recipe, backend(loaded.recipe.backend)
+    data = prepare(run, recipe, python, model_path(recipe), options.say)
+    _enough_rows(loaded, data)
+    found = module.checkpoints(run.path / "checkpoints")
+    resume = found[0] if found else None
+    plan = make_plan(loaded, topology, run.path, data=data, python=python, attempt=number, resume=resume)
+    metrics.cut(run.metrics, resume.step if resume else -1)
+    if resume:
+        options.say(f"resuming from step {resume.step} ({resume.path.name})")
+    for name, text in plan.files.items():
+        write_text(run.path / name, text)
+    for note in plan.notes:
+        options.say(f"note: {note}")
+    _record_start(run, plan, number, resume, topology)
+    seconds = time.monotonic()
+    launch(run, plan, module, recipe, topology, number)
+    _finish(run, plan, topology, number)
+    run.update(training_time_s=run.read().get("training_time_s", 0) + time.monotonic() - seconds)
+
+
+def _enough_rows(loaded: LoadedRecipe, data: PreparedData) -> None:
+    batch, rows = loaded.recipe.training.global_batch_size, data.train_rows or 0
+    if rows < batch:
+        place = ("training", "global_batch_size")
+        raise UserError(
+            loaded.document.problem(place, f"{batch} is more than the {rows} training rows; at most {rows}")
+        )
+
+
+def _record_start(run: Run, plan: Plan, number: int, resume: Checkpoint | None, topology: Topology) -> None:
+    manifest = run.read()
+    attempt = {
+        "number": number,
+        "started": rundir.now(),
+        "argv": list(plan.argv),
+        "env": dict(plan.env),
+        "resume_from": resume.step if resume else None,
+    }
+    run.update(
+        state="running",
+        started=manifest.get("started") or rundir.now(),
+        topology=plain(asdict(topology)),
+        versions=environments.versions(environment(manifest["backend"], topology.device)),
+        data=read_json(run.accounting),
+        attempts=[*manifest["attempts"], attempt],
+    )
+    # Written last: the other nodes wait for it.
+    write_text(run.path / "backend" / f"ready-{number}", "")
+
+
+def launch(run: Run, plan: Plan, module: Backend, recipe: Recipe, topology: Topology, number: int) -> None:
+    """Start the plan's commands, show the progress, and raise Failure where one fails."""
+    log = run.log(number, topology.node_rank)
+    env = child_environment(plan)
+    for command in plan.before:
+        code = process.run(command, cwd=run.path, env=env, log=log, mark=str(run.path))
+        _raise_if(code, f"{run.name}: a step before the training (exit code {code})", log, code)
+    follow, progress = (lambda: None), None
+    if topology.node_rank == 0:
+        progress = Progress(_tokens_per_step(run, recipe))
+        follow = metrics.Splicer(
+            run.path / plan.metrics, run.metrics, module, progress.step, lambda total: setattr(progress, "total", total)
+        )
+    try:
+        code = process.run(plan.argv, cwd=run.path, env=env, log=log, mark=str(run.path), poll=follow)
+    finally:
+        if progress:
+            progress.close()
+    _raise_if(code, f"{run.name}: {plan.backend} ended with exit code {code}", log, code)
+    bad = getattr(follow, "bad", None)
+    if bad:
+        raise Failure(
+            f"{run.name}: the loss is not a number from step {bad} on",
+            cause="the training diverged; lower training.learning_rate, or set training.precision: bf16 or fp32",
+            log=log,
+        )
+
+
+def child_environment(plan: Plan) -> dict[str, str]:
+    path = ":".join(filter(None, [str(code_directory()), plan.env.get("PYTHONPATH", "")]))
+    env = clean_environment({**plan.env, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"})
+    for name in plan.unset:
+        env.pop(name, None)
+    return env
+
+
+def _raise_if(code: int, what: str, log: Path, exit_code: int) -> None:
+    if code:
+        last = diagnose.tail(log)
+        raise Failure(what, cause=diagnose.cause(diagnose.tail(log, 400), exit_code), tail=last, log=log)
+
+
+def _tokens_per_step(run: Run, recipe: Recipe) -> float:
+    accounting = read_json(run.accounting)
+    rows = accounting["train_rows"]
+    return float(accounting["tokens"]) / rows * recipe.training.global_batch_size if rows else 0.0
+
+
+def _finish(run: Run, plan: Plan, topology: Topology, number: int) -> None:
+    """Make `model/` and judge the run by it: an exit code of 0 proves nothing."""
+    if topology.node_rank:
+        return
+    log = run.log(number)
+    if plan.export:
+        code = process.run(plan.export, cwd=run.path, env=child_environment(plan), log=log, mark=str(run.path))
+        _raise_if(code, f"{run.name}: making model/ (exit code {code})", log, code)
+    problem = result_problem(run)
+    if problem:
+        raise Failure(f"{run.name}: {problem}", tail=diagnose.tail(log), log=log)
+
+
+def result_problem(run: Run) -> str | None:
+    """Why a run's `model/` and metrics do not amount to a finished training, or None."""
+    weights = sorted(run.model.glob("*.safetensors"))
+    if not weights or not any((run.model / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return "the training left no model"
+    for file in weights:
+        if not _whole_safetensors(file):
+            return f"{file.name} is not whole"
+    losses = [line["loss"] for line in run.steps() if "loss" in line]
+    if not losses:
+        return "the training reported no step"
+    if not all(math.isfinite(loss) for loss in losses):
+        return "the loss is not a finite number at some step"
+    return None
+
+
+def _whole_safetensors(file: Path) -> bool:
+    """Whether the file is as long as its header says."""
+    with file.open("rb") as stream:
+        head = stream.read(8)
+        if len(head) < 8:
+            return False
+        length = struct.unpack("<Q", head)[0]
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError:
+            return False
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return bool(ends) and file.stat().st_size == 8 + length + max(ends)
+
+
+def _end(run: Run, state: str, reason: str = "") -> None:
+    manifest = run.read()
+    attempts: list[dict[str, Any]] = manifest["attempts"]
+    if attempts:
+        attempts[-1] |= {"ended": rundir.now(), "state": state}
+    run.update(state=state, finished=rundir.now(), reason=reason[:2000], attempts=attempts)
+
+
+def _join(loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
+    """A node other than the first: wait for the run directory on shared storage, then take part."""
+    run = Run((options.runs_dir / (_shared_name(loaded, topology, options) or "")).resolve())
+    number = 1
+    options.say(f"node {topology.node_rank}: waiting for node 0 to prepare {run.path}")
+    deadline = time.monotonic() + JOIN_TIMEOUT_S
+    while not (run.path / "backend" / f"ready-{number}").is_file():
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"node 0 did not prepare {run.path} in time", cause="runs-dir must be on storage all nodes share"
+            )
+        time.sleep(1)
+    recipe, module = loaded.recipe, backend(loaded.recipe.backend)
+    data = prepare(run, recipe, python, model_path(recipe), options.say)
+    found = module.checkpoints(run.path / "checkpoints")
+    plan = make_plan(loaded, topology, run.path, data=data, python=python, resume=found[0] if found else None)
+    with process.signals_raise():
+        launch(run, plan, module, recipe, topology, number)
+    return run
