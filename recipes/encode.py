@@ -1,13 +1,14 @@
 """Turns canonical rows into token ids and a loss mask, by the model's own chat template, once for every backend.
 
-The whole conversation is rendered and tokenized in one piece, as the model will see it when it is used; the replies are
-then found in the rendered text. So history that a template rewrites (Qwen3 takes the thinking out of earlier turns) is
+The whole conversation is rendered and tokenized in one piece, as the model will see it when it is used (in two only where
+a token would lie over the border of prompt and reply); the replies are then found in the rendered text. So history that a template rewrites (Qwen3 takes the thinking out of earlier turns) is
 trained as rewritten. Loss falls on each reply with its end-of-turn and what the template puts after it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 Message = dict[str, str]
@@ -108,10 +109,23 @@ class Encoder:
             return_offsets_mapping=True,
             return_attention_mask=False,
         )
-        return [
-            Encoded(ids, _labels(ids, offsets, spans))
-            for ids, offsets, (_, spans) in zip(batch["input_ids"], batch["offset_mapping"], rendered, strict=True)
-        ]
+        found = []
+        for ids, offsets, (text, spans) in zip(batch["input_ids"], batch["offset_mapping"], rendered, strict=True):
+            starts = {start for start, _ in spans}
+            astride = any(begin < start < end for begin, end in offsets for start in starts)
+            found.append(self._in_pieces(text, spans) if astride else Encoded(ids, _labels(ids, offsets, spans)))
+        return found
+
+    def _in_pieces(self, text: str, spans: list[tuple[int, int]]) -> Encoded:
+        """Tokenize prompt and replies apart: a token over the border is one that generation would never see."""
+        ids: list[int] = []
+        labels: list[int] = []
+        edges = [0, *(edge for span in spans for edge in span), len(text)]
+        for number, (start, end) in enumerate(pairwise(edges)):
+            piece = self.tokenizer(text[start:end], add_special_tokens=False)["input_ids"] if start < end else []
+            ids += piece
+            labels += piece if number % 2 else [IGNORE] * len(piece)
+        return Encoded(ids, labels)
 
 
 def _common(one: str, other: str) -> int:
@@ -120,7 +134,7 @@ def _common(one: str, other: str) -> int:
 
 
 def _labels(ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> list[int]:
-    """A token has loss where it begins inside a reply: one that straddles the start is part of what is given."""
+    """A token has loss where it begins inside a reply."""
     labels = [IGNORE] * len(ids)
     token = 0
     for start, end in spans:

@@ -219,6 +219,7 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
         "optim": "adamw_torch",
         "logging_nan_inf_filter": False,  # true shows a loss of NaN as 0
         "ddp_timeout": 7200,
+        "disable_tqdm": True,  # the runner shows the progress, and bars make a log unreadable
     }
     if recipe.method == "orpo":
         own["pref_loss"] = "orpo"

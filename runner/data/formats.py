@@ -96,7 +96,8 @@ FORMATS: dict[str, Callable[[Raw], Raw]] = {
     "prompts": prompts,
 }
 
-_KEYS: dict[str, dict[str, tuple[str, ...]]] = {  # the keys by which `auto` tells a format, for the formats of each method
+# The keys by which `auto` tells a format, for the formats of each method.
+_KEYS: dict[str, dict[str, tuple[str, ...]]] = {
     "sft": {
         "messages": ("messages",),
         "conversations": ("conversations",),

@@ -25,6 +25,7 @@ from runner.data.formats import convert, detect
 from runner.data.read import BadData, read
 
 CHUNK = 256
+MEDIA = ("images", "videos", "audios")  # LLaMA-Factory's collators for pairs and feedback want these columns
 MAX_PROBLEMS = 20
 TOO_LONG, PROMPT_TOO_LONG, NOTHING, MALFORMED = (
     "longer than max_length",
@@ -190,12 +191,16 @@ def _arrow_writer(path: Path, method: str) -> Any:
     features = {p + name: Sequence(kind) for p in prefixes[method] for name, kind in kinds.items()}
     if method == "kto":
         features["kto_tags"] = Value("bool")
+    if method != "sft":
+        features |= dict.fromkeys(MEDIA, Value("null"))
     return ArrowWriter(path=str(path), features=Features(features))
 
 
 def _columns(row: dict[str, Any], parts: list[Encoded], method: str) -> dict[str, Any]:
     prefixes = {"sft": ("",), "kto": ("", "kl_")}.get(method, ("chosen_", "rejected_"))
-    columns: dict[str, Any] = {"kto_tags": row["label"]} if method == "kto" else {}
+    columns: dict[str, Any] = dict.fromkeys(MEDIA) if method != "sft" else {}
+    if method == "kto":
+        columns["kto_tags"] = row["label"]
     for prefix, part in zip(prefixes, parts, strict=True):
         columns[f"{prefix}input_ids"] = part.ids
         columns[f"{prefix}attention_mask"] = [1] * len(part.ids)
@@ -354,6 +359,9 @@ def _sha256(path: Path) -> str:
 def main(spec_file: Path) -> int:
     spec = json.loads(spec_file.read_text(encoding="utf-8"))
     directory = Path(spec["directory"])
+    if not spec["model"]["trust_remote_code"]:
+        # A tokenizer needs no torch, and importing it is two thirds of what preparing a small data set costs.
+        sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         accounting = prepare(spec)
     except Stop as stop:

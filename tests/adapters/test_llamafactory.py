@@ -1,0 +1,164 @@
+"""The LLaMA-Factory adapter: what it writes, what it refuses, what it reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adapters import llamafactory
+from adapters.plan import Checkpoint, PreparedData, Topology
+from recipes import load, load_text
+from tests.adapters.fixed import fixed_paths
+
+BASE = "backend: llamafactory\nmethod: {method}\nmodel: {{path: a/b}}\ndata: {{train: [{{path: a/b}}]}}\n"
+GPUS = Topology(gpus=4, processes=4, devices=tuple("0123"))
+
+
+def config(*overrides: str, method: str = "sft", topology: Topology = GPUS, resume: Checkpoint | None = None) -> Any:
+    loaded = load_text(BASE.format(method=method).encode(), Path("r.yaml"), overrides)
+    assert llamafactory.problems(loaded, topology) == []
+    plan = llamafactory.plan(loaded.recipe, topology, PreparedData(), fixed_paths(loaded), resume=resume)
+    return yaml.safe_load(plan.files["backend/train.yaml"])
+
+
+def problems(*overrides: str, method: str = "sft", topology: Topology = GPUS) -> list[str]:
+    loaded = load_text(BASE.format(method=method).encode(), Path("r.yaml"), overrides)
+    return [f"{p.field}: {p.text}" for p in llamafactory.problems(loaded, topology)]
+
+
+@pytest.mark.parametrize(
+    "method,stage,loss",
+    [("sft", "sft", None), ("dpo", "dpo", "sigmoid"), ("orpo", "dpo", "orpo"), ("kto", "kto", None)],
+)
+def test_a_method_is_a_stage(method: str, stage: str, loss: str | None) -> None:
+    written = config(method=method)
+    assert (written["stage"], written.get("pref_loss")) == (stage, loss)
+
+
+def test_numbers_are_numbers_in_the_yaml() -> None:
+    """PyYAML reads 1e-5 as text, which LLaMA-Factory takes for a number only when it is too late."""
+    written = config("training.learning_rate=1e-5")
+    assert written["learning_rate"] == 1e-5 and isinstance(written["learning_rate"], float)
+
+
+def test_training_is_asked_for() -> None:
+    """Without do_train LLaMA-Factory ends with exit code 0 and trains nothing."""
+    assert config()["do_train"] is True
+
+
+@pytest.mark.parametrize("bits,expected", [("4bit", 4), ("8bit", 8), ("null", None)])
+def test_quantization(bits: str, expected: int | None) -> None:
+    written = config(f"tuning.quantization={bits}")
+    assert written.get("quantization_bit") == expected
+    assert ("double_quantization" in written) == (expected == 4)
+
+
+@pytest.mark.parametrize(
+    "topology,asked,keys",
+    [
+        (Topology(), "auto", {"infer_dtype": "float32", "use_cpu": True}),
+        (GPUS, "auto", {"bf16": True}),
+        (GPUS, "fp16", {"fp16": True}),
+        (GPUS, "fp32", {"infer_dtype": "float32"}),
+        (Topology(), "bf16", {"bf16": True, "use_cpu": True}),
+    ],
+)
+def test_precision_follows_the_device_unless_it_is_given(topology: Topology, asked: str, keys: dict[str, Any]) -> None:
+    written = config(f"training.precision={asked}", topology=topology)
+    assert {k: written[k] for k in written if k in ("bf16", "fp16", "infer_dtype", "use_cpu")} == keys
+
+
+def test_only_one_warmup_is_written() -> None:
+    """warmup_ratio beats warmup_steps in LLaMA-Factory when both stand there."""
+    assert "warmup_ratio" not in config("training.warmup_steps=5")
+    assert "warmup_steps" not in config("training.warmup_ratio=0.1")
+
+
+def test_constant_keeps_its_warmup() -> None:
+    assert config("training.scheduler=constant")["lr_scheduler_type"] == "constant"
+    warm = config("training.scheduler=constant", "training.warmup_steps=3")
+    assert warm["lr_scheduler_type"] == "constant_with_warmup"
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_is_written_as_a_file(stage: int) -> None:
+    loaded = load_text(
+        BASE.format(method="sft").encode(), Path("r.yaml"), [f"distributed.strategy=deepspeed-zero{stage}"]
+    )
+    plan = llamafactory.plan(loaded.recipe, GPUS, PreparedData(), fixed_paths(loaded))
+    written = json.loads(plan.files["backend/deepspeed.json"])
+    assert written["zero_optimization"]["stage"] == stage
+    assert yaml.safe_load(plan.files["backend/train.yaml"])["deepspeed"] == "backend/deepspeed.json"
+
+
+@pytest.mark.parametrize(
+    "overrides,topology,expected",
+    [
+        (["distributed.strategy=fsdp2"], Topology(), "distributed.strategy: fsdp2 needs GPUs"),
+        (["tuning.quantization=8bit", "distributed.strategy=fsdp"], GPUS, "tuning.quantization: fsdp takes 4bit only"),
+        (["training.precision=fp16"], Topology(), "training.precision: fp16 needs a GPU"),
+        (["distributed.offload_parameters=true"], GPUS, "distributed.offload_parameters: needs distributed.strategy"),
+        (["training.global_batch_size=3"], GPUS, "training.global_batch_size: 3 does not divide"),
+        (["backend_options={lora_rnk: 3}"], GPUS, "did you mean 'lora_rank'?"),
+        (["backend_options={lora_rank: 3}"], GPUS, "the adapter sets this key itself; use the recipe's tuning.rank"),
+        (["backend_options={neftune_noise_alpha: five}"], GPUS, "'five' is not allowed; allowed: float or null"),
+        (["backend_options={plot_loss: 'yes please'}"], GPUS, "allowed: bool"),
+        (["backend_options={galore_proj_type: up}"], GPUS, "allowed: std, reverse_std, right, left, full"),
+        (["data.packing=true"], GPUS, "data.packing: not honoured yet"),
+    ],
+)
+def test_what_is_refused(overrides: list[str], topology: Topology, expected: str) -> None:
+    found = problems(*overrides, topology=topology)
+    assert any(expected in text for text in found), found
+
+
+def test_native_options_go_in_as_they_are() -> None:
+    assert config("backend_options={neftune_noise_alpha: 5, use_liger_kernel: false}")["neftune_noise_alpha"] == 5
+
+
+def test_a_resume_names_its_checkpoint() -> None:
+    written = config(resume=Checkpoint(step=4, path=Path("/runs/r/checkpoints/checkpoint-4")))
+    assert written["resume_from_checkpoint"] == "/runs/r/checkpoints/checkpoint-4"
+
+
+def test_torchrun_starts_more_than_one_process() -> None:
+    loaded = load("quickstart", ["training.global_batch_size=64", "training.micro_batch_size=1"])
+    topology = Topology(gpus=8, processes=8, nodes=2, node_rank=1, master_addr="10.0.0.1", master_port=1234)
+    argv = llamafactory.plan(loaded.recipe, topology, PreparedData(), fixed_paths(loaded)).argv
+    assert argv[1:8] == (
+        "-m", "torch.distributed.run", "--nnodes=2", "--node_rank=1", "--nproc_per_node=8",
+        "--master_addr=10.0.0.1", "--master_port=1234",
+    )  # fmt: skip
+
+
+def test_a_single_gpu_hides_the_others() -> None:
+    """With more devices visible than processes LLaMA-Factory refuses to start."""
+    loaded = load("quickstart")
+    plan = llamafactory.plan(loaded.recipe, Topology(gpus=1, devices=("3",)), PreparedData(), fixed_paths(loaded))
+    assert plan.env["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+@pytest.mark.parametrize(
+    "line,expected",
+    [
+        ({"step": 1, "loss": 2.0, "grad_norm": 1.0}, {"step": 1, "loss": 2.0, "grad_norm": 1.0}),
+        ({"step": 2, "eval_loss": 1.5, "eval_runtime": 3}, {"step": 2, "eval_loss": 1.5}),
+        ({"step": 3, "train_runtime": 5.0, "train_loss": 1.0}, None),
+        ({"event": "begin"}, None),
+        ({"step": 1, "loss": 1.0, "kl": 0.1, "total_flos": 3}, {"step": 1, "loss": 1.0, "kl": 0.1}),
+    ],
+)
+def test_metrics_get_unified_names(line: dict[str, Any], expected: dict[str, float] | None) -> None:
+    assert llamafactory.read_metrics(line) == expected
+
+
+def test_a_checkpoint_without_its_last_file_is_not_whole(tmp_path: Path) -> None:
+    for step, text in ((2, "{}"), (10, "{}"), (12, None), (14, '{"torn')):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if text is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
+    assert [c.step for c in llamafactory.checkpoints(tmp_path)] == [10, 2]

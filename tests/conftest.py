@@ -1,0 +1,49 @@
+"""Fixtures for every test: a home and a cache of their own, so that no test can touch the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MINIMAL = """\
+backend: llamafactory
+method: sft
+model: {path: Qwen/Qwen3-4B}
+data:
+  train:
+    - path: org/rows
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unit tests get an empty home; the real runs share the built environments."""
+    for name in ("N_GPUS", "NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_NNODES"):
+        monkeypatch.delenv(name, raising=False)
+    if "real" not in request.keywords:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("RECIPE_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a recipe's text to a file and return its path."""
+
+    def _write(text: str, name: str = "recipe.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return _write
+
+
+@pytest.fixture
+def minimal(write: Callable[[str], Path]) -> Path:
+    return write(MINIMAL)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", action="store_true", help="rewrite the golden plans")

@@ -1,0 +1,102 @@
+"""Fixtures of the real runs: the locked environments, the bundled model, and a tiny one for speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import bundled, environments
+from runner.environments import clean_environment, environment
+from runner.files import code_directory
+
+Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
+
+TINY = """
+import sys, torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+source, target = sys.argv[1:]
+config = AutoConfig.from_pretrained(source)
+config.num_hidden_layers, config.hidden_size, config.intermediate_size = 2, 96, 128
+config.num_attention_heads, config.num_key_value_heads, config.head_dim = 3, 1, 32
+if getattr(config, "layer_types", None):
+    config.layer_types = config.layer_types[:2]
+torch.manual_seed(1)
+AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(target)
+AutoTokenizer.from_pretrained(source).save_pretrained(target)
+"""
+
+
+def _ensure(name: str) -> Path:
+    return environments.ensure(environment(name, "cpu"), lambda text: print(text, file=sys.stderr))
+
+
+@pytest.fixture(scope="session")
+def llamafactory_python() -> Path:
+    return _ensure("llamafactory")
+
+
+@pytest.fixture(scope="session")
+def verl_python() -> Path:
+    return _ensure("verl")
+
+
+@pytest.fixture(scope="session")
+def eval_python() -> Path:
+    return _ensure("eval")
+
+
+@pytest.fixture(scope="session")
+def bundled_model(llamafactory_python: Path) -> Path:
+    return bundled.ensure(llamafactory_python, print)
+
+
+def inside(python: Path, code: str, *arguments: str, cwd: Path) -> str:
+    """Run a script in an environment, with our packages on its path; returns its stdout."""
+    env = clean_environment({"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+    done = subprocess.run(
+        [str(python), "-c", code, *arguments], capture_output=True, text=True, env=env, cwd=cwd, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def tiny_model(llamafactory_python: Path, bundled_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of two layers with the bundled model's tokenizer."""
+    target = tmp_path_factory.mktemp("models") / "tiny"
+    inside(llamafactory_python, TINY, str(bundled_model), str(target), cwd=target.parent)
+    return target
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    """Call the command line in a directory of its own, as a user does."""
+
+    def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "runner.cli", *arguments],
+            capture_output=True, text=True, cwd=tmp_path, check=False,
+            env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}),
+        )  # fmt: skip
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return call
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in metrics(run) if "loss" in line]
+
+
+def steps(run: Path) -> list[int]:
+    return [line["step"] for line in metrics(run) if "loss" in line]

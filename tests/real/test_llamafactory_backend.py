@@ -1,0 +1,190 @@
+"""LLaMA-Factory for real: every method and tuning, resume, interruption, and the same losses as without us."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adapters import backend
+from adapters.plan import Paths, PreparedData, Topology
+from recipes import catalogue, load
+from runner import process
+from runner.environments import clean_environment
+from tests.real.conftest import Recipe, inside, losses, metrics, steps
+
+pytestmark = pytest.mark.real
+
+OWN_METRICS = {
+    "sft": set(),
+    "dpo": {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen"},
+    "orpo": {"rewards/margins", "sft_loss", "odds_ratio_loss"},
+    "kto": {"rewards/chosen", "rewards/margins", "kl"},
+}
+QUICK = ["--no-eval", "--set", "training.max_steps=2", "--set", "eval.every=2", "--set", "data.train[0].max_samples=24"]
+
+
+def short(name: str, tiny_model: Path, *overrides: str) -> list[str]:
+    return ["run", name, *QUICK, "--set", f"model.path={tiny_model}", *overrides]
+
+
+@pytest.mark.parametrize("method", OWN_METRICS)
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_every_method_and_tuning_trains(method: str, tuning: str, recipe: Recipe, tiny_model: Path) -> None:
+    name = "quickstart" if method == "sft" else f"finance_{method}"
+    done = recipe(*short(name, tiny_model, "--set", f"tuning={{type: {tuning}}}"))
+    run = Path(done.stdout.splitlines()[-1])
+    assert steps(run) == [1, 2]
+    assert metrics(run)[0].keys() >= OWN_METRICS[method] | {
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "epoch",
+        "step_time_s",
+    }
+    assert any("eval_loss" in line for line in metrics(run))
+    kept = {file.name for file in (run / "model").iterdir()}
+    weights = (
+        {"adapter_model.safetensors", "adapter_config.json"}
+        if tuning == "lora"
+        else {"model.safetensors", "config.json"}
+    )
+    assert kept >= weights | {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    manifest = json.loads((run / "run.json").read_text())
+    assert manifest["state"] == "succeeded" and manifest["versions"]["llamafactory"] == "0.9.5"
+
+
+def test_qlora_trains(recipe: Recipe, tiny_model: Path) -> None:
+    done = recipe(*short("finance_qlora", tiny_model))
+    assert len(losses(Path(done.stdout.splitlines()[-1]))) == 2
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_its_own_parser_accepts_every_config(
+    name: str, llamafactory_python: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    loaded = load(name, ["backend=llamafactory"])
+    module = backend("llamafactory")
+    if loaded.recipe.method not in ("sft", "dpo", "orpo", "kto"):
+        return
+    paths = Paths(run=tmp_path, python=llamafactory_python, model=str(tiny_model))
+    plan = module.plan(loaded.recipe, Topology(), PreparedData(), paths)
+    config = yaml.safe_load(plan.files["backend/train.yaml"]) | {"bf16": False}  # this machine may not have it
+    code = (
+        "import json, sys\n"
+        "from llamafactory.hparams import get_train_args\n"
+        "model, data, training, tuning, _ = get_train_args(json.loads(sys.argv[1]))\n"
+        "print(json.dumps([tuning.stage, tuning.lora_rank, training.learning_rate, training.do_train]))"
+    )
+    shown = json.loads(inside(llamafactory_python, code, json.dumps(config), cwd=tmp_path).splitlines()[-1])
+    assert shown[2:] == [loaded.recipe.training.learning_rate, True]
+    if loaded.recipe.tuning.type == "lora":
+        assert shown[1] == loaded.recipe.tuning.rank
+
+
+def test_the_checked_in_arguments_are_those_of_the_pinned_version(llamafactory_python: Path, tmp_path: Path) -> None:
+    from adapters.llamafactory import options
+
+    code = (
+        "import json; from adapters.llamafactory.options import _describe; print(json.dumps(dict(sorted(_describe()))))"
+    )
+    assert json.loads(inside(llamafactory_python, code, cwd=tmp_path).splitlines()[-1]) == options.arguments()
+
+
+def test_the_losses_are_those_of_llamafactory_without_us(
+    recipe: Recipe, tiny_model: Path, llamafactory_python: Path
+) -> None:
+    run = Path(recipe(*short("quickstart", tiny_model)).stdout.splitlines()[-1])
+    config = yaml.safe_load((run / "backend/train.yaml").read_text())
+    own = run / "own"
+    (run / "own.yaml").write_text(yaml.safe_dump(config | {"output_dir": str(own)}))
+    subprocess.run(
+        [str(llamafactory_python.parent / "llamafactory-cli"), "train", str(run / "own.yaml")],
+        cwd=run, env=clean_environment({"OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1"}), check=True, capture_output=True,
+    )  # fmt: skip
+    history = json.loads((own / "trainer_state.json").read_text())["log_history"]
+    assert [line["loss"] for line in history if "loss" in line] == losses(run)
+
+
+LONG = ["--set", "training.max_steps=12", "--set", "checkpoint.every=2", "--set", "tuning.dropout=0.1"]
+
+
+def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    whole = Path(recipe(*short("quickstart", tiny_model, *LONG, "--name", "whole")).stdout.splitlines()[-1])
+    run = tmp_path / "runs" / "killed"
+    chance = random.Random(7)
+    start_and_kill(short("quickstart", tiny_model, *LONG, "--name", "killed"), run, tmp_path, chance.randint(3, 8))
+    assert "crashed" in recipe("runs").stdout
+    done = recipe("resume", "killed", "--no-eval")
+    assert "resuming from step" in done.stderr
+    assert steps(run) == list(range(1, 13))
+    assert losses(run) == losses(whole)
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (run / "model" / file).read_bytes() == (whole / "model" / file).read_bytes()
+    assert "nothing to resume" in recipe("resume", "killed", code=2).stderr
+
+
+def start_and_kill(arguments: list[str], run: Path, cwd: Path, step: int) -> None:
+    """Start a run and kill the runner outright when a step is reached; its children must end too."""
+    runner = start(arguments, cwd)
+    wait_for_step(run, step, runner)
+    runner.kill()
+    runner.wait()
+    deadline = time.monotonic() + 30
+    while process.marked(str(run)):
+        assert time.monotonic() < deadline, "a process outlived its runner"
+        time.sleep(0.1)
+
+
+def start(arguments: list[str], cwd: Path) -> subprocess.Popen[bytes]:
+    env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner.cli", *arguments], cwd=cwd, env=env, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_for_step(run: Path, step: int, runner: subprocess.Popen[bytes]) -> None:
+    while not (run / "metrics.jsonl").is_file() or max(steps(run), default=0) < step:
+        assert runner.poll() is None, "the run ended before it was stopped"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_leaves_interrupted_and_no_process(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "stopped"
+    runner = start(short("quickstart", tiny_model, "--set", "training.max_steps=500", "--name", "stopped"), tmp_path)
+    wait_for_step(run, 2, runner)
+    os.kill(runner.pid, signal.SIGINT)
+    assert runner.wait(60) == 130
+    assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
+    assert process.marked(str(run)) == []
+
+
+def test_a_failure_names_its_cause_and_log(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """A model whose weights are gone: exit code 1, the last lines, the log, state failed."""
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "model.safetensors").write_bytes(b"\0" * 100)
+    done = recipe(*short("quickstart", broken), code=1)
+    assert "failed: quickstart: llamafactory ended with exit code" in done.stderr
+    assert "log: " in done.stderr and "Traceback (most recent call last)" not in done.stderr.splitlines()[0]
+    assert json.loads((tmp_path / "runs/quickstart/run.json").read_text())["state"] == "failed"
+
+
+def test_two_processes_on_a_cpu(recipe: Recipe, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun with gloo, from the environment variable; the global batch is the same, and so are the losses."""
+    one = Path(recipe(*short("quickstart", tiny_model, "--name", "one")).stdout.splitlines()[-1])
+    monkeypatch.setenv("NPROC_PER_NODE", "2")
+    two = Path(recipe(*short("quickstart", tiny_model, "--name", "two")).stdout.splitlines()[-1])
+    assert losses(two) == pytest.approx(losses(one), abs=0.2)
+    assert json.loads((two / "run.json").read_text())["topology"]["processes"] == 2

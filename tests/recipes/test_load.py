@@ -1,0 +1,144 @@
+"""The loader: every mistake is named with its place, all at once, and good recipes mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recipes import UserError, catalogue, load, load_text
+
+BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
+Write = Callable[[str], Path]
+MINIMAL = b"backend: llamafactory\nmethod: sft\nmodel: {path: a/b}\ndata: {train: [{path: a/b}]}\n"
+
+
+def mistakes(text: bytes | str, *overrides: str) -> list[str]:
+    data = text.encode() if isinstance(text, str) else text
+    with pytest.raises(UserError) as caught:
+        load_text(data, Path("r.yaml"), overrides)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("file", BAD, ids=lambda p: p.stem)
+def test_a_bad_recipe_gives_the_message_in_its_first_line(file: Path) -> None:
+    expected = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# expect: ")
+    with pytest.raises(UserError) as caught:
+        load(file)
+    messages = [str(problem) for problem in caught.value.problems]
+    assert any(m.startswith(str(file)) and expected in m for m in messages), messages
+
+
+def test_all_mistakes_of_a_file_come_at_once() -> None:
+    text = "backend: lamafactory\nmethod: sft\nmodel: {pth: a/b}\ndata: {train: [], max_length: -1}\n"
+    assert [m.split(":")[3].strip() for m in mistakes(text)] == [
+        "backend",
+        "model.path",
+        "model.pth",
+        "data.train",
+        "data.max_length",
+    ] or len(mistakes(text)) == 5
+
+
+@pytest.mark.parametrize("text,value", [("1e-5", 1e-5), ("1E-5", 1e-5), ("1.e-5", 1e-5), (".00001", 1e-5), ("1", 1.0)])
+def test_a_number_in_any_notation_is_a_number(text: str, value: float) -> None:
+    recipe = load_text(MINIMAL + f"training: {{learning_rate: {text}}}\n".encode(), Path("r.yaml")).recipe
+    assert recipe.training.learning_rate == value
+
+
+def test_yaml_1_2_words_are_words() -> None:
+    """`no` and `on` are words, as in YAML 1.2, and not booleans."""
+    recipe = load_text(MINIMAL + b"description: no\n", Path("r.yaml")).recipe
+    assert recipe.description == "no"
+
+
+def test_a_yaml_bomb_is_refused_quickly() -> None:
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
+    lines += [f"{n}: &{n} [{','.join([f'*{p}'] * 9)}]" for p, n in zip("abcdefgh", "bcdefghi", strict=True)]
+    assert "aliases expand" in mistakes("\n".join(lines))[0]
+
+
+def test_an_alias_to_itself_is_refused() -> None:
+    assert mistakes("a: &a [*a]")
+
+
+def test_deep_nesting_is_refused() -> None:
+    assert "levels deep" in mistakes("[" * 100_000)[0]
+
+
+def test_bytes_that_are_no_utf8_are_named_by_place() -> None:
+    assert mistakes(b"backend: verl\nname: \xff\n") == ["r.yaml:2:7: byte 0xff is not UTF-8"]
+
+
+def test_a_nul_byte_is_an_error() -> None:
+    assert "not allowed in YAML" in mistakes(b"a: \x00")[0]
+
+
+def test_a_file_too_large_is_refused() -> None:
+    assert "at most 1,000,000" in mistakes(b"#" * 1_000_001)[0]
+
+
+def test_an_empty_file_is_no_recipe() -> None:
+    assert "a recipe is a mapping" in mistakes(b"")[0]
+
+
+def test_set_overrides_a_field_and_is_validated_like_the_file() -> None:
+    loaded = load_text(MINIMAL, Path("r.yaml"), ["training.epochs=1", "data.train[0].max_samples=5"])
+    assert (loaded.recipe.training.epochs, loaded.recipe.data.train[0].max_samples) == (1.0, 5)
+    assert mistakes(MINIMAL, "training.epochs=abc")[0].startswith("--set training.epochs=abc: training.epochs:")
+
+
+@pytest.mark.parametrize("text", ["training.epochs", "=1", "data.train[7].path=x", "backend.x=1"])
+def test_an_override_without_place_is_an_error(text: str) -> None:
+    assert mistakes(MINIMAL, text)
+
+
+def test_defaults_depend_on_method_and_tuning() -> None:
+    rate = {
+        (method, tuning): load_text(
+            MINIMAL.replace(b"sft", method.encode()) + f"tuning: {{type: {tuning}}}\n".encode(), Path("r.yaml")
+        ).recipe.training.learning_rate
+        for method in ("sft", "dpo", "orpo", "kto")
+        for tuning in ("lora", "full")
+    }
+    assert rate[("sft", "lora")] == 2e-4
+    assert rate[("sft", "full")] == 2e-5
+    assert rate[("orpo", "lora")] == 8e-6
+    assert rate[("kto", "lora")] == rate[("dpo", "lora")] == 5e-5
+
+
+def test_alpha_is_twice_the_rank_unless_given() -> None:
+    recipe = load_text(MINIMAL + b"tuning: {rank: 12}\n", Path("r.yaml")).recipe
+    assert recipe.tuning.alpha == 24
+
+
+def test_a_recipe_is_found_by_path_or_name(minimal: Path) -> None:
+    assert load(minimal).recipe.name == "recipe"
+    assert load("quickstart").recipe.name == "quickstart"
+    with pytest.raises(UserError, match="did you mean 'quickstart'"):
+        load("quikstart")
+
+
+def test_local_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    file = tmp_path / "r.yaml"
+    file.write_text("backend: verl\nmethod: sft\nmodel: {path: a/b}\ndata: {train: [{path: rows.jsonl}]}\n")
+    assert load(file).recipe.data.train[0].path == str(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_what_a_run_keeps_is_a_valid_recipe_with_the_same_meaning(name: str) -> None:
+    from runner.rundir import resolved_yaml
+
+    loaded = load(name)
+    again = load_text(resolved_yaml(loaded).encode(), Path("/elsewhere/r.yaml"), sources_needed=False)
+    assert loaded.recipe == again.recipe
+
+
+def test_a_recipe_cannot_be_changed(minimal: Path) -> None:
+    recipe = load(minimal).recipe
+    with pytest.raises(AttributeError):
+        recipe.name = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        recipe.backend_options["x"] = 1  # type: ignore[index]

@@ -1,0 +1,92 @@
+"""Children: their output is kept without secrets, and none of them outlives the call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runner import process
+
+LINUX = sys.platform == "linux"
+
+
+def run(code: str, tmp_path: Path, **variables: str) -> tuple[int, str]:
+    log = tmp_path / "log"
+    env = {**os.environ, **variables}
+    number = process.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, env=env, log=log, mark=str(tmp_path)
+    )
+    return number, log.read_text()
+
+
+def test_output_and_exit_code(tmp_path: Path) -> None:
+    assert run("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)", tmp_path) == (3, "out\nerr\n")
+
+
+def test_secrets_of_the_environment_never_reach_the_log(tmp_path: Path) -> None:
+    code = "import os; print('token', os.environ['HF_TOKEN'], os.environ['WANDB_API_KEY'], os.environ['HOME'])"
+    _, log = run(code, tmp_path, HF_TOKEN="hf_verysecret", WANDB_API_KEY="0123456789", HOME="/home/x")
+    assert log == "token [redacted] [redacted] /home/x\n"
+
+
+def test_workers_in_sessions_of_their_own_end_with_the_call(tmp_path: Path) -> None:
+    """As torchrun leaves them: the parent ends, a worker in another session goes on."""
+    code = """
+        import subprocess, sys
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        print(child.pid)
+    """
+    _, log = run(code, tmp_path)
+    assert not psutil.pid_exists(int(log)) or psutil.Process(int(log)).status() == psutil.STATUS_ZOMBIE
+    assert process.marked(str(tmp_path)) == []
+
+
+def test_a_signal_ends_the_children_and_is_told(tmp_path: Path) -> None:
+    started = time.monotonic()
+
+    def interrupt() -> None:
+        if time.monotonic() - started > 0.5:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    with pytest.raises(process.Interrupted, match="SIGTERM"), process.signals_raise():
+        process.run(
+            [sys.executable, "-c", "import time; time.sleep(60)"],
+            cwd=tmp_path, env=os.environ, log=tmp_path / "log", mark=str(tmp_path), poll=interrupt,
+        )  # fmt: skip
+    assert process.marked(str(tmp_path)) == []
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.skipif(not LINUX, reason="parent-death signal is Linux's")
+def test_a_child_ends_when_its_runner_is_killed_outright(tmp_path: Path) -> None:
+    code = f"""
+        import os, sys
+        from pathlib import Path
+        from runner import process
+        here = Path({str(tmp_path)!r})
+        process.run([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"],
+                    cwd=here, env=os.environ, log=here / "log", mark=str(here))
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+    until(lambda: (tmp_path / "log").is_file() and "up" in (tmp_path / "log").read_text())
+    assert process.marked(str(tmp_path))
+    parent.kill()
+    parent.wait()
+    until(lambda: not process.marked(str(tmp_path)))
+
+
+def until(condition: object, seconds: float = 15) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)

@@ -1,0 +1,68 @@
+"""Run directories: names, states, manifests."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from recipes import UserError, load
+from runner import rundir
+from runner.rundir import Run
+
+
+def make(tmp_path: Path, name: str | None = None, recipe: str = "quickstart") -> Run:
+    return rundir.create(load(recipe), tmp_path / "runs", name)
+
+
+def test_a_second_run_of_a_name_gets_a_number(tmp_path: Path) -> None:
+    assert [make(tmp_path).name for _ in range(3)] == ["quickstart", "quickstart-2", "quickstart-3"]
+
+
+def test_runs_that_start_at_once_get_different_directories(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda _: make(tmp_path).name, range(16)))
+    assert len(set(names)) == 16
+
+
+def test_a_name_that_is_given_and_taken_is_an_error(tmp_path: Path) -> None:
+    make(tmp_path, "mine")
+    with pytest.raises(UserError, match="is there already"):
+        make(tmp_path, "mine")
+
+
+def test_the_recipe_is_kept_byte_for_byte(tmp_path: Path) -> None:
+    loaded = load("quickstart")
+    assert (make(tmp_path).path / "recipe.yaml").read_bytes() == loaded.source
+
+
+def test_a_running_state_whose_process_is_gone_is_crashed(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.update(state="running")
+    assert run.state() == "running"
+    run.update(runner={**rundir.myself(), "pid": 2**22 + 1})
+    assert run.state() == "crashed"
+    run.update(runner={**rundir.myself(), "started": 1.0})  # the PID was given to another process
+    assert run.state() == "crashed"
+
+
+def test_runs_are_found_by_name_or_path(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    assert rundir.find("quickstart", tmp_path / "runs") == run
+    assert rundir.find(str(run.path), Path("elsewhere")) == run
+    with pytest.raises(UserError, match="did you mean 'quickstart'"):
+        rundir.find("quikstart", tmp_path / "runs")
+
+
+def test_a_manifest_holds_no_variable_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    run = make(tmp_path)
+    assert all("hf_verysecret" not in f.read_text() for f in run.path.rglob("*") if f.is_file())
+
+
+def test_a_torn_last_metric_is_left_out(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    run.metrics.write_text(json.dumps({"step": 1, "loss": 2.0}) + '\n{"step": 2, "lo')
+    assert run.steps() == [{"step": 1, "loss": 2.0}]
