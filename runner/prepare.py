@@ -42,7 +42,7 @@ def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str]
     code = process.run(
         [str(python), "-m", "runner.data.prepare", str(directory / "spec.json")],
         cwd=run.path,
-        env=clean_environment({"PYTHONPATH": str(code_directory()), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}),
+        env=clean_environment({"PYTHONPATH": str(code_directory()), "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}),
         log=log,
         mark=str(run.path),
         poll=_Progress(log, say),

@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,8 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
     work = directory / "work"
     shutil.rmtree(work, ignore_errors=True)
     try:
-        encoder = load_encoder(spec["model"])
+        with _without_torch(spec["model"]["trust_remote_code"]):
+            encoder = load_encoder(spec["model"])
     except BadRow as error:
         raise Stop(str(error)) from None
     train = Preparation(spec, encoder)
@@ -242,6 +244,18 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
     accounting = _account(spec, encoder, train, held_out, splits, directory)
     shutil.rmtree(work)
     return accounting
+
+
+@contextmanager
+def _without_torch(trust_remote_code: bool) -> Iterator[None]:
+    """A tokenizer needs no torch, and importing it is two thirds of what preparing a small data set costs."""
+    if not trust_remote_code and "torch" not in sys.modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if sys.modules.get("torch", sys) is None:
+            del sys.modules["torch"]
 
 
 def _write(preparation: Preparation, sources: list[dict[str, Any]], directory: Path) -> Writer:
@@ -359,9 +373,6 @@ def _sha256(path: Path) -> str:
 def main(spec_file: Path) -> int:
     spec = json.loads(spec_file.read_text(encoding="utf-8"))
     directory = Path(spec["directory"])
-    if not spec["model"]["trust_remote_code"]:
-        # A tokenizer needs no torch, and importing it is two thirds of what preparing a small data set costs.
-        sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         accounting = prepare(spec)
     except Stop as stop:

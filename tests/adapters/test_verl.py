@@ -1,0 +1,350 @@
+"""The verl adapter: what it writes, what it refuses, what it reads."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adapters import verl
+from adapters.plan import Checkpoint, Plan, PreparedData, Topology
+from adapters.verl import options, settings
+from recipes import load_text
+from tests.adapters.fixed import fixed_paths
+
+BASE = "backend: verl\nmethod: sft\nmodel: {path: a/b}\ndata: {train: [{path: a/b}]}\n"
+CPU = Topology()
+GPUS = Topology(gpus=4, processes=4, devices=tuple("0123"))
+ROWS = PreparedData(train_rows=100, validation_rows=10)
+FULL = "tuning={type: full}"
+MEGATRON = ("distributed.strategy=megatron", FULL)
+
+
+def planned(*overrides: str, topology: Topology = GPUS, data: PreparedData = ROWS, **given: Any) -> Plan:
+    loaded = load_text(BASE.encode(), Path("r.yaml"), overrides)
+    assert verl.problems(loaded, topology) == []
+    return verl.plan(loaded.recipe, topology, data, fixed_paths(loaded), **given)
+
+
+def config(*overrides: str, **given: Any) -> dict[str, Any]:
+    """The config as dotted keys."""
+    tree = yaml.safe_load(planned(*overrides, **given).files["backend/train.yaml"])
+    flat: dict[str, Any] = {}
+
+    def walk(node: dict[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                flat[f"{prefix}{key}"] = value
+
+    walk(tree, "")
+    return flat
+
+
+def problems(*overrides: str, topology: Topology = GPUS) -> list[str]:
+    loaded = load_text(BASE.encode(), Path("r.yaml"), overrides)
+    return [f"{p.field}: {p.text}" for p in verl.problems(loaded, topology)]
+
+
+@pytest.mark.parametrize(
+    "overrides,rows,expected",
+    [
+        (["training.epochs=2"], 96, (6, 12, 2)),
+        (["training.epochs=2"], 100, (7, 14, 2)),  # a last batch that is not full is a step, as on llamafactory
+        (["training.epochs=0.5"], 100, (7, 4, 1)),
+        (["training.max_steps=20"], 100, (7, 20, 3)),  # max_steps beats epochs
+        (["training.epochs=3"], None, (None, None, 3)),
+    ],
+)
+def test_steps_are_counted_as_on_llamafactory(overrides: list[str], rows: int | None, expected: Any) -> None:
+    recipe = load_text(BASE.encode(), Path("r.yaml"), overrides).recipe
+    found = settings.schedule(recipe, PreparedData(train_rows=rows))
+    assert (found.per_epoch, found.total, found.epochs) == expected
+
+
+def test_the_total_is_never_more_than_the_epochs_hold() -> None:
+    """verl would end early, with exit code 0 and no checkpoint at all."""
+    for rows in (16, 17, 100):
+        for steps in (1, 7, 50):
+            written = config(f"training.max_steps={steps}", data=PreparedData(train_rows=rows))
+            assert written["trainer.total_training_steps"] == steps <= written["trainer.total_epochs"] * -(-rows // 16)
+
+
+def test_warmup_is_rounded_up_as_on_llamafactory() -> None:
+    written = config("training.warmup_ratio=0.1", "training.epochs=3")  # 21 steps
+    assert written["optim.lr_warmup_steps"] == 3
+    assert config("training.warmup_steps=5")["optim.lr_warmup_steps"] == 5
+    assert config("training.warmup_ratio=0.1", data=PreparedData())["optim.lr_warmup_steps_ratio"] == 0.1
+
+
+def test_numbers_are_numbers_in_the_yaml() -> None:
+    written = config("training.learning_rate=1e-5")
+    assert written["optim.lr"] == 1e-5 and isinstance(written["optim.lr"], float)
+
+
+@pytest.mark.parametrize(
+    "topology,asked,tuning,compute,kept",
+    [
+        (CPU, "auto", "lora", "fp32", "fp32"),
+        (GPUS, "auto", "lora", "bf16", "bf16"),  # the frozen base; PEFT keeps the adapter in float32
+        (GPUS, "auto", "full", "bf16", "fp32"),
+        (GPUS, "fp16", "full", "fp16", "fp32"),
+        (GPUS, "fp32", "lora", "fp32", "fp32"),
+        (CPU, "bf16", "full", "bf16", "fp32"),
+    ],
+)
+def test_precision(topology: Topology, asked: str, tuning: str, compute: str, kept: str) -> None:
+    """verl computes in bf16 unless mixed_precision says otherwise, whatever model_dtype is."""
+    plan = planned(f"training.precision={asked}", f"tuning={{type: {tuning}}}", topology=topology)
+    tree = yaml.safe_load(plan.files["backend/train.yaml"])
+    assert (tree["engine"]["mixed_precision"]["param_dtype"], tree["engine"]["model_dtype"]) == (compute, kept)
+    assert compute in plan.export
+
+
+def test_lora_starts_from_an_adapter_of_ours() -> None:
+    """Its own keys have no dropout; and with the adapter's path alone it would train the full model."""
+    plan = planned("tuning={rank: 8, alpha: 24, dropout: 0.1, target_modules: [q_proj, v_proj], rslora: true}")
+    told = json.loads(plan.files["backend/lora.json"])
+    assert told["options"] == {
+        "r": 8, "lora_alpha": 24, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"],
+        "use_rslora": True, "use_dora": False,
+    }  # fmt: skip
+    model = yaml.safe_load(plan.files["backend/train.yaml"])["model"]
+    assert (model["lora_rank"], model["lora_alpha"]) == (8, 24)
+    assert model["lora_adapter_path"] == "/runs/r/backend/initial_adapter"
+    assert plan.before[0][1:] == ("-m", "adapters.verl.lora", "backend/lora.json", "backend/initial_adapter")
+    assert plan.export[-2:] == ("--adapter", "backend/initial_adapter")
+
+
+def test_full_training_has_no_adapter() -> None:
+    plan = planned(FULL)
+    assert plan.before == () and "backend/lora.json" not in plan.files and "--adapter" not in plan.export
+    assert config(FULL)["model.lora_rank"] == 0
+    assert config(FULL)["checkpoint.save_lora_only"] is False
+
+
+def test_weight_decay_spares_norms_and_biases_as_on_llamafactory() -> None:
+    assert "optim.optimizer_impl" not in config(FULL)
+    assert config(FULL, "training.weight_decay=0.1")["optim.optimizer_impl"] == "adapters.verl.optimizer"
+
+
+def test_a_plan_for_gpus_has_nothing_of_the_cpu_platform() -> None:
+    plan = planned()
+    assert "VERL_USE_EXTERNAL_MODULES" not in plan.env and "VERL_ENGINE_DEVICE" not in plan.env
+    assert "adapters.verl.cpu" not in json.dumps([plan.argv, dict(plan.files)])
+    assert planned(topology=CPU).env["VERL_USE_EXTERNAL_MODULES"] == "adapters.verl.cpu"
+
+
+def test_one_process_needs_no_torchrun() -> None:
+    plan = planned(topology=CPU)
+    assert plan.argv == ("/env/bin/python", "-m", "adapters.verl.train", "backend/train.yaml")
+    assert (plan.env["WORLD_SIZE"], plan.env["MASTER_PORT"]) == ("1", "0")
+    assert "torch.distributed.run" in planned().argv and "WORLD_SIZE" not in planned().env
+
+
+def test_each_attempt_has_a_metrics_file_of_its_own() -> None:
+    """verl truncates the file that it finds."""
+    plan = planned(attempt=3)
+    assert plan.metrics == plan.env["VERL_FILE_LOGGER_PATH"] == "backend/metrics-3.jsonl"
+
+
+def test_a_resume_names_its_checkpoint() -> None:
+    written = config(resume=Checkpoint(step=4, path=Path("/runs/r/checkpoints/global_step_4")))
+    assert written["trainer.resume_mode"] == "resume_path"
+    assert written["trainer.resume_from_path"] == "/runs/r/checkpoints/global_step_4"
+    assert config()["trainer.resume_mode"] == "disable"
+
+
+def test_validation_only_where_it_is_asked_for_and_there() -> None:
+    asked = ("eval.every=5", "data.validation.fraction=0.1")
+    assert config(*asked)["data.val_files"] == "/runs/r/data/tokenized/validation"
+    assert config(*asked)["trainer.test_freq"] == 5
+    empty = config(*asked, data=PreparedData(train_rows=100, validation_rows=0))
+    assert "data.val_files" not in empty and empty["trainer.test_freq"] == -1
+    assert "data.val_files" not in config("data.validation.fraction=0.1")
+
+
+def test_megatron_has_keys_of_its_own() -> None:
+    spread = "distributed={strategy: megatron, tensor_parallel: 2, pipeline_parallel: 2, offload_parameters: true}"
+    written = config(spread, FULL, "training.scheduler=linear")
+    assert "override engine@engine: megatron" in str(planned(spread, FULL).files).replace("'", "")
+    assert written["engine.tensor_model_parallel_size"] == written["engine.pipeline_model_parallel_size"] == 2
+    assert written["engine.param_offload"] is True
+    assert written["optim.lr_decay_style"] == "linear" and "optim.lr_scheduler_type" not in written
+    assert written["engine.dtype"] == "bfloat16" and "engine.mixed_precision.param_dtype" not in written
+
+
+def test_a_path_is_no_reference_of_hydra() -> None:
+    loaded = load_text(BASE.encode(), Path("r.yaml"), ["model.path=/models/${x}"])
+    plan = verl.plan(loaded.recipe, GPUS, ROWS, fixed_paths(loaded))
+    assert yaml.safe_load(plan.files["backend/train.yaml"])["model"]["path"] == "/models/\\${x}"
+
+
+@pytest.mark.parametrize(
+    "overrides,topology,expected",
+    [
+        (["training.scheduler=linear"], GPUS, "training.scheduler: verl has cosine and constant"),
+        (["training.log_every=5"], GPUS, "training.log_every: verl reports every step"),
+        (["data.packing=true"], GPUS, "data.packing: verl packs each micro batch instead"),
+        (["training.global_batch_size=6"], GPUS, "6 does not divide by micro_batch_size 1 x 4 devices; nearest: 4"),
+        (["training.micro_batch_size=3"], CPU, "does not divide by micro_batch_size 3 x 1 device; nearest: 15 or 18"),
+        (["distributed.strategy=fsdp"], CPU, "distributed.strategy: fsdp needs GPUs on verl; on a CPU: fsdp2"),
+        (["distributed.offload_optimizer=true"], CPU, "distributed.offload_optimizer: there is no GPU"),
+        (["training.precision=fp16"], CPU, "training.precision: fp16 needs a GPU"),
+        (["model.attention=flash_attention_2"], CPU, "model.attention: flash_attention_2 needs a GPU"),
+        (["model.revision=main"], GPUS, "model.revision: verl has no key for it"),
+        (["distributed.sequence_parallel=2"], GPUS, "needs distributed.remove_padding: true"),
+        (["distributed.sequence_parallel=2"], GPUS, "needs model.attention: flash_attention_2"),
+        (["distributed.sequence_parallel=3"], GPUS, "4 processes do not divide"),
+        (["distributed.max_tokens_per_device=100"], GPUS, "below data.max_length (2048)"),
+        (["distributed.tensor_parallel=2"], GPUS, "distributed.tensor_parallel: belongs to strategy: megatron"),
+        (["distributed.strategy=megatron"], GPUS, "tuning.type: lora under strategy: megatron is not there yet"),
+        ([*MEGATRON, "distributed.tensor_parallel=3"], GPUS, "distributed.tensor_parallel: 4 processes do not divide"),
+        ([*MEGATRON, "training.precision=fp32"], GPUS, "training.precision: fp32 does not go with"),
+        (
+            ["distributed.strategy=fsdp", FULL, "training.weight_decay=0.1"],
+            GPUS,
+            "training.weight_decay: under strategy: fsdp verl decays norms and biases too",
+        ),
+        (["method=grpo", "grpo={rewards: [{type: exact}]}"], GPUS, "method: grpo on verl is not there yet"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(overrides: list[str], topology: Topology, expected: str) -> None:
+    found = problems(*overrides, topology=topology)
+    assert any(expected in text for text in found), found
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo", "kto"])
+def test_other_methods_point_to_llamafactory(method: str) -> None:
+    """The schema is first for a recipe's file; the adapter says so too."""
+    loaded = load_text(BASE.replace("verl", "llamafactory").replace("sft", method).encode(), Path("r.yaml"))
+    assert [p.text for p in verl.problems(loaded, GPUS)] == [f"{method} runs on backend: llamafactory; allowed: sft"]
+
+
+@pytest.mark.parametrize(
+    "given,expected",
+    [
+        ("{model.use_liger: true, engine: {forward_prefetch: true}}", None),
+        ("{model: {override_config: {rope_scaling: {factor: 2.0}}}}", None),
+        ("{engine.wrap_policy.transformer_layer_cls_to_wrap: [Qwen3DecoderLayer]}", None),
+        ("{optim.override_optimizer_config: {fused: true}}", None),
+        ("{model.use_ligr: true}", "model.use_ligr: verl 0.9.1 has no such key; did you mean 'model.use_liger'?"),
+        ("{model.use_liger: 3}", "model.use_liger: 3 is not allowed; allowed: bool"),
+        ("{optim.min_lr_ratio: low}", "optim.min_lr_ratio: 'low' is not allowed; allowed: float or null"),
+        ("{model: {mtp: 3}}", "model.mtp: verl 0.9.1 has no such key; it holds model.mtp.detach_encoder"),
+        ("{optim: {lr: 1}}", "optim.lr: the adapter sets this key itself; use the recipe's training.learning_rate"),
+        ("{model: {target_modules: [q]}}", "model.target_modules: the adapter sets this key itself"),
+        ("{trainer.device: cpu}", "trainer.device: the adapter sets this key itself"),
+        ("{data.truncation: left}", "data.truncation: the rows come prepared and tokenized"),
+        ("{engine.tensor_model_parallel_size: 2}", "engine.tensor_model_parallel_size: verl 0.9.1 has no such key"),
+    ],
+)
+def test_native_options_are_checked(given: str, expected: str | None) -> None:
+    found = problems(f"backend_options={given}")
+    assert found == [] if expected is None else len(found) == 1 and expected in found[0], found
+
+
+def test_native_options_go_in_at_their_place() -> None:
+    given = "backend_options={model: {use_liger: true}, engine.forward_prefetch: true, optim.min_lr_ratio: null}"
+    written = config(given)
+    assert written["model.use_liger"] is True and written["engine.forward_prefetch"] is True
+    assert written["optim.min_lr_ratio"] is None
+
+
+def test_the_adapters_own_keys_are_keys_of_verl() -> None:
+    """What it writes is in the tree that the pinned version composes."""
+    added = {"data.seed"}  # read by our own data set
+    for overrides, engine in (((), "fsdp"), ((FULL, "training.weight_decay=0.1"), "fsdp"), (MEGATRON, "megatron")):
+        known = options.tree(engine)
+        for key in config(*overrides, "eval.every=2", "data.validation.fraction=0.1"):
+            if key.startswith(("defaults", "hydra")) or key in added:
+                continue
+            assert key in known or options._free(key, known), key
+
+
+@pytest.mark.parametrize(
+    "line,expected",
+    [
+        (
+            {
+                "step": 1,
+                "data": {"train/loss": 2.0, "train/lr": 1e-4, "train/grad_norm": 1.0, "train/global_tokens": 7},
+            },
+            {"step": 1, "loss": 2.0, "learning_rate": 1e-4, "grad_norm": 1.0, "tokens": 7.0},
+        ),
+        ({"step": 2, "data": {"val/loss": 1.5}}, {"step": 2, "eval_loss": 1.5}),
+        (
+            {"step": 3, "data": {"train/loss": 1.0, "train/epoch": 0.5, "perf/max_memory_allocated_gb": 1.0}},
+            {"step": 3, "loss": 1.0, "epoch": 0.5, "memory_gb": 1.073741824},
+        ),
+        ({"step": 4, "data": {"timing_s/gen": 1.5}}, None),
+        ({"event": "begin", "total_steps": 4}, None),
+    ],
+)
+def test_metrics_get_unified_names(line: dict[str, Any], expected: dict[str, float] | None) -> None:
+    assert verl.read_metrics(line) == expected
+
+
+def write_checkpoint(directory: Path, step: int, world: int = 1) -> Path:
+    path = directory / f"global_step_{step}"
+    (path / "huggingface").mkdir(parents=True)
+    (path / "huggingface/config.json").write_text("{}")
+    (path / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": world}))
+    (path / "data_0.pt").write_bytes(b"")
+    for kind in ("model", "optim", "extra_state"):
+        for rank in range(world):
+            (path / f"{kind}_world_size_{world}_rank_{rank}.pt").write_bytes(b"")
+    (directory / "latest_checkpointed_iteration.txt").write_text(str(step))
+    return path
+
+
+def test_whole_checkpoints_are_listed_newest_first(tmp_path: Path) -> None:
+    for step in (2, 4, 10):
+        write_checkpoint(tmp_path, step, world=2)
+    assert [c.step for c in verl.checkpoints(tmp_path)] == [10, 4, 2]
+    assert verl.checkpoints(tmp_path / "none") == []
+
+
+def test_a_checkpoint_beyond_the_tracker_was_being_written(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 4)
+    write_checkpoint(tmp_path, 6)
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
+    assert [c.step for c in verl.checkpoints(tmp_path)] == [4]
+
+
+@pytest.mark.parametrize(
+    "lost", ["optim_world_size_2_rank_1.pt", "fsdp_config.json", "data_0.pt", "huggingface/config.json"]
+)
+def test_a_checkpoint_that_was_being_removed_is_not_whole(tmp_path: Path, lost: str) -> None:
+    write_checkpoint(tmp_path, 2, world=2)
+    path = write_checkpoint(tmp_path, 4, world=2)
+    (path / lost).unlink()
+    assert [c.step for c in verl.checkpoints(tmp_path)] == [2]
+
+
+def test_planning_imports_no_framework() -> None:
+    code = (
+        "import sys; from pathlib import Path; from adapters import backend, plan; from recipes import load_text\n"
+        f"loaded = load_text({BASE.encode()!r}, Path('r.yaml'))\n"
+        "module = backend('verl'); module.problems(loaded, plan.Topology())\n"
+        "paths = plan.Paths(run=Path('/r'), python=Path('/p'), model='m')\n"
+        "module.plan(loaded.recipe, plan.Topology(), plan.PreparedData(), paths)\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    root = Path(__file__).parents[2]
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout
+    assert not {"torch", "verl", "hydra", "omegaconf", "transformers", "numpy", "ray"} & set(ast.literal_eval(shown))
+
+
+def test_the_lock_holds_names_and_versions_only() -> None:
+    lines = verl.LOCKS["cpu"].read_text(encoding="utf-8").splitlines()
+    assert all("==" in line and "://" not in line and not line.startswith(("#", "-")) for line in lines)
+    wanted = (verl.LOCKS["cpu"].parent / "requirements.in").read_text(encoding="utf-8").split()
+    assert {line.lower() for line in wanted if "==" in line} <= {line.split(" ;")[0] for line in lines}
