@@ -1,9 +1,9 @@
 """Turns canonical rows into token ids and a loss mask, by the model's own chat template, once for every backend.
 
 The whole conversation is rendered and tokenized in one piece, as the model will see it when it is used (in pieces only
-where a token would lie over the border of prompt and reply); the replies are then found in the rendered text. So history
-that a template rewrites (Qwen3 takes the thinking out of earlier turns) is trained as rewritten. Loss falls on each reply
-with its end-of-turn and what the template puts after it.
+where a token would lie over the border of prompt and reply); the replies are then found in the rendered text. So what a
+template rewrites (Qwen3 takes the thinking out of earlier turns) is trained as rewritten. Loss falls on each reply with
+its end-of-turn and what the template puts after it.
 """
 
 from __future__ import annotations

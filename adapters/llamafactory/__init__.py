@@ -44,10 +44,9 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     if batch:
         found.append(document.problem(("training", "global_batch_size"), batch))
     strategy, tuning = settings.strategy(recipe), recipe.tuning
-    if strategy.startswith("fsdp") and not topology.gpus:
-        found.append(
-            document.problem(("distributed", "strategy"), f"{strategy} needs GPUs on llamafactory; on a CPU: ddp")
-        )
+    if strategy != "ddp" and not topology.gpus:
+        text = f"{strategy} needs GPUs on llamafactory; on a CPU: ddp"
+        found.append(document.problem(("distributed", "strategy"), text))
     if tuning.quantization == "8bit" and strategy in ("deepspeed-zero3", "fsdp", "fsdp2"):
         found.append(document.problem(("tuning", "quantization"), f"{strategy} takes 4bit only; use 4bit or ddp"))
     if recipe.training.precision == "fp16" and not topology.gpus:

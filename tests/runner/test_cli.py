@@ -1,0 +1,104 @@
+"""The command line: exit codes, what goes to stdout, and that it stays light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recipes import catalogue
+from runner.cli import main
+
+HEAVY = {"torch", "transformers", "datasets", "numpy", "ray", "rich", "verl", "llamafactory", "vllm", "pandas"}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_list_shows_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "list")
+    assert code == 0 and all(name in out for name in catalogue())
+
+
+def test_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(run(capsys, "schema")[1])["title"] == "recipe"
+
+
+def test_validate_checks_several_and_names_all_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("backend: verl\nmethod: dpo\nmodel: {}\n")
+    code, out, err = run(capsys, "validate", "quickstart", str(bad))
+    assert code == 2 and "quickstart: ok" in out and err.count("bad.yaml:") == 3
+
+
+def test_a_plan_is_json_with_what_programs_need(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "plan", "qwen3_4b_financial", "--json")
+    plan = json.loads(out)
+    assert code == 0 and plan.keys() >= {"argv", "env", "files", "ledger"}
+    assert plan["files"]["backend/train.yaml"]
+
+
+def test_a_dry_run_makes_no_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "run", "quickstart", "--dry-run", "--runs-dir", str(tmp_path / "runs"))
+    assert code == 0 and "ledger" in out and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["plan", "nowhere.yaml"], "nowhere.yaml: no such recipe file"),
+        (["run", "quickstart", "--set", "training.epoch=1"], "did you mean 'epochs'?"),
+        (["resume", "nothing"], "nothing: no such run"),
+        (["logs", "nothing"], "nothing: no such run"),
+        (["eval"], "no finished run"),
+        (["eval", "--model", "bundled:smollm2-135m-instruct"], "--model needs --data"),
+        (["setup", "lamafactory"], "did you mean 'llamafactory'?"),
+        (["run", "quickstart", "--env", "current"], "has no llamafactory; install llamafactory==0.9.5"),
+    ],
+)
+def test_the_users_mistakes_have_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments)
+    assert code == 2 and message in err
+
+
+def test_runs_of_an_empty_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run(capsys, "runs", "--runs-dir", str(tmp_path))
+    assert code == 0 and "no runs in" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["validate", "quickstart"], ["plan", "quickstart", "--json"], ["plan", "quickstart"], ["list"]],
+)
+def test_what_must_feel_instant_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom runner.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        "print('\\n' + ' '.join(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.splitlines()[-1].split()) == set()
+
+
+def test_our_own_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    import recipes
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(recipes, "catalogue", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["list"])
