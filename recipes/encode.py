@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 Message = dict[str, str]
+HINT = "(check the name; the network and HF_ENDPOINT; your access and HF_TOKEN; or give a local directory)"
 IGNORE = -100  # the label without loss, in torch, transformers and both backends
 
 
@@ -166,7 +167,7 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
         )
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:300]
-        raise BadRow(f"model.path: cannot load the tokenizer of {spec['path']}: {first}") from None
+        raise BadRow(f"model.path: cannot load the tokenizer of {spec['path']}: {first} {HINT}") from None
     template = Path(spec["chat_template"]).read_text(encoding="utf-8") if spec["chat_template"] else None
     if not getattr(tokenizer, "is_fast", False):
         raise BadRow(f"model.path: {spec['path']} has no fast tokenizer, which is needed to place the loss mask")

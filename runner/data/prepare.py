@@ -14,6 +14,7 @@ import random
 import shutil
 import sys
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -164,16 +165,17 @@ class Writer:
         self.method = method
         self.text = (directory / "rows.jsonl").open("w", encoding="utf-8")
         self.arrow = _arrow_writer(directory / "rows.arrow", method) if method != "grpo" else None
-        self.offsets = [0]
         self.truncated: set[int] = set()
-        self.lengths: list[tuple[int, int]] = []  # tokens, tokens with loss
+        self.tokens = array("L")  # of each row; arrays, because a list would grow to 100 MB on a million rows
+        self.supervised = array("L")  # of these, with loss
 
     def add(self, row: dict[str, Any], parts: list[Encoded], truncated: bool) -> None:
         if truncated:
-            self.truncated.add(len(self.lengths))
+            self.truncated.add(len(self.tokens))
         self.text.write(json.dumps(row, ensure_ascii=False) + "\n")
         scored = parts[:1] if self.method == "kto" else parts
-        self.lengths.append((sum(len(p.ids) for p in scored), sum(p.supervised for p in scored)))
+        self.tokens.append(sum(len(p.ids) for p in scored))
+        self.supervised.append(sum(p.supervised for p in scored))
         if self.arrow is not None:  # an empty ArrowWriter is falsy
             self.arrow.write(_columns(row, parts, self.method))
 
@@ -232,7 +234,7 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
     if validation["sources"]:
         held_out = Preparation(spec, encoder)
         chosen = _write(held_out, validation["sources"], work / "validation")
-        splits: Splits = {"train": (rows, range(len(rows.lengths))), "validation": (chosen, range(len(chosen.lengths)))}
+        splits: Splits = {"train": (rows, range(len(rows.tokens))), "validation": (chosen, range(len(chosen.tokens)))}
     else:
         splits = _split(rows, validation["fraction"], spec["data"]["seed"])
     _check_not_empty(splits, train)
@@ -271,7 +273,7 @@ def _write(preparation: Preparation, sources: list[dict[str, Any]], directory: P
 
 
 def _split(rows: Writer, fraction: float, seed: int) -> Splits:
-    count = len(rows.lengths)
+    count = len(rows.tokens)
     held_out = round(count * fraction)
     if fraction and not held_out and count > 1:
         held_out = 1
@@ -340,7 +342,6 @@ def _account(
     directory: Path,
 ) -> dict[str, Any]:
     writer, indices = splits["train"]
-    lengths = [writer.lengths[n] for n in indices]
     truncated = sum(n in writer.truncated for n in indices)
     other = splits.get("validation")
     dropped = train.dropped + (held_out.dropped if held_out else Counter())
@@ -351,9 +352,9 @@ def _account(
         "validation": len(other[1]) if other else 0,
         "dropped": dict(dropped),
         "train_rows": len(indices),
-        "tokens": sum(total for total, _ in lengths),
-        "supervised_tokens": sum(supervised for _, supervised in lengths),
-        "longest": max(total for total, _ in lengths),
+        "tokens": sum(writer.tokens[n] for n in indices),
+        "supervised_tokens": sum(writer.supervised[n] for n in indices),
+        "longest": max(writer.tokens[n] for n in indices),
         "max_length": spec["max_length"],
         "sources": dict(train.rows_in) | (dict(held_out.rows_in) if held_out else {}),
         "sha256": {name: _sha256(directory / f"{name}.jsonl") for name in splits},
