@@ -22,8 +22,8 @@ import sys, torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 source, target = sys.argv[1:]
 config = AutoConfig.from_pretrained(source)
-config.num_hidden_layers, config.hidden_size, config.intermediate_size = 2, 96, 128
-config.num_attention_heads, config.num_key_value_heads, config.head_dim = 3, 1, 32
+config.num_hidden_layers, config.hidden_size, config.intermediate_size = 2, 128, 192
+config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 32
 if getattr(config, "layer_types", None):
     config.layer_types = config.layer_types[:2]
 torch.manual_seed(1)
