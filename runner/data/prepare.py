@@ -135,17 +135,14 @@ class Preparation:
 
     def _fit(self, place: str, parts: list[Encoded]) -> tuple[list[Encoded], bool] | None:
         """The parts within max_length and whether one was cut; None where the row is dropped."""
-        if self.method == "grpo":
-            lengths = [len(part.ids) for part in parts]
-        else:
-            if any(part.supervised == 0 for part in parts):
-                self.dropped[NOTHING] += 1
-                return None
-            lengths = [len(part.ids) for part in parts]
-        if max(lengths) <= self.max_length:
+        if self.method != "grpo" and any(part.supervised == 0 for part in parts):
+            self.dropped[NOTHING] += 1
+            return None
+        longest = max(len(part.ids) for part in parts)
+        if longest <= self.max_length:
             return parts, False
         if self.data["overlong"] == "error":
-            self._bad(place, f"{max(lengths)} tokens, max_length is {self.max_length}", TOO_LONG)
+            self._bad(place, f"{longest} tokens, max_length is {self.max_length}", TOO_LONG)
             return None
         if self.data["overlong"] == "drop" or self.method == "grpo":
             self.dropped[TOO_LONG] += 1
@@ -168,6 +165,7 @@ class Writer:
         self.truncated: set[int] = set()
         self.tokens = array("L")  # of each row; arrays, because a list would grow to 100 MB on a million rows
         self.supervised = array("L")  # of these, with loss
+        self.longest = array("L")  # of its longest part: a preference pair has two
 
     def add(self, row: dict[str, Any], parts: list[Encoded], truncated: bool) -> None:
         if truncated:
@@ -175,6 +173,7 @@ class Writer:
         self.text.write(json.dumps(row, ensure_ascii=False) + "\n")
         scored = parts[:1] if self.method == "kto" else parts
         self.tokens.append(sum(len(p.ids) for p in scored))
+        self.longest.append(max(len(p.ids) for p in parts))
         self.supervised.append(sum(p.supervised for p in scored))
         if self.arrow is not None:  # an empty ArrowWriter is falsy
             self.arrow.write(_columns(row, parts, self.method))
@@ -354,7 +353,7 @@ def _account(
         "train_rows": len(indices),
         "tokens": sum(writer.tokens[n] for n in indices),
         "supervised_tokens": sum(writer.supervised[n] for n in indices),
-        "longest": max(writer.tokens[n] for n in indices),
+        "longest": max(writer.longest[n] for n in indices),
         "max_length": spec["max_length"],
         "sources": dict(train.rows_in) | (dict(held_out.rows_in) if held_out else {}),
         "sha256": {name: _sha256(directory / f"{name}.jsonl") for name in splits},

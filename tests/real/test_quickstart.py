@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from adapters import BACKENDS
 
+from adapters import BACKENDS
 from runner.environments import clean_environment
 
 pytestmark = pytest.mark.real
