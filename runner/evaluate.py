@@ -14,6 +14,7 @@ from runner import bundled, diagnose, environments, process
 from runner.environments import clean_environment, environment
 from runner.failure import Failure
 from runner.files import code_directory, read_json, write_json
+from runner.rows import canonical
 from runner.rundir import Run
 from runner.show import table
 
@@ -79,7 +80,7 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         "models": [_model("model", model, base, output, {})],
         "suites": list(options.suites or ("perplexity",)),
         "data": options.data or {},
-        "rows": str(rows.resolve()) if rows else None,
+        "rows": str(canonical(rows, output / "rows.jsonl")) if rows else None,
         "test_prompts": None,
         "max_length": 4096,
         "train_on": "all_turns",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,17 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) -> None:
+    """Make metrics.jsonl whole up to a step: a resume from its checkpoint does the later ones again.
+
+    A runner that was killed may not have read all that its backend wrote: `earlier` are the files of past attempts.
+    """
+    cut(target, sys.maxsize)
+    for source in earlier:
+        Splicer(source, target, backend, lambda values: None)()
+    cut(target, step)
+
+
 def cut(path: Path, step: int) -> None:
-    """Take out what lies after a step: a resume from its checkpoint does those steps again."""
+    """Take out what lies after a step, and a line that a kill has torn."""
     write_text(path, "".join(json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= step))

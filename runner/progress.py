@@ -30,6 +30,10 @@ class Progress:
         self.times: list[float] = []
         self.bar: Any = None
 
+    def begin(self, total: int) -> None:
+        """Take the number of steps of the whole training, when the backend tells it."""
+        self.total = total
+
     def step(self, values: dict[str, float]) -> None:
         if "eval_loss" in values:
             self.line(f"step {values['step']:.0f}: validation loss {values['eval_loss']:.4f}")

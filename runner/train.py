@@ -6,7 +6,7 @@ import json
 import math
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,8 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
     found = module.checkpoints(run.path / "checkpoints")
     resume = found[0] if found else None
     plan = make_plan(loaded, topology, run.path, data=data, python=python, attempt=number, resume=resume)
-    metrics.cut(run.metrics, resume.step if resume else -1)
+    earlier = [run.path / attempt["metrics"] for attempt in run.read()["attempts"]]
+    metrics.recover(run.metrics, earlier, module, resume.step if resume else -1)
     if resume:
         options.say(f"resuming from step {resume.step} ({resume.path.name})")
     for name, text in plan.files.items():
@@ -177,6 +178,7 @@ def _record_start(run: Run, plan: Plan, number: int, resume: Checkpoint | None, 
         "started": rundir.now(),
         "argv": list(plan.argv),
         "env": dict(plan.env),
+        "metrics": plan.metrics,
         "resume_from": resume.step if resume else None,
     }
     run.update(
@@ -192,31 +194,36 @@ def _record_start(run: Run, plan: Plan, number: int, resume: Checkpoint | None, 
 
 
 def launch(run: Run, plan: Plan, module: Backend, recipe: Recipe, topology: Topology, number: int) -> None:
-    """Start the plan's commands, show the progress, and raise Failure where one fails."""
+    """Run the plan's commands with live progress, and raise Failure where one fails."""
     log = run.log(number, topology.node_rank)
-    env = child_environment(plan)
     for command in plan.before:
-        code = process.run(command, cwd=run.path, env=env, log=log, mark=str(run.path))
-        _raise_if(code, f"{run.name}: a step before the training (exit code {code})", log, code)
-    follow, progress = (lambda: None), None
-    if topology.node_rank == 0:
-        progress = Progress(_tokens_per_step(run, recipe))
-        follow = metrics.Splicer(
-            run.path / plan.metrics, run.metrics, module, progress.step, lambda total: setattr(progress, "total", total)
-        )
+        _call(run, plan, command, "a step before the training", log)
+    progress = Progress(_tokens_per_step(run, recipe))
+    follow = metrics.Splicer(run.path / plan.metrics, run.metrics, module, progress.step, progress.begin)
     try:
-        code = process.run(plan.argv, cwd=run.path, env=env, log=log, mark=str(run.path), poll=follow)
+        # One node keeps the metrics of all.
+        _call(run, plan, plan.argv, plan.backend, log, poll=follow if topology.node_rank == 0 else _nothing)
     finally:
-        if progress:
-            progress.close()
-    _raise_if(code, f"{run.name}: {plan.backend} ended with exit code {code}", log, code)
-    bad = getattr(follow, "bad", None)
-    if bad:
+        progress.close()
+    if follow.bad:
         raise Failure(
-            f"{run.name}: the loss is not a number from step {bad} on",
+            f"{run.name}: the loss is not a number from step {follow.bad} on",
             cause="the training diverged; lower training.learning_rate, or set training.precision: bf16 or fp32",
             log=log,
         )
+
+
+def _nothing() -> None:
+    pass
+
+
+def _call(
+    run: Run, plan: Plan, command: Sequence[str], what: str, log: Path, poll: Callable[[], None] = _nothing
+) -> None:
+    code = process.run(command, cwd=run.path, env=child_environment(plan), log=log, mark=str(run.path), poll=poll)
+    if code:
+        cause = diagnose.cause(diagnose.tail(log, 400), code)
+        raise Failure(f"{run.name}: {what} ended with exit code {code}", cause=cause, tail=diagnose.tail(log), log=log)
 
 
 def child_environment(plan: Plan) -> dict[str, str]:
@@ -225,12 +232,6 @@ def child_environment(plan: Plan) -> dict[str, str]:
     for name in plan.unset:
         env.pop(name, None)
     return env
-
-
-def _raise_if(code: int, what: str, log: Path, exit_code: int) -> None:
-    if code:
-        last = diagnose.tail(log)
-        raise Failure(what, cause=diagnose.cause(diagnose.tail(log, 400), exit_code), tail=last, log=log)
 
 
 def _tokens_per_step(run: Run, recipe: Recipe) -> float:
@@ -245,8 +246,7 @@ def _finish(run: Run, plan: Plan, topology: Topology, number: int) -> None:
         return
     log = run.log(number)
     if plan.export:
-        code = process.run(plan.export, cwd=run.path, env=child_environment(plan), log=log, mark=str(run.path))
-        _raise_if(code, f"{run.name}: making model/ (exit code {code})", log, code)
+        _call(run, plan, plan.export, "making model/", log)
     problem = result_problem(run)
     if problem:
         raise Failure(f"{run.name}: {problem}", tail=diagnose.tail(log), log=log)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from adapters import backend
-from runner.metrics import Splicer, cut
+from runner.metrics import Splicer, cut, recover
 
 
 def write(path: Path, *lines: dict[str, object] | str) -> None:
@@ -40,6 +40,13 @@ def test_a_resume_repeats_no_step(tmp_path: Path) -> None:
     write(tmp_path / "a2", *({"step": n, "loss": float(n)} for n in range(2, 8)))
     splicer(tmp_path, 2)()
     assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_what_a_killed_runner_had_not_read_is_read_at_the_resume(tmp_path: Path) -> None:
+    write(tmp_path / "metrics.jsonl", {"step": 1, "loss": 1.0}, '{"step": 2, "lo')
+    write(tmp_path / "a1", *({"step": n, "loss": float(n)} for n in range(1, 7)), '{"step": 7')
+    recover(tmp_path / "metrics.jsonl", [tmp_path / "a1"], backend("llamafactory"), 4)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3, 4]
 
 
 def test_an_evaluation_repeated_at_the_end_stands_once(tmp_path: Path) -> None:

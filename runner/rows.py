@@ -1,0 +1,50 @@
+"""Rows of any data format as canonical rows, for scoring a model on a file that no run has prepared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recipes import UserError
+from recipes.encode import BadRow
+from runner.data.formats import convert, detect
+from runner.data.read import BadData, Row, read
+
+
+def canonical(path: Path, target: Path) -> Path:
+    """Write the rows of `path` (json, jsonl, csv, or a directory of them) to `target` in canonical form.
+
+    Raises:
+        UserError: a row that is malformed or of no known format, by file and line.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("w", encoding="utf-8") as out:
+        try:
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(path))
+        except BadData as error:
+            raise UserError(str(error)) from None
+        except ModuleNotFoundError:
+            raise UserError(f"--data {path}: parquet is read inside a run only; give json, jsonl or csv") from None
+    return target
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    source = {"path": str(path), "columns": {}, "system": None, "max_samples": None}
+    name = ""
+    for raw in read(source):
+        try:
+            name = name or _format(raw)
+            yield convert(raw.value, name, source)
+        except BadRow as error:
+            raise UserError(f"{raw.place}: {error}") from None
+
+
+def _format(raw: Row) -> str:
+    """The format of the first row, tried for preferences before plain replies: those have a prompt too."""
+    for method in ("dpo", "kto", "grpo"):
+        with contextlib.suppress(BadRow):
+            return detect(raw.value, method)
+    return detect(raw.value, "sft")

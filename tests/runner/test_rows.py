@@ -1,0 +1,39 @@
+"""Any data format becomes canonical rows for scoring."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recipes import UserError
+from runner.rows import canonical
+
+
+@pytest.mark.parametrize(
+    "row,keys",
+    [
+        ({"instruction": "q", "output": "a"}, ["messages"]),
+        ({"prompt": "q", "response": "a"}, ["messages"]),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, ["messages"]),
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, ["prompt", "chosen", "rejected"]),
+        ({"prompt": "q", "completion": "a", "label": True}, ["prompt", "completion", "label"]),
+        ({"prompt": "q", "answer": "a"}, ["prompt", "answer"]),
+    ],
+)
+def test_a_format_is_told_from_the_first_row(row: dict[str, Any], keys: list[str], tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps(row) + "\n")
+    written = canonical(source, tmp_path / "out" / "rows.jsonl").read_text()
+    assert list(json.loads(written)) == keys
+    again = canonical(tmp_path / "out" / "rows.jsonl", tmp_path / "again.jsonl").read_text()
+    assert again == written, "canonical rows stay as they are"
+
+
+def test_a_bad_row_is_named_by_line(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"instruction": "q", "output": "a"}\n{"instruction": "q"}\n')
+    with pytest.raises(UserError, match=r"rows.jsonl:2: no 'output'"):
+        canonical(source, tmp_path / "out.jsonl")
