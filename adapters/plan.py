@@ -115,7 +115,7 @@ class Plan:
     env: variables set on top of the caller's.
     unset: variables taken out of the caller's environment.
     files: text by path relative to the run directory, written before the start.
-    before: commands to run once before the training (conversions), in order; on every node.
+    before: commands to run once before the training, in order; on node 0, before the others start.
     export: the command that makes `model/` of the newest checkpoint when training has ended; on rank 0.
     metrics: the backend's own metrics file, relative to the run directory; read live by `read_metrics`.
     """
@@ -141,6 +141,9 @@ class Checkpoint:
 
 
 Metrics = dict[str, float]
+
+# Threads that spin while they wait stall each other where cores are shared: 43 s a step became 9 s on two busy cores.
+CPU_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Backend(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 
 from adapters.llamafactory import options, settings
 from adapters.plan import (
+    CPU_ENV,
     Checkpoint,
     Entry,
     Metrics,
@@ -91,7 +92,7 @@ def _environment(topology: Topology) -> dict[str, str]:
     if topology.gpus == 1 and topology.devices:
         env["CUDA_VISIBLE_DEVICES"] = topology.devices[0]  # more visible devices than processes: it refuses to start
     if not topology.gpus:
-        env["DS_ACCELERATOR"] = "cpu"
+        env |= CPU_ENV
     return env
 
 

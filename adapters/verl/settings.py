@@ -1,0 +1,229 @@
+"""The recipe in verl's words: each field's Hydra key and value, as one list that is both ledger and config."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from adapters.plan import (
+    Entry,
+    PreparedData,
+    Topology,
+    mapped,
+    plain,
+    precision,
+    refused,
+    runner,
+    runner_fields,
+)
+from recipes import Recipe, schema
+
+ON_LLAMAFACTORY = "runs on backend: llamafactory"
+NOT_LORA = "belongs to tuning.type: lora"
+ADAPTER = "backend/initial_adapter"  # made by lora.py of LORA_FILE
+LORA_FILE = "backend/lora.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Optimizer steps of a run; None where the rows are not counted yet."""
+
+    per_epoch: int | None
+    total: int | None
+    epochs: int
+
+
+def schedule(recipe: Recipe, data: PreparedData) -> Schedule:
+    """As transformers' Trainer counts: a last batch that is not full is a step too, and max_steps beats epochs."""
+    training = recipe.training
+    if data.train_rows is None:
+        return Schedule(per_epoch=None, total=training.max_steps, epochs=math.ceil(training.epochs))
+    per_epoch = max(1, math.ceil(data.train_rows / training.global_batch_size))
+    total = training.max_steps or math.ceil(training.epochs * per_epoch)
+    return Schedule(per_epoch=per_epoch, total=total, epochs=math.ceil(total / per_epoch))
+
+
+def strategy(recipe: Recipe) -> str:
+    """The distributed strategy, `auto` resolved."""
+    asked = recipe.distributed.strategy
+    return "fsdp2" if asked == "auto" else asked
+
+
+def on_megatron(recipe: Recipe) -> bool:
+    return strategy(recipe) == "megatron"
+
+
+def data_parallel(recipe: Recipe, topology: Topology) -> int:
+    """How many devices, or groups of devices, have rows of their own; 0 where the processes do not divide so."""
+    spread = recipe.distributed
+    share = spread.sequence_parallel
+    if on_megatron(recipe):
+        share *= spread.tensor_parallel * spread.pipeline_parallel
+    return 0 if topology.world_size % share else topology.world_size // share
+
+
+def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None) -> list[Entry]:
+    """The ledger: what becomes of every leaf of the schema."""
+    steps = schedule(recipe, data or PreparedData())
+    return [
+        *runner_fields(),
+        runner("method", "sft: verl.trainer.sft_trainer"),
+        *_model(recipe),
+        *_tuning(recipe),
+        *_length(recipe, steps),
+        *_optimizer(recipe, steps),
+        *_computing(recipe, topology),
+        *_distributed(recipe),
+        *_saving(recipe),
+        *_refused(),
+        runner("backend_options", "native keys, laid over the config"),
+    ]
+
+
+def _model(recipe: Recipe) -> list[Entry]:
+    model = recipe.model
+    attention = "sdpa" if model.attention == "auto" else model.attention
+    return [
+        mapped("model.path", "model.path", model.path),
+        mapped("model.trust_remote_code", "model.trust_remote_code", model.trust_remote_code),
+        mapped("model.attention", "model.override_config.attn_implementation", attention),
+    ]
+
+
+def _tuning(recipe: Recipe) -> list[Entry]:
+    tuning = recipe.tuning
+    quantization = refused("tuning.quantization", f"QLoRA {ON_LLAMAFACTORY}")
+    names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")
+    if tuning.type == "full":
+        kind = mapped("tuning.type", "model.lora_rank", 0)
+        return [kind, quantization, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
+    # Its FSDP engine has no key for most PEFT options: they go in with the adapter that it starts from.
+    return [
+        mapped("tuning.type", "model.lora_adapter_path", ADAPTER, f"made of {LORA_FILE} before the training"),
+        mapped("tuning.rank", "model.lora_rank", tuning.rank),
+        mapped("tuning.alpha", "model.lora_alpha", tuning.alpha),
+        mapped("tuning.dropout", f"{LORA_FILE}: lora_dropout", tuning.dropout),
+        mapped("tuning.target_modules", f"{LORA_FILE}: target_modules", plain(tuning.target_modules)),
+        mapped("tuning.rslora", f"{LORA_FILE}: use_rslora", tuning.rslora),
+        mapped("tuning.dora", f"{LORA_FILE}: use_dora", tuning.dora),
+        quantization,
+    ]
+
+
+def _length(recipe: Recipe, steps: Schedule) -> list[Entry]:
+    training, batch = recipe.training, recipe.training.global_batch_size
+    note = f"{steps.per_epoch} steps an epoch" if steps.per_epoch else ""
+    return [
+        mapped("training.epochs", "trainer.total_epochs", steps.epochs, note),
+        mapped("training.max_steps", "trainer.total_training_steps", steps.total),
+        mapped("training.global_batch_size", "data.train_batch_size", batch),
+        mapped("training.micro_batch_size", "data.micro_batch_size_per_gpu", training.micro_batch_size),
+        mapped("training.seed", "engine.seed", training.seed, "order of the rows, initial adapter, dropout"),
+    ]
+
+
+def _optimizer(recipe: Recipe, steps: Schedule) -> list[Entry]:
+    training = recipe.training
+    return [
+        mapped("training.learning_rate", "optim.lr", training.learning_rate),
+        _scheduler(recipe),
+        *_warmup(recipe, steps),
+        mapped("training.weight_decay", "optim.weight_decay", training.weight_decay),
+        mapped("training.betas", "optim.betas", list(training.betas)),
+        mapped("training.max_grad_norm", "optim.clip_grad", training.max_grad_norm),
+    ]
+
+
+def _scheduler(recipe: Recipe) -> Entry:
+    name = recipe.training.scheduler
+    if on_megatron(recipe):
+        return mapped("training.scheduler", "optim.lr_decay_style", name)
+    if name == "linear":
+        return refused(
+            "training.scheduler", f"verl has cosine and constant under fsdp and fsdp2; linear {ON_LLAMAFACTORY}"
+        )
+    return mapped("training.scheduler", "optim.lr_scheduler_type", name)
+
+
+def _warmup(recipe: Recipe, steps: Schedule) -> list[Entry]:
+    training = recipe.training
+    if training.warmup_steps is not None:
+        return [
+            mapped("training.warmup_steps", "optim.lr_warmup_steps", training.warmup_steps),
+            runner("training.warmup_ratio", "not given: warmup_steps is"),
+        ]
+    if steps.total is None:
+        entry = mapped("training.warmup_ratio", "optim.lr_warmup_steps_ratio", training.warmup_ratio)
+    else:  # verl rounds the steps down, transformers up
+        warmup = math.ceil(training.warmup_ratio * steps.total)
+        entry = mapped(
+            "training.warmup_ratio", "optim.lr_warmup_steps", warmup, f"{training.warmup_ratio} of {steps.total}"
+        )
+    return [entry, runner("training.warmup_steps", "not given: warmup_ratio is")]
+
+
+def _computing(recipe: Recipe, topology: Topology) -> list[Entry]:
+    training, compute = recipe.training, precision(recipe, topology)
+    if on_megatron(recipe):
+        again = "full" if training.gradient_checkpointing else None
+        key = "engine.override_transformer_config.recompute_granularity"
+        kind = {"bf16": "bfloat16", "fp16": "float16"}.get(compute, compute)
+        own = [
+            mapped("training.precision", "engine.dtype", kind),
+            mapped("training.gradient_checkpointing", key, again),
+        ]
+    else:
+        key = "model.enable_gradient_checkpointing"
+        own = [
+            mapped("training.precision", "engine.mixed_precision.param_dtype", compute),
+            mapped("training.gradient_checkpointing", key, training.gradient_checkpointing),
+        ]
+    return [*own, refused("training.log_every", "verl reports every step; take it out")]
+
+
+def _distributed(recipe: Recipe) -> list[Entry]:
+    spread, name = recipe.distributed, strategy(recipe)
+    keys = {
+        "tensor_parallel": "engine.tensor_model_parallel_size",
+        "pipeline_parallel": "engine.pipeline_model_parallel_size",
+        "expert_parallel": "engine.expert_model_parallel_size",
+    }
+    sequence = "engine.context_parallel_size" if on_megatron(recipe) else "engine.ulysses_sequence_parallel_size"
+    # Under fsdp2, param_offload gives the memory back between steps only; offload_policy does so within them.
+    offload = "engine.offload_policy" if name == "fsdp2" else "engine.param_offload"
+    return [
+        mapped("distributed.strategy", "engine.strategy", name),
+        mapped("distributed.offload_parameters", offload, spread.offload_parameters),
+        mapped("distributed.offload_optimizer", "engine.optimizer_offload", spread.offload_optimizer),
+        *(
+            mapped(f"distributed.{leaf}", key, getattr(spread, leaf))
+            if on_megatron(recipe)
+            else refused(f"distributed.{leaf}", "belongs to strategy: megatron")
+            for leaf, key in keys.items()
+        ),
+        mapped("distributed.sequence_parallel", sequence, spread.sequence_parallel),
+        mapped("distributed.remove_padding", "model.use_remove_padding", spread.remove_padding),
+        mapped("distributed.max_tokens_per_device", "data.max_token_len_per_gpu", spread.max_tokens_per_device),
+    ]
+
+
+def _saving(recipe: Recipe) -> list[Entry]:
+    return [
+        mapped("checkpoint.every", "trainer.save_freq", recipe.checkpoint.every or -1, "and at the end"),
+        mapped("checkpoint.keep", "trainer.max_ckpt_to_keep", recipe.checkpoint.keep),
+        mapped("eval.every", "trainer.test_freq", recipe.eval.every or -1),
+        mapped("logging", "trainer.logger", ["console", "file", *recipe.logging]),
+    ]
+
+
+def _refused() -> list[Entry]:
+    return [
+        *(
+            refused(name, f"{name.partition('.')[2]} {ON_LLAMAFACTORY}")
+            for name in schema.leaves()
+            if name.startswith("preference.")
+        ),
+        *(refused(name, "grpo is not there yet") for name in schema.leaves() if name.startswith("grpo.")),
+        refused("data.packing", "verl packs each micro batch instead; set distributed.remove_padding: true"),
+        refused("eval.mode", "scoring while training is not there yet; allowed: after"),
+    ]

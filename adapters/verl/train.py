@@ -1,0 +1,125 @@
+"""Runs verl's SFT trainer on the config that the plan wrote; inside its environment, one process or under torchrun.
+
+Usage: python -m adapters.verl.train backend/train.yaml
+
+The same config runs under verl's own entry (`torchrun -m verl.trainer.sft_trainer --config-dir backend --config-name
+train`). What this adds, each where verl 0.9.1 falls short:
+    the noise of a step follows from seed and step (its SFT trainer seeds nothing), so a resumed run repeats it;
+    a resume at the end of an epoch trains the next one (its loader gives an empty epoch, exit code 0);
+    a checkpoint is removed only when a newer one is whole (it deletes first, and forgets the old ones on a resume);
+    the metrics say the learning rate that the step used (it logs the next one), the step's time and the epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from verl.trainer import sft_trainer
+from verl.utils import tensordict_utils
+
+from adapters.verl.checkpoints import whole_checkpoints, world_size
+
+
+class Tracking(sft_trainer.Tracking):  # type: ignore[misc]
+    """verl's loggers, whose metrics file opens with the number of steps."""
+
+    def __init__(self, *args: Any, config: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(*args, config=config, **kwargs)
+        begin = {"event": "begin", "total_steps": config["trainer"]["total_training_steps"]}
+        self.logger["file"].fp.write(json.dumps(begin).encode() + b"\n")
+
+
+class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
+    """verl's SFT trainer with the additions that the module names."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.step = self.resume_global_step
+        if self.step and self.step % self.steps_per_epoch == 0:
+            self._build_dataloader()  # the checkpoint's loader stands at the end of its epoch
+            self.ckpt_handler.train_dataloader = self.train_dataloader
+
+    def fit(self) -> None:
+        if self.step < self.total_training_steps:  # else it would train one step more
+            super().fit()
+
+    def _build_engine(self) -> None:
+        super()._build_engine()
+        self.training_client.train_batch = self._reported(self.training_client.train_batch)
+
+    def _reported(self, train_batch: Any) -> Any:
+        def step(data: Any) -> Any:
+            self.step += 1
+            torch.manual_seed((self.config.engine.seed + self.rank) * 1_000_003 + self.step)
+            rate = self.engine.optimizer.param_groups[0]["lr"]
+            started = time.perf_counter()
+            output = train_batch(data=data)
+            if output is not None:
+                metrics = tensordict_utils.get(output, "metrics")
+                metrics["lr"] = rate
+                metrics["train/epoch"] = self.step / self.steps_per_epoch
+                metrics["train/step_time_s"] = time.perf_counter() - started
+            return output
+
+        return step
+
+    def _build_ckpt_handler(self) -> None:
+        super()._build_ckpt_handler()
+        self.ckpt_handler.max_ckpt_to_keep = None
+        save = self.ckpt_handler.save_checkpoint
+
+        def save_checkpoint(step: int) -> None:
+            save(step)
+            if self.rank == 0:
+                prune(Path(self.config.trainer.default_local_dir), self.config.trainer.max_ckpt_to_keep)
+
+        self.ckpt_handler.save_checkpoint = save_checkpoint
+
+
+def prune(directory: Path, keep: int | None) -> None:
+    """Remove all but the newest `keep` whole checkpoints."""
+    for checkpoint in whole_checkpoints(directory)[keep:] if keep else []:
+        shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+
+def compose(file: Path) -> Any:
+    """verl's config tree with the plan's file laid over it."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(file.resolve().parent), version_base=None):
+        return hydra_compose(file.stem)
+
+
+def _same_world(config: Any) -> None:
+    """verl's shards load on as many processes as wrote them, and its own failure names a missing file."""
+    start = config.trainer.resume_from_path
+    now = int(os.environ["WORLD_SIZE"])
+    if start and world_size(Path(start)) not in (None, now):
+        raise SystemExit(
+            f"{start} was written by {world_size(Path(start))} processes, and this run has {now}: resume on as many"
+        )
+
+
+def main(file: str) -> None:
+    from verl.utils.device import auto_set_device
+    from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
+
+    config = compose(Path(file))
+    _same_world(config)
+    auto_set_device(config)
+    initialize_global_process_group()
+    sft_trainer.Tracking = Tracking
+    Trainer(config).fit()
+    destroy_global_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
