@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.plan import plain
+from adapters.plan import CPU_ENV, plain
 from recipes import Recipe, UserError
 from runner import bundled, diagnose, environments, process
 from runner.environments import clean_environment, environment
@@ -68,7 +68,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
         "max_samples": options.max_samples or recipe.eval.max_samples,
         "max_new_tokens": recipe.eval.max_new_tokens,
     }
-    return _score(spec, output, options, str(run.path), say)
+    return _score(spec, output, options, run.mark(), say)
 
 
 def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Callable[[str], None]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _score(
         code = process.run(
             [str(python), "-m", "eval.worker", str(output / "spec.json")],
             cwd=output,
-            env=clean_environment({"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1"}),
+            env=clean_environment({"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1", **CPU_ENV}),
             log=log,
             mark=mark,
             poll=follow,

@@ -44,7 +44,7 @@ def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str]
         cwd=run.path,
         env=clean_environment({"PYTHONPATH": str(code_directory()), "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}),
         log=log,
-        mark=str(run.path),
+        mark=run.mark(),
         poll=_Progress(log, say),
     )
     problems = directory / "problems.json"

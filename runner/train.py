@@ -14,7 +14,7 @@ from typing import Any
 from adapters import backend
 from adapters.plan import Backend, Checkpoint, Paths, Plan, PreparedData, Topology, plain
 from recipes import LoadedRecipe, Recipe, UserError
-from runner import bundled, diagnose, environments, metrics, process, rundir
+from runner import bundled, diagnose, environments, metrics, nodes, process, rundir
 from runner.environments import clean_environment, current_python, environment
 from runner.failure import Failure
 from runner.files import code_directory, read_json, write_text
@@ -22,8 +22,6 @@ from runner.prepare import prepare
 from runner.progress import Progress
 from runner.rundir import Run
 from runner.topology import check_present
-
-JOIN_TIMEOUT_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +80,8 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
     check_present(topology)
     python = ready_python(loaded.recipe, topology, options)
     if topology.node_rank:
-        return _join(loaded, topology, options, python)
+        run = Run((options.runs_dir / (options.name or loaded.recipe.name)).resolve())
+        return _take_part(run, loaded, topology, options, python)
     run = rundir.create(loaded, options.runs_dir, _shared_name(loaded, topology, options), topology=asdict(topology))
     options.say(f"run: {run.path}")
     return _attempt(run, loaded, topology, options, python)
@@ -94,19 +93,22 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
     Raises:
         UserError: it is running, or has succeeded.
     """
+    loaded = run.recipe()
+    check(loaded, topology)
+    check_present(topology)
+    python = ready_python(loaded.recipe, topology, options)
+    if topology.node_rank:
+        return _take_part(run, loaded, topology, options, python)
     state = run.state()
     if state == "succeeded":
         raise UserError(f"{run.name} has succeeded: there is nothing to resume; its model is {run.model}")
     if state == "running":
         raise UserError(f"{run.name} is running (pid {run.read()['runner']['pid']}); stop it first, or wait")
-    left = process.end_all(str(run.path))
+    left = process.end_all(run.mark(topology.node_rank))
     if left:
         options.say(f"ended {len(left)} processes that the last attempt left behind: {', '.join(map(str, left))}")
-    loaded = run.recipe()
-    check(loaded, topology)
-    check_present(topology)
-    run.update(runner=rundir.myself())
-    return _attempt(run, loaded, topology, options, ready_python(loaded.recipe, topology, options))
+    run.update(runner=rundir.myself(), state="prepared")
+    return _attempt(run, loaded, topology, options, python)
 
 
 def ready_python(recipe: Recipe, topology: Topology, options: Options) -> Path:
@@ -144,8 +146,7 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
     data = prepare(run, recipe, python, model_path(recipe), options.say)
     _enough_rows(loaded, data)
-    found = module.checkpoints(run.path / "checkpoints")
-    resume = found[0] if found else None
+    resume = _newest(run, module)
     plan = make_plan(loaded, topology, run.path, data=data, python=python, attempt=number, resume=resume)
     earlier = [run.path / attempt["metrics"] for attempt in run.read()["attempts"]]
     metrics.recover(run.metrics, earlier, module, resume.step if resume else -1)
@@ -156,10 +157,17 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
     for note in plan.notes:
         options.say(f"note: {note}")
     _record_start(run, plan, number, resume, topology)
+    for command in plan.before:
+        _call(run, plan, command, "a step before the training", run.log(number), run.mark())
+    nodes.call(run, topology, number, options.say)
     seconds = time.monotonic()
     launch(run, plan, module, recipe, topology, number)
     _finish(run, plan, topology, number)
     run.update(training_time_s=run.read().get("training_time_s", 0) + time.monotonic() - seconds)
+
+
+def _newest(run: Run, module: Backend) -> Checkpoint | None:
+    return next(iter(module.checkpoints(run.path / "checkpoints")), None)
 
 
 def _enough_rows(loaded: LoadedRecipe, data: PreparedData) -> None:
@@ -189,20 +197,17 @@ def _record_start(run: Run, plan: Plan, number: int, resume: Checkpoint | None, 
         data=read_json(run.accounting),
         attempts=[*manifest["attempts"], attempt],
     )
-    # Written last: the other nodes wait for it.
-    write_text(run.path / "backend" / f"ready-{number}", "")
 
 
 def launch(run: Run, plan: Plan, module: Backend, recipe: Recipe, topology: Topology, number: int) -> None:
     """Run the plan's commands with live progress, and raise Failure where one fails."""
     log = run.log(number, topology.node_rank)
-    for command in plan.before:
-        _call(run, plan, command, "a step before the training", log)
     progress = Progress(_tokens_per_step(run, recipe))
     follow = metrics.Splicer(run.path / plan.metrics, run.metrics, module, progress.step, progress.begin)
     try:
         # One node keeps the metrics of all.
-        _call(run, plan, plan.argv, plan.backend, log, poll=follow if topology.node_rank == 0 else _nothing)
+        poll = follow if topology.node_rank == 0 else _nothing
+        _call(run, plan, plan.argv, plan.backend, log, run.mark(topology.node_rank), poll)
     finally:
         progress.close()
     if follow.bad:
@@ -218,9 +223,9 @@ def _nothing() -> None:
 
 
 def _call(
-    run: Run, plan: Plan, command: Sequence[str], what: str, log: Path, poll: Callable[[], None] = _nothing
+    run: Run, plan: Plan, command: Sequence[str], what: str, log: Path, mark: str, poll: Callable[[], None] = _nothing
 ) -> None:
-    code = process.run(command, cwd=run.path, env=child_environment(plan), log=log, mark=str(run.path), poll=poll)
+    code = process.run(command, cwd=run.path, env=child_environment(plan), log=log, mark=mark, poll=poll)
     if code:
         cause = diagnose.cause(diagnose.tail(log, 400), code)
         raise Failure(f"{run.name}: {what} ended with exit code {code}", cause=cause, tail=diagnose.tail(log), log=log)
@@ -246,7 +251,7 @@ def _finish(run: Run, plan: Plan, topology: Topology, number: int) -> None:
         return
     log = run.log(number)
     if plan.export:
-        _call(run, plan, plan.export, "making model/", log)
+        _call(run, plan, plan.export, "making model/", log, run.mark())
     problem = result_problem(run)
     if problem:
         raise Failure(f"{run.name}: {problem}", tail=diagnose.tail(log), log=log)
@@ -291,22 +296,13 @@ def _end(run: Run, state: str, reason: str = "") -> None:
     run.update(state=state, finished=rundir.now(), reason=reason[:2000], attempts=attempts)
 
 
-def _join(loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
-    """A node other than the first: wait for the run directory on shared storage, then take part."""
-    run = Run((options.runs_dir / (_shared_name(loaded, topology, options) or "")).resolve())
-    number = 1
-    options.say(f"node {topology.node_rank}: waiting for node 0 to prepare {run.path}")
-    deadline = time.monotonic() + JOIN_TIMEOUT_S
-    while not (run.path / "backend" / f"ready-{number}").is_file():
-        if time.monotonic() > deadline:
-            raise Failure(
-                f"node 0 did not prepare {run.path} in time", cause="runs-dir must be on storage all nodes share"
-            )
-        time.sleep(1)
+def _take_part(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
+    """A node other than the first: everything is prepared, only the training is started."""
+    number = nodes.join(run, topology, options.say)
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
     data = prepare(run, recipe, python, model_path(recipe), options.say)
-    found = module.checkpoints(run.path / "checkpoints")
-    plan = make_plan(loaded, topology, run.path, data=data, python=python, resume=found[0] if found else None)
+    resume = _newest(run, module)
+    plan = make_plan(loaded, topology, run.path, data=data, python=python, attempt=number, resume=resume)
     with process.signals_raise():
         launch(run, plan, module, recipe, topology, number)
     return run

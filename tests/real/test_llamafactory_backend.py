@@ -20,6 +20,7 @@ from adapters.plan import Paths, PreparedData, Topology
 from recipes import catalogue, load
 from runner import process
 from runner.environments import clean_environment
+from runner.rundir import Run
 from tests.real.conftest import Recipe, inside, losses, metrics, steps
 
 pytestmark = pytest.mark.real
@@ -142,7 +143,7 @@ def start_and_kill(arguments: list[str], run: Path, cwd: Path, step: int) -> Non
     runner.kill()
     runner.wait()
     deadline = time.monotonic() + 30
-    while process.marked(str(run)):
+    while process.marked(Run(run).mark()):
         assert time.monotonic() < deadline, "a process outlived its runner"
         time.sleep(0.1)
 
@@ -167,7 +168,7 @@ def test_ctrl_c_leaves_interrupted_and_no_process(recipe: Recipe, tiny_model: Pa
     os.kill(runner.pid, signal.SIGINT)
     assert runner.wait(60) == 130
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
-    assert process.marked(str(run)) == []
+    assert process.marked(Run(run).mark()) == []
 
 
 def test_a_failure_names_its_cause_and_log(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
