@@ -32,7 +32,7 @@ def canonical(path: Path, target: Path) -> Path:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    source = {"path": str(path), "columns": {}, "system": None, "max_samples": None}
+    source: dict[str, Any] = {"path": str(path), "columns": {}, "system": None, "max_samples": None}
     name = ""
     for raw in read(source):
         try:

@@ -1,0 +1,48 @@
+"""Asks an engine what the cache does not know yet, and keeps each batch of answers as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from eval.cache import Answer, AnswerCache
+from eval.engines import Engine
+from eval.progress import progress, say
+from eval.requests import Generate, Request, Score
+from eval.suites import Sample
+
+
+def ask(
+    samples: Sequence[Sample], engine: Engine, cache: AnswerCache, label: str, bar: bool = False
+) -> list[list[Answer]]:
+    """The answers to each sample's requests, in their order. Equal requests are asked once."""
+    keys = [[cache.key(request.key()) for request in sample.requests] for sample in samples]
+    wanted: dict[str, Request] = {
+        key: request
+        for sample, own in zip(samples, keys, strict=True)
+        for key, request in zip(own, sample.requests, strict=True)
+    }
+    missing = {key: request for key, request in wanted.items() if cache.get(key) is None}
+    failed = _ask_missing(missing, len(wanted), engine, cache, label, bar)
+    return [[cache.get(key) or failed[key] for key in own] for own in keys]
+
+
+def _ask_missing(
+    missing: dict[str, Request], wanted: int, engine: Engine, cache: AnswerCache, label: str, bar: bool
+) -> dict[str, Answer]:
+    """Ask, and return the failures, which the cache does not keep."""
+    if len(missing) < wanted:
+        say(f"{label}: {wanted - len(missing)} of {wanted} requests were answered before")
+    if not missing:
+        return {}
+    advance = progress(label, len(missing), bar)
+    failed: dict[str, Answer] = {}
+    for kind, answer_all in ((Score, engine.score), (Generate, engine.generate)):
+        own = {key: request for key, request in missing.items() if isinstance(request, kind)}
+        names = list(own)
+        for batch in answer_all(cast("list[Any]", list(own.values()))):
+            entries = [(names[n], answer) for n, answer in batch]
+            cache.add(entries)
+            failed |= {key: answer for key, answer in entries if "error" in answer}
+            advance(len(batch))
+    return failed

@@ -1,0 +1,46 @@
+"""Who answers: each engine is a module with one `load`, listed in `ENGINES` and imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from eval.cache import Answer
+from eval.requests import Generate, Score
+from eval.spec import Model, Spec
+
+Batch = list[tuple[int, Answer]]  # index of the request, its answer
+
+
+class Engine(Protocol):
+    """A loaded model that answers requests, batch by batch, in the order that suits it.
+
+    An answer is `{"nll": nats, "tokens": n}` to Score, `{"text", "tokens", "finished"}` to Generate, or
+    `{"error": why}`.
+    """
+
+    identity: dict[str, Any]  # what determines the answers beside model and request: name, dtype, device, versions
+    max_positions: int  # the longest sequence the model was made for
+
+    def score(self, requests: Sequence[Score]) -> Iterator[Batch]: ...
+    def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]: ...
+
+
+class EngineModule(Protocol):
+    """What an engine's module offers."""
+
+    def load(self, model: Model, spec: Spec, tokenizer: Any) -> Engine:
+        """Load a model.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        ...
+
+
+ENGINES = {"transformers": "eval.engines.transformers_engine", "vllm": "eval.engines.vllm_engine"}
+
+
+def engine_module(name: str) -> EngineModule:
+    return importlib.import_module(ENGINES[name])  # type: ignore[return-value]

@@ -1,0 +1,82 @@
+"""Greedy decoding of a batch in which finished rows leave at once, from prompts of different lengths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from eval.engines.head import Head
+from eval.requests import Generate
+
+Decoded = tuple[list[int], bool]  # new token ids without the stop token; whether one was met
+
+
+def decode(
+    model: Any, head: Head, requests: list[Generate], ends: frozenset[int], cache: Any, past: int
+) -> list[Decoded]:
+    """Continue each prompt, of which `past` tokens are in the cache already (one row each)."""
+    state = _Batch(requests, model.device, past)
+    out: list[Decoded] = [([], False)] * len(requests)
+    made: list[list[int]] = [[] for _ in requests]
+    rows = list(range(len(requests)))
+    ids = state.ids
+    while True:
+        last = torch.zeros_like(ids, dtype=torch.bool)
+        last[:, -1] = True
+        with head.keeping(last):
+            step = model(input_ids=ids, past_key_values=cache, use_cache=True, **state.places(ids.shape[1]))
+        cache = step.past_key_values
+        chosen = head.kept(step.logits).argmax(-1)
+        going = []
+        for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+            stopped = token in ends or (token in requests[row].stop and bool(made[row]))
+            if not stopped:
+                made[row].append(token)
+            if stopped or len(made[row]) == requests[row].max_new_tokens:
+                out[row] = (made[row], stopped)
+            else:
+                going.append(place)
+        if not going:
+            return out
+        if len(going) < len(rows):
+            keep = torch.tensor(going, device=model.device)
+            cache.batch_select_indices(keep)
+            state.select(keep)
+            chosen, rows = chosen[keep], [rows[place] for place in going]
+        ids = chosen[:, None]
+
+
+class _Batch:
+    """Left-padded prompts with their mask and positions; without a mask where all are equally long."""
+
+    def __init__(self, requests: list[Generate], device: Any, past: int) -> None:
+        rows = [request.ids[past:] for request in requests]
+        width = max(map(len, rows))
+        self.ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
+        self.padding = torch.tensor([width - len(row) for row in rows], device=device)
+        self.past = past
+        self.length = past  # of what the cache will hold before the next pass
+
+    def select(self, keep: torch.Tensor) -> None:
+        self.padding = self.padding[keep]
+
+    def places(self, new: int) -> dict[str, torch.Tensor]:
+        """The mask and positions of the next `new` tokens, which then count as seen."""
+        start, self.length = self.length, self.length + new
+        if not bool(self.padding.any()):
+            return {}
+        places = torch.arange(self.length, device=self.ids.device)[None]
+        pad = self.padding[:, None]
+        mask = (places < self.past) | (places >= self.past + pad)  # the padding stands behind the shared prefix
+        positions = (places[:, start:] - pad).clamp(min=0)
+        return {"attention_mask": mask.long(), "position_ids": positions}
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The end tokens of the model's generation settings (or configuration), and the tokenizer's, which ends a turn."""
+    settings = getattr(model, "generation_config", None)
+    own = getattr(settings, "eos_token_id", None)
+    own = own if own is not None else model.config.eos_token_id
+    every = [*own, tokenizer.eos_token_id] if isinstance(own, list) else [own, tokenizer.eos_token_id]
+    return frozenset(token for token in every if token is not None)

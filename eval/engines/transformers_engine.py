@@ -1,0 +1,176 @@
+"""Answers with transformers, on CPU or GPU: prefixes computed once, logits only where needed, batches by length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+import transformers
+
+from eval.batching import by_length
+from eval.cache import Answer
+from eval.engines import Batch
+from eval.engines.directory import locate
+from eval.engines.greedy import decode, end_tokens
+from eval.engines.head import Head
+from eval.engines.loading import load_model
+from eval.engines.prefix import fork, prefix_groups, shareable
+from eval.requests import Generate, Score
+from eval.spec import Model, Spec
+from recipes.encode import IGNORE
+
+R = TypeVar("R", Score, Generate)
+Cache = Any
+ROWS_AT_ONCE = 256  # of logits turned to float32: bounds the copy at 256 × vocabulary
+
+
+def load(model: Model, spec: Spec, tokenizer: Any) -> TransformersEngine:
+    """Load a model or adapter.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    files = locate(model)
+    return TransformersEngine(load_model(model, files, spec), tokenizer, spec.batch_tokens, files.max_positions())
+
+
+class TransformersEngine:
+    """A causal language model of transformers, with greedy decoding and no logits processors."""
+
+    def __init__(self, model: Any, tokenizer: Any, batch_tokens: int, max_positions: int) -> None:
+        torch.set_grad_enabled(False)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+        self.head = Head(model)
+        self._ends = end_tokens(model, tokenizer)
+        self.max_positions = max_positions
+        self.identity = {
+            "engine": "transformers",
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": model.device.type,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "ends": sorted(self._ends),
+        }
+
+    def score(self, requests: Sequence[Score]) -> Iterator[Batch]:
+        yield from self._all(requests, _first_scored, lambda r: len(r.ids), self._score)
+
+    def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]:
+        yield from self._all(
+            requests, lambda r: len(r.ids) - 1, lambda r: len(r.ids) + r.max_new_tokens, self._generate
+        )
+
+    def _all(
+        self,
+        requests: Sequence[R],
+        first_needed: Callable[[R], int],
+        size: Callable[[R], int],
+        answer: Callable[[list[R], Cache, int], list[Answer]],
+    ) -> Iterator[Batch]:
+        """Walk the prefixes that requests share, and answer what hangs on each in batches.
+
+        `first_needed` is the first position whose logits a request needs: no prefix may reach beyond it.
+        """
+
+        def walk(members: list[int], level: int, cache: Cache, past: int) -> Iterator[Batch]:
+            cuts = {n: min(requests[n].shared[level], first_needed(requests[n])) for n in members
+                    if len(requests[n].shared) > level}  # fmt: skip
+            groups, alone = prefix_groups({n: requests[n].ids[past:cut] for n, cut in cuts.items()})
+            for prefix, group in groups:
+                longer = self._extend(prefix, cache)
+                if longer is None:
+                    alone += group
+                else:
+                    yield from walk(group, level + 1, longer, past + len(prefix))
+            alone += [n for n in members if n not in cuts]
+            for batch in by_length([size(requests[n]) for n in alone], self.batch_tokens):
+                yield from self._halving([alone[n] for n in batch], requests, cache, past, answer)
+
+        fitting, too_long = self._fitting(requests, size)
+        if too_long:
+            yield too_long
+        yield from walk(fitting, 0, None, 0)
+
+    def _fitting(self, requests: Sequence[R], size: Callable[[R], int]) -> tuple[list[int], Batch]:
+        sizes = [size(request) for request in requests]
+        error = f"longer than the model's {self.max_positions} positions"
+        return (
+            [n for n, length in enumerate(sizes) if length <= self.max_positions],
+            [(n, {"error": f"{length} tokens: {error}"}) for n, length in enumerate(sizes)
+             if length > self.max_positions],
+        )  # fmt: skip
+
+    def _extend(self, prefix: Sequence[int], cache: Cache) -> Cache:
+        """The cache with a prefix behind it; None where this model's cache cannot be shared."""
+        with self.head.keeping(None):
+            out = self.model(
+                input_ids=torch.tensor([list(prefix)], device=self.model.device),
+                past_key_values=fork(cache, 1),
+                use_cache=True,
+            )
+        return out.past_key_values if shareable(out.past_key_values) else None
+
+    def _halving(
+        self,
+        batch: list[int],
+        requests: Sequence[R],
+        cache: Cache,
+        past: int,
+        answer: Callable[[list[R], Cache, int], list[Answer]],
+    ) -> Iterator[Batch]:
+        """Answer a batch; one too large for the memory is answered in halves, down to single requests."""
+        try:
+            yield list(zip(batch, answer([requests[n] for n in batch], cache, past), strict=True))
+            return
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            yield [(batch[0], {"error": "out of memory"})]
+            return
+        for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+            yield from self._halving(half, requests, cache, past, answer)
+
+    def _score(self, requests: list[Score], cache: Cache, past: int) -> list[Answer]:
+        rows = [request.ids[past:] for request in requests]
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.model.device)
+        # Position t gives the token at t + 1. Padding stands on the right, where a causal model does not look.
+        targets = torch.full((len(rows), width), IGNORE)
+        for n, request in enumerate(requests):
+            labels = request.labels[past + 1 :]
+            targets[n, : len(labels)] = torch.tensor(labels, dtype=torch.long)
+        kept = targets != IGNORE
+        with self.head.keeping(kept.to(self.model.device)):
+            out = self.model(input_ids=ids, past_key_values=fork(cache, len(rows)), use_cache=cache is not None)
+        nll = _nll(self.head.kept(out.logits), targets[kept]).split(kept.sum(1).tolist())
+        return [{"nll": float(row.sum()), "tokens": len(row)} for row in nll]
+
+    def _generate(self, requests: list[Generate], cache: Cache, past: int) -> list[Answer]:
+        decoded = decode(self.model, self.head, requests, self._ends, fork(cache, len(requests)), past)
+        texts = self.tokenizer.batch_decode([ids for ids, _ in decoded], skip_special_tokens=True)
+        return [
+            {"text": text, "tokens": len(ids), "finished": finished}
+            for text, (ids, finished) in zip(texts, decoded, strict=True)
+        ]
+
+
+def _first_scored(request: Score) -> int:
+    """The position whose logits give the first scored token."""
+    first = next(n for n, label in enumerate(request.labels) if label != IGNORE)
+    return max(0, first - 1)
+
+
+def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of each target (n), of logits (n × vocabulary), in float64 nats.
+
+    `logsumexp − logit` keeps no second array of the vocabulary's size, as log_softmax would.
+    """
+    targets = targets.to(logits.device)
+    parts = []
+    for rows, wanted in zip(logits.split(ROWS_AT_ONCE), targets.split(ROWS_AT_ONCE), strict=True):
+        rows = rows.float()
+        parts.append((rows.logsumexp(-1) - rows.gather(-1, wanted[:, None])[:, 0]).double().cpu())
+    return torch.cat(parts)

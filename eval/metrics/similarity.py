@@ -1,0 +1,97 @@
+"""How alike two texts are: the scorers of free answers, each named in the results that it makes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from math import sqrt
+from typing import Any
+
+from eval.metrics.lcs import lcs_length
+from eval.metrics.text import words
+from recipes.errors import UserError
+
+# Similarities of one prediction to each of several references, 0 to 1 (an embedding's cosine may be below 0).
+Scorer = Callable[[str, Sequence[str]], list[float]]
+
+DEFAULT = "rougeL"
+
+
+def scorer(name: str) -> Scorer:
+    """`rougeL`, `embedding:DIRECTORY` (a Hugging Face encoder), or `bleurt:DIRECTORY`.
+
+    Raises:
+        UserError: no such scorer, or its weights are not there.
+    """
+    kind, _, directory = name.partition(":")
+    if name == "rougeL":
+        return rouge_l
+    if kind == "embedding" and directory:
+        return _embedding(directory)
+    if kind == "bleurt":
+        raise UserError("scorer: bleurt is not available: its weights have no loader in this environment; use rougeL")
+    raise UserError(f"scorer: {name!r} is unknown; allowed are rougeL and embedding:DIRECTORY")
+
+
+def rouge_l(prediction: str, references: Sequence[str]) -> list[float]:
+    """F1 of rouge_score's rougeL without stemmer, as TruthfulQA's own script computes it."""
+    return [rouges(prediction, reference, stem=False)["rougeL"] for reference in references]
+
+
+def rouges(prediction: str, reference: str, *, stem: bool) -> dict[str, float]:
+    """F1 of rouge1, rouge2 and rougeL, equal to the package rouge_score."""
+    scores = _rouge_scorer(stem).score(reference, prediction)
+    return {name: score.fmeasure for name, score in scores.items()}
+
+
+@cache
+def _rouge_scorer(stem: bool) -> Any:
+    try:
+        from rouge_score_rs import rouge_scorer
+    except ImportError:
+        raise UserError("ROUGE needs rouge-score-rs (pip install rouge-score-rs)") from None
+    return rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
+
+
+def words_f1(prediction: str, reference: str) -> float:
+    """ROUGE-L's F1 over words of any script, Chinese by character; 1 for equal texts, 0 where either is empty."""
+    mine, other = words(prediction), words(reference)
+    same = lcs_length(mine, other) if mine and other else 0
+    return 2 * same / (len(mine) + len(other)) if same else 0.0
+
+
+def trigram_cosine(prediction: str, reference: str) -> float:
+    """Cosine of the counts of character 3-grams: an embedding that needs no model; 0 to 1."""
+    mine, other = (Counter(_trigrams(text)) for text in (prediction, reference))
+    product = sum(n * other[gram] for gram, n in mine.items())
+    norms = sqrt(sum(n * n for n in mine.values()) * sum(n * n for n in other.values()))
+    return product / norms if norms else 0.0
+
+
+def _trigrams(text: str) -> list[str]:
+    padded = f"  {' '.join(text.lower().split())}  "
+    return [padded[n : n + 3] for n in range(len(padded) - 2)] if padded.strip() else []
+
+
+@cache
+def _embedding(directory: str) -> Scorer:
+    """Cosine of the mean of an encoder's last hidden states."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModel.from_pretrained(directory).eval()
+    except (OSError, ValueError) as error:
+        raise UserError(f"scorer: cannot load {directory}: {str(error).splitlines()[0][:200]}") from None
+
+    def vector(text: str) -> Any:
+        batch = tokenizer(text, return_tensors="pt", truncation=True, max_length=512)
+        with torch.inference_mode():
+            return model(**batch).last_hidden_state.mean(1)[0].float()
+
+    def similarity(prediction: str, references: Sequence[str]) -> list[float]:
+        mine = vector(prediction)
+        return [float(torch.cosine_similarity(mine, vector(reference), dim=0)) for reference in references]
+
+    return similarity

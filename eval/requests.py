@@ -1,0 +1,56 @@
+"""What a suite asks an engine: token ids to score, or token ids to continue; one type each, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from recipes.encode import IGNORE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Asks for the negative log-likelihood of the labelled tokens.
+
+    Args:
+        ids: token ids of the whole sequence.
+        labels: equally long; IGNORE where a token is given and not scored.
+        shared: lengths of prefixes (ascending) that other requests of the suite begin with too.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    shared: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        return sum(label != IGNORE for label in self.labels)
+
+    def key(self) -> dict[str, Any]:
+        """What determines the answer; `shared` is only a way to it."""
+        return {"kind": "score", "ids": self.ids, "scored": [label != IGNORE for label in self.labels]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Asks for the greedy continuation.
+
+    Args:
+        ids: token ids of the prompt.
+        max_new_tokens: the most tokens to make.
+        stop: token ids that end it besides the model's own, from the second token on (LongBench's samsum).
+        shared: lengths of prefixes (ascending) that other requests of the suite begin with too.
+    """
+
+    ids: list[int]
+    max_new_tokens: int
+    stop: frozenset[int] = field(default_factory=frozenset)
+    shared: tuple[int, ...] = ()
+
+    def key(self) -> dict[str, Any]:
+        return {
+            "kind": "generate", "ids": self.ids, "max_new_tokens": self.max_new_tokens, "stop": sorted(self.stop),
+        }  # fmt: skip
+
+
+Request = Score | Generate

@@ -1,0 +1,120 @@
+"""Every number with its n, failures, standard error and interval: how the samples' values become a `Measure`."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number of a result.
+
+    `n` counts the samples behind the value and `failures` those without an answer, which are not in it. `se` is the
+    standard error in the value's own unit, `ci95` the percentile interval of a seeded bootstrap over samples; both are
+    None where there are too few samples.
+    """
+
+    value: float | None
+    n: int
+    failures: int
+    se: float | None
+    ci95: tuple[float, float] | None
+    implementation: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"ci95": list(self.ci95) if self.ci95 else None}
+
+
+def mean(
+    values: Sequence[float], *, implementation: str, failures: int = 0, seed: int = 42, scale: float = 1.0
+) -> Measure:
+    """The plain mean of one value a sample, times `scale`."""
+    return ratio(values, [1.0] * len(values), implementation=implementation, failures=failures, seed=seed, scale=scale)
+
+
+def ratio(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    *,
+    implementation: str,
+    failures: int = 0,
+    seed: int = 42,
+    scale: float = 1.0,
+    transform: Callable[[float], float] | None = None,
+) -> Measure:
+    """`transform(scale × Σ numerators / Σ denominators)`, resampled by sample: never a mean of means.
+
+    The standard error is that of a ratio estimator (Cochran, Sampling Techniques, 6.3); under `transform`, by its
+    slope at the value.
+    """
+    n = len(numerators)
+    if n == 0 or sum(denominators) == 0:
+        return Measure(value=None, n=n, failures=failures, se=None, ci95=None, implementation=implementation)
+    apply = transform or _same
+    point = scale * math.fsum(numerators) / math.fsum(denominators)
+    return Measure(
+        value=apply(point),
+        n=n,
+        failures=failures,
+        se=_slope(apply, point) * scale * _ratio_error(numerators, denominators) if n > 1 else None,
+        ci95=_interval(numerators, denominators, seed, lambda value: apply(scale * value)) if n > 1 else None,
+        implementation=implementation,
+    )
+
+
+def count(value: int, *, n: int, implementation: str, failures: int = 0) -> Measure:
+    """A bare count, which has no interval."""
+    return Measure(value=value, n=n, failures=failures, se=None, ci95=None, implementation=implementation)
+
+
+def perplexity(nll: float) -> float:
+    """exp of a mean negative log-likelihood in nats; infinite where it overflows."""
+    return math.exp(nll) if nll < 709 else math.inf
+
+
+def _same(value: float) -> float:
+    return value
+
+
+def _slope(apply: Callable[[float], float], point: float) -> float:
+    step = 1e-6 * max(1.0, abs(point))
+    above, below = apply(point + step), apply(point - step)
+    return abs(above - below) / (2 * step) if math.isfinite(above) else math.inf
+
+
+def _ratio_error(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    n, total = len(numerators), math.fsum(denominators)
+    value = math.fsum(numerators) / total
+    squares = math.fsum((a - value * b) ** 2 for a, b in zip(numerators, denominators, strict=True))
+    return math.sqrt(n / (n - 1) * squares) / total
+
+
+def _interval(
+    numerators: Sequence[float], denominators: Sequence[float], seed: int, apply: Callable[[float], float]
+) -> tuple[float, float]:
+    """The 2.5 and 97.5 percentiles over resampled samples; plain Python, so that every environment agrees."""
+    draw = random.Random(seed)
+    indices = range(len(numerators))
+    equal = all(b == denominators[0] for b in denominators)  # a mean: the denominator does not vary
+    total = math.fsum(denominators)
+    values = []
+    for _ in range(RESAMPLES):
+        chosen = draw.choices(indices, k=len(indices))
+        below = total if equal else sum(map(denominators.__getitem__, chosen))
+        values.append(sum(map(numerators.__getitem__, chosen)) / below if below else 0.0)
+    values.sort()
+    return apply(percentile(values, 0.025)), apply(percentile(values, 0.975))
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Linear interpolation between the two nearest of sorted values (numpy's default)."""
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

@@ -1,0 +1,81 @@
+"""What is asked: a suite is a module that turns data into samples, answers into records, and records into measures.
+
+A new suite is one file here and one line in `SUITES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from eval.cache import Answer
+from eval.encode import Text
+from eval.requests import Request
+from eval.spec import Spec
+from eval.statistics import Measure
+
+SUITES = {
+    "perplexity": "eval.suites.perplexity",
+    "preference": "eval.suites.preference",
+    "truthfulqa": "eval.suites.truthfulqa",
+    "truthfulqa_mc": "eval.suites.truthfulqa_mc",
+    "qmsum": "eval.suites.qmsum",
+    "longbench": "eval.suites.longbench",
+    "reference": "eval.suites.reference",
+    "generation": "eval.suites.generation",
+}
+
+Record = dict[str, Any]  # one line of <suite>.jsonl: the sample's id, what was asked, what was answered, its scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One thing asked of a model, by one or more requests of the same kind.
+
+    `shown` goes into the record; `problem` says why it cannot be asked, and makes it a failure.
+    """
+
+    id: str
+    requests: tuple[Request, ...] = ()
+    shown: Record = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A suite's samples; `data` names their source and its hash, `settings` what else determines the numbers."""
+
+    samples: list[Sample]
+    data: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class Suite(Protocol):
+    """What a suite's module offers."""
+
+    def load(self, spec: Spec, text: Text, max_positions: int) -> Loaded:
+        """The samples.
+
+        Raises:
+            UserError: there is no data for the suite, or it is malformed.
+        """
+        ...
+
+    def record(self, sample: Sample, answers: list[Answer]) -> Record:
+        """What a sample's answers say; pure."""
+        ...
+
+    def measures(self, records: list[Record], seed: int) -> dict[str, Measure]:
+        """The numbers over all records by metric id; a record with `error` is a failure. Pure, and needs no model."""
+        ...
+
+
+def suite(name: str) -> Suite:
+    return importlib.import_module(SUITES[name])  # type: ignore[return-value]
+
+
+def answered(records: list[Record]) -> tuple[list[Record], int]:
+    """The records that have an answer, and the number of failures."""
+    good = [record for record in records if "error" not in record]
+    return good, len(records) - len(good)

@@ -1,0 +1,92 @@
+"""Replies to the test prompts, to read: greedy, by the model's own chat template, with a few plain figures.
+
+Example prompt: {"prompt": [{"role": "user", "content": "What is a bond?"}], "reference": "A loan.", "held_out": true}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from eval.cache import Answer
+from eval.encode import BadRow, Text
+from eval.hashes import file_hash, json_hash
+from eval.metrics.text import repeated_share
+from eval.requests import Generate
+from eval.rows import conversation, read_jsonl
+from eval.spec import Spec
+from eval.statistics import Measure, mean
+from eval.suites import Loaded, Record, Sample, answered
+from recipes.errors import UserError
+
+
+def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
+    path, prompts = prompts_of(spec, "generation")
+    samples = [_sample(str(n), prompt, spec, text) for n, prompt in enumerate(prompts)]
+    settings = {"decoding": "greedy", "max_new_tokens": spec.max_new_tokens, "n": len(samples)}
+    data = {"path": str(path), "hash": file_hash(path), "used": json_hash(prompts)}
+    return Loaded(samples=samples, data=data, settings=settings)
+
+
+def prompts_of(spec: Spec, suite: str) -> tuple[Path, list[dict[str, Any]]]:
+    """The test prompts, or the prompts of the validation rows where there are none, and their file.
+
+    Raises:
+        UserError: neither is given, or the file is malformed.
+    """
+    limit = spec.max_generation_samples or spec.max_samples
+    if spec.test_prompts:
+        path = Path(spec.test_prompts)
+        try:
+            prompts = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON: {error}") from None
+        if not isinstance(prompts, list) or not all(isinstance(p, dict) and "prompt" in p for p in prompts):
+            raise UserError(f"{path}: {suite}: a list of objects with `prompt` is wanted")
+        return path, prompts[:limit]
+    if not spec.rows:
+        raise UserError(f"{suite}: no prompts to answer; give test prompts or validation rows")
+    return Path(spec.rows), [_prompt_of(row) for row in read_jsonl(Path(spec.rows), limit)]
+
+
+def _prompt_of(row: dict[str, Any]) -> dict[str, Any]:
+    if "prompt" in row and "answer" in row:
+        return {"prompt": row["prompt"], "reference": str(row["answer"]), "held_out": True}
+    messages = conversation(row)
+    if messages is None:  # a reply that is labelled bad
+        return {"prompt": row["prompt"], "reference": None, "held_out": True}
+    return {"prompt": messages[:-1], "reference": messages[-1]["content"], "held_out": True}
+
+
+def _sample(name: str, prompt: dict[str, Any], spec: Spec, text: Text) -> Sample:
+    shown = {key: prompt.get(key) for key in ("prompt", "reference", "held_out")}
+    try:
+        ids = text.chat_ids(prompt["prompt"])
+    except BadRow as error:
+        return Sample(id=name, shown=shown, problem=str(error))
+    return Sample(id=name, requests=(Generate(ids=ids, max_new_tokens=spec.max_new_tokens),), shown=shown)
+
+
+def record(sample: Sample, answers: list[Answer]) -> Record:
+    (answer,) = answers
+    return {
+        **sample.shown,
+        "output": answer["text"],
+        "tokens": answer["tokens"],
+        "finished": answer["finished"],
+        "repeated": repeated_share(answer["text"]),
+    }
+
+
+def measures(records: list[Record], seed: int) -> dict[str, Measure]:
+    good, failures = answered(records)
+    columns = {
+        "tokens": ([float(r["tokens"]) for r in good], "mean new tokens"),
+        "finished": ([float(r["finished"]) for r in good], "share that ended before max_new_tokens"),
+        "repeated": ([r["repeated"] for r in good], "mean share of word 4-grams seen before in the reply"),
+    }
+    return {
+        f"generation.{name}": mean(values, failures=failures, seed=seed, implementation=implementation)
+        for name, (values, implementation) in columns.items()
+    }

@@ -1,0 +1,141 @@
+"""LongBench and LongBench-E as officially defined: prompts, middle truncation, templates, stops, metrics.
+
+Data: a directory of `<subset>.jsonl` (and `<subset>_e.jsonl`), or one such file. Example row: {"input": "Who won?",
+"context": "…", "answers": ["Ann"], "all_classes": null, "length": 5123}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eval.cache import Answer
+from eval.encode import Text
+from eval.hashes import data_hash, json_hash
+from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, row_score
+from eval.requests import Generate
+from eval.rows import read_jsonl
+from eval.sharing import share_prefixes
+from eval.spec import Spec
+from eval.statistics import Measure, mean
+from eval.suites import Loaded, Record, Sample, answered
+from eval.truncate import cut_middle
+from recipes.errors import UserError
+
+DEFINITIONS = Path(__file__).parent.parent / "definitions" / "longbench"
+# https://github.com/THUDM/LongBench/blob/main/LongBench/pred.py: few-shot and code prompts go without a chat template.
+NO_CHAT = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
+
+
+def definitions() -> tuple[dict[str, str], dict[str, int]]:
+    """The official prompts and new-token limits by subset."""
+    prompts, limits = (
+        json.loads((DEFINITIONS / f"dataset2{name}.json").read_text(encoding="utf-8")) for name in ("prompt", "maxlen")
+    )
+    return prompts, limits
+
+
+def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
+    files = _files(spec)
+    limit = spec.max_generation_samples or spec.max_samples
+    samples: list[Sample] = []
+    for name, path in files.items():
+        rows = read_jsonl(path, limit)
+        samples += _samples(name, path, rows, text, max_positions, spec)
+    settings = {
+        "decoding": "greedy", "max_length": spec.max_length, "truncation": "middle", "chat": text.has_template,
+        "subsets": list(files), "n": len(samples),
+    }  # fmt: skip
+    data = {"path": spec.data["longbench"], "hash": data_hash(Path(spec.data["longbench"]))}
+    return Loaded(samples=samples, data=data | {"used": json_hash([s.id for s in samples])}, settings=settings)
+
+
+def _files(spec: Spec) -> dict[str, Path]:
+    given = spec.data.get("longbench")
+    if not given:
+        raise UserError("longbench: no data; give a directory of <subset>.jsonl")
+    path = Path(given)
+    found = [path] if path.is_file() else sorted(path.glob("*.jsonl"))
+    files = {p.stem: p for p in found if p.stem.removesuffix("_e") in SUBSETS}
+    if not files:
+        raise UserError(f"{path}: longbench: no <subset>.jsonl; the subsets are {', '.join(SUBSETS)}")
+    return files
+
+
+def _samples(
+    name: str, path: Path, rows: list[dict[str, Any]], text: Text, max_positions: int, spec: Spec
+) -> list[Sample]:
+    subset = name.removesuffix("_e")
+    prompts, limits = definitions()
+    wanted = ("input", "context", "answers")
+    bad = next((n for n, row in enumerate(rows, 1) if any(key not in row for key in wanted)), None)
+    if bad:
+        raise UserError(f"{path}:{bad}: longbench: a row with {', '.join(wanted)} is wanted")
+    room = text.room(max_positions, limits[subset], spec.max_length)
+    stop = _newline(text) if subset == "samsum" else frozenset()
+    encode = _encoder(subset, prompts[subset], room, text)
+    samples, contexts = [], []
+    for n, row in enumerate(rows):
+        ids, truncated = encode(row)
+        request = Generate(ids=ids, max_new_tokens=limits[subset], stop=stop)
+        shown = {
+            "subset": name, "answers": row["answers"], "all_classes": row.get("all_classes"),
+            "length": row.get("length", 0), "input": row["input"], "truncated": truncated,
+        }  # fmt: skip
+        samples.append(Sample(id=f"{name}.{row.get('_id', n)}", requests=(request,), shown=shown))
+        contexts.append(row["context"])
+    shared = share_prefixes([sample.requests[0] for sample in samples], contexts)
+    return [replace(sample, requests=(request,)) for sample, request in zip(samples, shared, strict=True)]
+
+
+def _encoder(subset: str, template: str, room: int, text: Text) -> Callable[[dict[str, Any]], tuple[list[int], bool]]:
+    def encode(row: dict[str, Any]) -> tuple[list[int], bool]:
+        # Not str.format's own parsing of what it puts in: contexts hold braces, which is fine, as values are not parsed.
+        prompt, truncated = cut_middle(text, template.format(context=row["context"], input=row["input"]), room)
+        return text.prompt_ids(prompt, chat=subset not in NO_CHAT), truncated
+
+    return encode
+
+
+def _newline(text: Text) -> frozenset[int]:
+    return frozenset(text.ids("\n")[-1:])
+
+
+def record(sample: Sample, answers: list[Answer]) -> Record:
+    shown, pred = sample.shown, answers[0]["text"]
+    score = row_score(shown["subset"].removesuffix("_e"), pred, shown["answers"], shown["all_classes"])
+    return {"subset": shown["subset"], "pred": pred, **shown, "score": score}
+
+
+def measures(records: list[Record], seed: int) -> dict[str, Measure]:
+    found: dict[str, Measure] = {}
+    for name in dict.fromkeys(r["subset"] for r in records):
+        own = [r for r in records if r["subset"] == name]
+        metric = SUBSETS[name.removesuffix("_e")]
+        found[f"longbench.{name}"] = _measure(own, metric, seed)
+        if name.endswith("_e"):
+            for part in BUCKETS:
+                inside = [r for r in own if bucket(r["length"]) == part]
+                found[f"longbench.{name}.{part}"] = _measure(inside, metric, seed)
+    return found
+
+
+def _measure(records: list[Record], metric: str, seed: int) -> Measure:
+    good, failures = answered(records)
+    scores = [r["score"] for r in good]
+    found = mean(scores, failures=failures, seed=seed, scale=100.0, implementation=f"LongBench {metric}, percent")
+    return replace(found, value=round(found.value, 2) if found.value is not None else None)
+
+
+def files(records: list[Record]) -> dict[str, list[Record]]:
+    """The predictions in the official layout, for `recipe score longbench` and the official script."""
+    good, _ = answered(records)
+    keys = ("pred", "answers", "all_classes", "length")
+    names = dict.fromkeys(r["subset"] for r in good)
+    return {
+        f"longbench/{name}.jsonl": [{key: r[key] for key in keys} for r in good if r["subset"] == name]
+        for name in names
+    }

@@ -1,0 +1,56 @@
+"""Perplexity and test loss over the reply tokens of validation rows, with the ids and loss mask of training.
+
+Example row: {"messages": [{"role": "user", "content": "What is a bond?"}, {"role": "assistant", "content": "A loan."}]}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval.cache import Answer
+from eval.encode import BadRow, Encoded, Text
+from eval.hashes import file_hash, json_hash
+from eval.requests import Score
+from eval.rows import conversation, rows_of
+from eval.spec import Spec
+from eval.statistics import Measure, perplexity, ratio
+from eval.suites import Loaded, Record, Sample, answered
+from recipes.errors import UserError
+
+
+def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
+    rows = rows_of(spec.rows, "perplexity", spec.max_samples)
+    # As in training: all replies of a conversation, but only the last of a preference.
+    conversations = [(n, messages) for n, row in enumerate(rows) if (messages := conversation(row))]
+    if not conversations:
+        raise UserError(f"{spec.rows}: perplexity: no row has a reply to score")
+    last_only = spec.train_on == "last_turn" or "messages" not in rows[0]
+    encoded = text.encoder.encode([messages for _, messages in conversations], last_only=last_only)
+    samples = [_sample(str(n), item, spec.max_length) for (n, _), item in zip(conversations, encoded, strict=True)]
+    settings = {"max_length": spec.max_length, "last_turn_only": last_only, "n": len(samples)}
+    data = {"path": spec.rows, "hash": file_hash(Path(str(spec.rows))), "used": json_hash(rows)}
+    return Loaded(samples=samples, data=data, settings=settings)
+
+
+def _sample(name: str, encoded: Encoded | BadRow, max_length: int) -> Sample:
+    if isinstance(encoded, BadRow):
+        return Sample(id=name, problem=str(encoded))
+    cut = encoded.cut(max_length)
+    if not any(label >= 0 for label in cut.labels[1:]):
+        return Sample(id=name, problem=f"no reply token within {max_length} tokens")
+    request = Score(ids=cut.ids, labels=cut.labels)
+    return Sample(id=name, requests=(request,), shown={"truncated": len(encoded.ids) > max_length})
+
+
+def record(sample: Sample, answers: list[Answer]) -> Record:
+    (answer,) = answers
+    return {**sample.shown, "nll": answer["nll"], "tokens": answer["tokens"]}
+
+
+def measures(records: list[Record], seed: int) -> dict[str, Measure]:
+    good, failures = answered(records)
+    nll, tokens = [r["nll"] for r in good], [float(r["tokens"]) for r in good]
+    loss = ratio(nll, tokens, failures=failures, seed=seed, implementation="sum(nll)/sum(reply tokens), nats")
+    name = "exp(sum(nll)/sum(reply tokens))"
+    ppl = ratio(nll, tokens, failures=failures, seed=seed, transform=perplexity, implementation=name)
+    return {"perplexity": ppl, "test_loss": loss}

@@ -1,0 +1,73 @@
+"""Whether a model prefers the chosen reply: mean loss per reply token of the chosen against the rejected one.
+
+Example row: {"prompt": [{"role": "user", "content": "Is cash risk-free?"}],
+"chosen": [{"role": "assistant", "content": "No: inflation."}], "rejected": [{"role": "assistant", "content": "Yes."}]}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval.batching import common_prefix
+from eval.cache import Answer
+from eval.encode import BadRow, Encoded, Text
+from eval.hashes import file_hash, json_hash
+from eval.requests import Score
+from eval.rows import rows_of
+from eval.spec import Spec
+from eval.statistics import Measure, count, mean
+from eval.suites import Loaded, Record, Sample, answered
+from recipes.errors import UserError
+
+IMPLEMENTATION = "mean nll per reply token; correct if chosen < rejected"
+SHARED_FROM = 256  # prompt tokens from which computing the prompt once pays for the smaller batches
+
+
+def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
+    rows = rows_of(spec.rows, "preference", spec.max_samples)
+    pairs = [(n, row) for n, row in enumerate(rows) if "chosen" in row and "rejected" in row]
+    if not pairs:
+        raise UserError(f"{spec.rows}: preference: no row has chosen and rejected")
+    both = [[*row["prompt"], *row[reply]] for _, row in pairs for reply in ("chosen", "rejected")]
+    encoded = iter(text.encoder.encode(both, last_only=True))
+    samples = [_sample(str(n), next(encoded), next(encoded), spec.max_length) for n, _ in pairs]
+    data = {"path": spec.rows, "hash": file_hash(Path(str(spec.rows))), "used": json_hash(rows)}
+    return Loaded(samples=samples, data=data, settings={"max_length": spec.max_length, "n": len(samples)})
+
+
+def _sample(name: str, chosen: Encoded | BadRow, rejected: Encoded | BadRow, max_length: int) -> Sample:
+    if isinstance(chosen, BadRow) or isinstance(rejected, BadRow):
+        return Sample(id=name, problem=str(chosen if isinstance(chosen, BadRow) else rejected))
+    cut = [part.cut(max_length) for part in (chosen, rejected)]
+    if not all(any(label >= 0 for label in part.labels[1:]) for part in cut):
+        return Sample(id=name, problem=f"no reply token within {max_length} tokens")
+    prefix = common_prefix([part.ids for part in cut])
+    shared = (prefix,) if prefix >= SHARED_FROM else ()
+    requests = tuple(Score(ids=part.ids, labels=part.labels, shared=shared) for part in cut)
+    longest = max(len(chosen.ids), len(rejected.ids))
+    return Sample(id=name, requests=requests, shown={"truncated": longest > max_length})
+
+
+def record(sample: Sample, answers: list[Answer]) -> Record:
+    chosen, rejected = (answer["nll"] / answer["tokens"] for answer in answers)
+    return {**sample.shown, "chosen_loss": chosen, "rejected_loss": rejected, "correct": chosen < rejected}
+
+
+def measures(records: list[Record], seed: int) -> dict[str, Measure]:
+    good, failures = answered(records)
+    columns = {
+        "accuracy": [float(r["correct"]) for r in good],
+        "avg_chosen_loss": [r["chosen_loss"] for r in good],
+        "avg_rejected_loss": [r["rejected_loss"] for r in good],
+        "margin": [r["rejected_loss"] - r["chosen_loss"] for r in good],
+    }
+    counts = {"correct": sum(r["correct"] for r in good), "total": len(good)}
+    means = {
+        name: mean(values, failures=failures, seed=seed, implementation=IMPLEMENTATION)
+        for name, values in columns.items()
+    }
+    bare = {
+        name: count(value, n=len(good), failures=failures, implementation=IMPLEMENTATION)
+        for name, value in counts.items()
+    }
+    return {f"preference.{name}": measure for name, measure in (means | bare).items()}

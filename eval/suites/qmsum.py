@@ -1,0 +1,106 @@
+"""QMSum: answers to queries about meetings, each transcript read once for all its queries.
+
+Data: QMSum's own jsonl, {"meeting_transcripts": [{"speaker": "Ann", "content": "Hi."}], "general_query_list": [{"query",
+"answer"}], "specific_query_list": […]}, or LongBench's rows, {"input", "context", "answers"}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval.cache import Answer
+from eval.encode import Text
+from eval.hashes import file_hash, json_hash
+from eval.metrics.similarity import rouges
+from eval.requests import Generate
+from eval.rows import read_jsonl
+from eval.sharing import share_prefixes
+from eval.spec import Spec
+from eval.statistics import Measure, mean
+from eval.suites import Loaded, Record, Sample, answered
+from eval.suites.longbench import definitions
+from eval.truncate import cut_middle
+from recipes.errors import UserError
+
+IMPLEMENTATION = "F1 of rouge_score (rouge-score-rs), Porter stemmer, best of the answers, plain mean"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question about one meeting."""
+
+    id: str
+    transcript: str
+    query: str
+    answers: list[str]
+
+
+def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
+    path = spec.data.get("qmsum")
+    if not path:
+        raise UserError("qmsum: no data; give QMSum's test.jsonl or LongBench's qmsum.jsonl")
+    rows = read_jsonl(Path(path))
+    queries = [query for n, row in enumerate(rows, 1) for query in _queries(row, f"{path}:{n}", n - 1)]
+    queries = queries[: spec.max_generation_samples or spec.max_samples]
+    if not queries:
+        raise UserError(f"{path}: qmsum: no queries")
+    room = text.room(max_positions, spec.max_new_tokens, spec.max_length)
+    samples = _samples(queries, text, room, spec.max_new_tokens)
+    settings = {
+        "prompt": "LongBench qmsum", "decoding": "greedy", "max_new_tokens": spec.max_new_tokens,
+        "max_prompt_tokens": room, "truncation": "middle of the transcript", "chat": text.has_template,
+        "n": len(samples),
+    }  # fmt: skip
+    data = {"path": path, "hash": file_hash(Path(path)), "used": json_hash([[q.id, q.query] for q in queries])}
+    return Loaded(samples=samples, data=data, settings=settings)
+
+
+def _queries(row: dict[str, Any], place: str, number: int) -> Iterator[Query]:
+    if "context" in row and "input" in row and "answers" in row:
+        yield Query(str(row.get("_id", number)), row["context"], row["input"], row["answers"])
+        return
+    if not isinstance(row.get("meeting_transcripts"), list):
+        raise UserError(f"{place}: qmsum: neither meeting_transcripts nor input, context and answers")
+    lines = [f"{turn['speaker']}: {turn['content']}" for turn in row["meeting_transcripts"]]
+    for kind in ("general", "specific"):
+        for n, asked in enumerate(row.get(f"{kind}_query_list") or []):
+            yield Query(f"{number}.{kind}.{n}", "\n".join(lines), asked["query"], [asked["answer"]])
+
+
+def _samples(queries: list[Query], text: Text, room: int, max_new_tokens: int) -> list[Sample]:
+    """The transcript is cut alike for all queries of a meeting, or they could not share what was read."""
+    template = definitions()[0]["qmsum"]
+    around: dict[str, int] = {}
+    for q in queries:
+        length = len(text.ids(template.format(context="", input=q.query)))
+        around[q.transcript] = max(around.get(q.transcript, 0), length)
+    cut = {transcript: cut_middle(text, transcript, room - length) for transcript, length in around.items()}
+    requests, samples = [], []
+    for q in queries:
+        transcript, truncated = cut[q.transcript]
+        ids = text.prompt_ids(template.format(context=transcript, input=q.query), chat=True)
+        requests.append(Generate(ids=ids, max_new_tokens=max_new_tokens))
+        shown = {"query": q.query, "answers": q.answers, "truncated": truncated, "prompt_tokens": len(ids)}
+        samples.append(Sample(id=q.id, shown=shown))
+    shared = share_prefixes(requests, [q.transcript for q in queries])
+    return [replace(sample, requests=(request,)) for sample, request in zip(samples, shared, strict=True)]
+
+
+def record(sample: Sample, answers: list[Answer]) -> Record:
+    output = answers[0]["text"]
+    scores = [rouges(output, reference, stem=True) for reference in sample.shown["answers"]]
+    best = {name: max(s[name] for s in scores) for name in scores[0]}
+    return {**sample.shown, "output": output, **best}
+
+
+def measures(records: list[Record], seed: int) -> dict[str, Measure]:
+    good, failures = answered(records)
+    return {
+        f"qmsum.{name}": mean(
+            [r[name] for r in good], failures=failures, seed=seed, implementation=f"{name}: {IMPLEMENTATION}"
+        )
+        for name in ("rougeL", "rouge1", "rouge2")
+    }

@@ -1,0 +1,140 @@
+"""Scores models on suites, inside the evaluation environment.
+
+Usage: python -m eval.worker SPEC.json
+
+For each model it leaves results.json, one <suite>.jsonl of records, and the answers it was given under cache/. Where
+the user can mend it: exit code 2, and one line per problem on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from eval.ask import ask
+from eval.cache import AnswerCache
+from eval.encode import Text, load_text
+from eval.engines import ENGINES, Engine, engine_module
+from eval.engines.directory import ModelFiles, locate
+from eval.files import write_json, write_jsonl
+from eval.progress import duration, say
+from eval.spec import Model, Spec, read_spec
+from eval.statistics import Measure
+from eval.suites import SUITES, Loaded, suite
+from recipes.errors import UserError
+
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "rouge-score-rs", "jieba", "rapidfuzz")
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        run(read_spec(Path(arguments[0]), tuple(SUITES), tuple(ENGINES)))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(spec: Spec) -> None:
+    """Score every model on every suite.
+
+    Raises:
+        UserError: a model or the data of a suite is not there; all that are found at once.
+    """
+    problems: list[str] = []
+    located: list[tuple[Model, ModelFiles]] = []
+    for model in spec.models:
+        try:
+            located.append((model, locate(model)))
+        except UserError as error:
+            problems += map(str, error.problems)
+    if problems:
+        raise UserError(*problems)
+    _quiet()
+    for model, files in located:
+        _score(model, files, spec)
+
+
+def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
+    text = load_text(files.tokenizer, spec)
+    loaded = _load_suites(spec, text, files.max_positions())
+    say(f"{model.name}: loading {files.directory}")
+    identity = {"model": files.hash(), **text.identity()}
+    engine = engine_module(spec.engine).load(model, spec, text.tokenizer)
+    metrics: dict[str, Measure] = {}
+    suites: dict[str, Any] = {}
+    for name, what in loaded.items():
+        start = time.monotonic()
+        metrics |= _score_suite(name, what, model, engine, identity, spec)
+        seconds = time.monotonic() - start
+        suites[name] = {"data": what.data, "settings": what.settings, "seconds": round(seconds, 3)}
+        say(f"{model.name}: {name}: {len(what.samples)} samples in {duration(seconds)}")
+    provenance = {
+        "name": model.name,
+        "model": {"path": str(files.directory), "base": str(files.base) if files.base else None, **identity},
+        "engine": engine.identity,
+        "seed": spec.seed,
+        "suites": suites,
+        "versions": _versions(),
+        "run": model.run,
+    }
+    measured = {name: measure.as_dict() for name, measure in metrics.items()}
+    write_json(model.output / "results.json", {"metrics": measured, "provenance": provenance})
+
+
+def _load_suites(spec: Spec, text: Text, max_positions: int) -> dict[str, Loaded]:
+    """The samples of every suite, before any is asked: what is missing is known at once."""
+    loaded: dict[str, Loaded] = {}
+    problems: list[str] = []
+    for name in spec.suites:
+        try:
+            loaded[name] = suite(name).load(spec, text, max_positions)
+        except UserError as error:
+            problems += map(str, error.problems)
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+    return loaded
+
+
+def _score_suite(
+    name: str, loaded: Loaded, model: Model, engine: Engine, identity: dict[str, str], spec: Spec
+) -> dict[str, Measure]:
+    cache = AnswerCache(model.output / "cache" / f"{name}.jsonl", {**identity, **engine.identity})
+    answers = ask(loaded.samples, engine, cache, f"{model.name}: {name}", spec.progress)
+    module, records = suite(name), []
+    for sample, given in zip(loaded.samples, answers, strict=True):
+        error = sample.problem or next((str(a["error"]) for a in given if "error" in a), "")
+        scored = {**sample.shown, "error": error} if error else module.record(sample, given)
+        records.append({"id": sample.id, **scored})
+    write_jsonl(model.output / f"{name}.jsonl", records)
+    for path, rows in (module.files(records) if hasattr(module, "files") else {}).items():
+        write_jsonl(model.output / path, rows)
+    return module.measures(records, spec.seed)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _quiet() -> None:
+    """Our lines are the log; the libraries' own bars would only cut them up."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""The suites that read validation rows and test prompts: what they ask, record and measure."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.ask import ask
+from eval.cache import AnswerCache
+from eval.requests import Score
+from eval.spec import Spec
+from eval.suites import Sample, suite
+from recipes.errors import UserError
+from tests.eval.fakes import RuleEngine, text
+
+
+def _spec(**fields: Any) -> Spec:
+    return Spec(models=(), suites=(), **fields)
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def _chat(*turns: str) -> list[dict[str, str]]:
+    return [{"role": "user" if n % 2 == 0 else "assistant", "content": turn} for n, turn in enumerate(turns)]
+
+
+def test_perplexity_scores_the_reply_and_its_end(tmp_path: Path) -> None:
+    rows = _write(tmp_path / "rows.jsonl", [{"messages": _chat("ab", "cd", "e", "f")}])
+    (sample,) = suite("perplexity").load(_spec(rows=rows), text(), 1000).samples
+    (request,) = sample.requests
+    assert isinstance(request, Score)
+    assert "".join(chr(label) for label in request.labels if label > 0) == "cd|f|"
+
+
+def test_train_on_last_turn_scores_the_last_reply(tmp_path: Path) -> None:
+    rows = _write(tmp_path / "rows.jsonl", [{"messages": _chat("ab", "cd", "e", "f")}])
+    (sample,) = suite("perplexity").load(_spec(rows=rows, train_on="last_turn"), text(), 1000).samples
+    assert sum(r.tokens for r in sample.requests if isinstance(r, Score)) == 2
+
+
+def test_perplexity_over_rows(tmp_path: Path) -> None:
+    """exp(Σnll / Σtokens), with rows that cannot be scored as failures and cut ones marked."""
+    rows = [{"messages": _chat("q", "yes")}, {"messages": _chat("q" * 50, "no")}, {"messages": _chat("q", "z" * 40)}]
+    spec = _spec(rows=_write(tmp_path / "rows.jsonl", rows), max_length=20)
+    loaded = suite("perplexity").load(spec, text(), 1000)
+    records = [
+        {"error": s.problem} if s.problem else suite("perplexity").record(s, [{"nll": 2.0 * n + 1, "tokens": n + 4}])
+        for n, s in enumerate(loaded.samples)
+    ]
+    assert [r.get("truncated") for r in records] == [False, None, True]
+    measured = suite("perplexity").measures(records, 42)
+    assert measured["perplexity"].value == pytest.approx(math.exp((1 + 5) / (4 + 6)))
+    assert (measured["perplexity"].n, measured["perplexity"].failures) == (2, 1)
+    assert measured["test_loss"].value == pytest.approx(0.6)
+
+
+def test_perplexity_of_preferences_is_of_the_chosen_and_of_labels_of_the_good(tmp_path: Path) -> None:
+    dpo = {"prompt": _chat("q"), "chosen": [{"role": "assistant", "content": "good"}],
+           "rejected": [{"role": "assistant", "content": "bad"}]}  # fmt: skip
+    kto = [
+        {"prompt": _chat("q"), "completion": [{"role": "assistant", "content": "x"}], "label": b} for b in (True, False)
+    ]
+    for n, (rows, expected) in enumerate([([dpo], ["good|"]), (kto, ["x|"])]):
+        loaded = suite("perplexity").load(_spec(rows=_write(tmp_path / f"{n}.jsonl", rows)), text(), 1000)
+        scored = [r.labels for s in loaded.samples for r in s.requests if isinstance(r, Score)]
+        assert ["".join(chr(label) for label in labels if label > 0) for labels in scored] == expected
+
+
+def test_preference_is_by_mean_loss_per_reply_token(tmp_path: Path) -> None:
+    """A longer reply with a larger sum may still be the preferred one."""
+    row = {"prompt": _chat("q"), "chosen": [{"role": "assistant", "content": "long reply"}],
+           "rejected": [{"role": "assistant", "content": "no"}]}  # fmt: skip
+    module = suite("preference")
+    (sample,) = module.load(_spec(rows=_write(tmp_path / "r.jsonl", [row])), text(), 1000).samples
+    record = module.record(sample, [{"nll": 11.0, "tokens": 11}, {"nll": 6.0, "tokens": 3}])
+    assert (record["chosen_loss"], record["rejected_loss"], record["correct"]) == (1.0, 2.0, True)
+    measured = module.measures([record, {"error": "out of memory"}], 42)
+    values = {name.removeprefix("preference."): m.value for name, m in measured.items()}
+    assert values == {
+        "accuracy": 1,
+        "correct": 1,
+        "total": 1,
+        "avg_chosen_loss": 1,
+        "avg_rejected_loss": 2,
+        "margin": 1,
+    }
+    assert all(m.failures == 1 for m in measured.values())
+
+
+def test_generation_takes_the_test_prompts(tmp_path: Path) -> None:
+    prompts = tmp_path / "p.json"
+    prompts.write_text(json.dumps([{"prompt": _chat("hi"), "reference": "yo", "held_out": True}]))
+    (sample,) = suite("generation").load(_spec(test_prompts=str(prompts)), text(), 1000).samples
+    assert "".join(map(chr, sample.requests[0].ids)) == "[u]hi|[a]"
+    record = suite("generation").record(sample, [{"text": "a b c d a b c d", "tokens": 8, "finished": False}])
+    assert record["repeated"] == pytest.approx(1 / 5)
+    assert record["reference"] == "yo"
+
+
+def test_generation_falls_back_on_the_rows(tmp_path: Path) -> None:
+    rows = _write(tmp_path / "r.jsonl", [{"messages": _chat("q", "a")}, {"prompt": _chat("2+2"), "answer": "4"}])
+    samples = suite("generation").load(_spec(rows=rows, max_generation_samples=2), text(), 1000).samples
+    assert [s.shown["reference"] for s in samples] == ["a", "4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("perplexity", None, "no rows"),
+        ("perplexity", '{"prompt": [], "answer": "4"}', "no row has a reply"),
+        ("perplexity", '{"text": "x"}', "row 1 has keys text"),
+        ("perplexity", "[1]", "1: an object is wanted"),
+        ("perplexity", "{", "1: not JSON"),
+        ("perplexity", "", "no rows"),
+        ("preference", '{"messages": []}', "no row has chosen and rejected"),
+        ("generation", None, "no prompts"),
+    ],
+)
+def test_missing_or_malformed_rows_are_named(tmp_path: Path, name: str, rows: str | None, message: str) -> None:
+    path = None
+    if rows is not None:
+        path = str(tmp_path / "rows.jsonl")
+        Path(path).write_text(rows)
+    with pytest.raises(UserError, match=message):
+        suite(name).load(_spec(rows=path), text(), 1000)
+
+
+def test_equal_requests_are_asked_once_and_finished_ones_never_again(tmp_path: Path) -> None:
+    request = Score(ids=[1, 2], labels=[-100, 2])
+    samples = [Sample(id=str(n), requests=(request,)) for n in range(3)]
+    engine = RuleEngine()
+    for _ in range(2):
+        answers = ask(samples, engine, AnswerCache(tmp_path / "c.jsonl", {}), "x")
+        assert answers == [[{"nll": 0.02, "tokens": 1}]] * 3
+    assert engine.asked == 1
+
+
+def test_a_model_without_a_template_can_still_be_asked_plain_text() -> None:
+    assert text(template=False).ids("ab") == [97, 98]
+    with pytest.raises(UserError, match="no chat template"):
+        _ = text(template=False).encoder
