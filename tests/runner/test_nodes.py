@@ -1,0 +1,66 @@
+"""Nodes meet through files in the run directory."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from adapters.plan import Topology
+from recipes import UserError, load
+from runner import nodes, rundir
+from runner.failure import Failure
+from runner.rundir import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(nodes, "POLL_S", 0.01)
+    made = rundir.create(load("quickstart"), tmp_path, None)
+    made.update(state="running", attempts=[{"number": 1}])
+    return made
+
+
+def test_all_meet(run: Run) -> None:
+    said: list[str] = []
+    joined: list[int] = []
+    others = [
+        threading.Thread(
+            target=lambda r=rank: joined.append(nodes.join(run, Topology(nodes=3, node_rank=r), said.append))
+        )
+        for rank in (1, 2)
+    ]
+    for thread in others:
+        thread.start()
+    nodes.call(run, Topology(nodes=3), 1, said.append)
+    for thread in others:
+        thread.join()
+    assert joined == [1, 1]
+
+
+def test_a_missing_node_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECIPE_NODE_TIMEOUT", "0")
+    (run.path / "backend" / "joined-1-1").touch()
+    with pytest.raises(Failure, match="waiting for node 2, 3"):
+        nodes.call(run, Topology(nodes=4), 1, print)
+
+
+def test_an_attempt_is_joined_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that comes back after a crash does not take the old attempt for the new one."""
+    nodes.call(run, Topology(), 1, print)
+    node = Topology(nodes=2, node_rank=1)
+    assert nodes.join(run, node, print) == 1
+    monkeypatch.setenv("RECIPE_NODE_TIMEOUT", "0")
+    with pytest.raises(Failure, match="waiting for node 0"):
+        nodes.join(run, node, print)
+
+
+def test_a_wrong_timeout_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECIPE_NODE_TIMEOUT", "soon")
+    with pytest.raises(UserError, match="RECIPE_NODE_TIMEOUT='soon'"):
+        nodes.timeout_s()
+
+
+def test_one_node_waits_for_none(run: Run) -> None:
+    nodes.call(run, Topology(), 1, print)
