@@ -96,7 +96,7 @@ def test_the_checked_in_arguments_are_those_of_the_pinned_version(llamafactory_p
     from adapters.llamafactory import options
 
     code = (
-        "import json; from adapters.llamafactory.options import _describe; print(json.dumps(dict(sorted(_describe()))))"
+        "import json; from adapters.llamafactory.describe import describe; print(json.dumps(dict(sorted(describe()))))"
     )
     assert json.loads(inside(llamafactory_python, code, cwd=tmp_path).splitlines()[-1]) == options.arguments()
 
