@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from eval.cache import Answer, AnswerCache
-from eval.engines import Engine
-from eval.progress import progress, say
+from eval.engines import Batch, Engine
+from eval.estimate import seconds, tokens_to_read
+from eval.progress import duration, progress, say
 from eval.requests import Generate, Request, Score
 from eval.suites import Sample
 
@@ -35,14 +36,23 @@ def _ask_missing(
         say(f"{label}: {wanted - len(missing)} of {wanted} requests were answered before")
     if not missing:
         return {}
+    expected = seconds(list(missing.values()), engine)
+    if expected is not None:
+        read = tokens_to_read(missing.values())
+        say(f"{label}: {len(missing)} requests, {read} prompt tokens: at most about {duration(expected)}")
     advance = progress(label, len(missing), bar)
     failed: dict[str, Answer] = {}
-    for kind, answer_all in ((Score, engine.score), (Generate, engine.generate)):
-        own = {key: request for key, request in missing.items() if isinstance(request, kind)}
-        names = list(own)
-        for batch in answer_all(cast("list[Any]", list(own.values()))):
-            entries = [(names[n], answer) for n, answer in batch]
-            cache.add(entries)
-            failed |= {key: answer for key, answer in entries if "error" in answer}
-            advance(len(batch))
+    scored = {key: request for key, request in missing.items() if isinstance(request, Score)}
+    generated = {key: request for key, request in missing.items() if isinstance(request, Generate)}
+    for batch in chain(
+        _named(list(scored), engine.score(list(scored.values()))),
+        _named(list(generated), engine.generate(list(generated.values()))),
+    ):
+        cache.add(batch)
+        failed |= {key: answer for key, answer in batch if "error" in answer}
+        advance(len(batch))
     return failed
+
+
+def _named(names: list[str], batches: Iterator[Batch]) -> Iterator[list[tuple[str, Answer]]]:
+    return ([(names[n], answer) for n, answer in batch] for batch in batches)

@@ -62,7 +62,9 @@ def ratio(
         value=apply(point),
         n=n,
         failures=failures,
-        se=_slope(apply, point) * scale * _ratio_error(numerators, denominators) if n > 1 else None,
+        se=(_slope(apply, point) if transform else 1.0) * scale * _ratio_error(numerators, denominators)
+        if n > 1
+        else None,
         ci95=_interval(numerators, denominators, seed, lambda value: apply(scale * value)) if n > 1 else None,
         implementation=implementation,
     )

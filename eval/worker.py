@@ -64,13 +64,15 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
     text = load_text(files.tokenizer, spec)
     loaded = _load_suites(spec, text, files.max_positions())
     say(f"{model.name}: loading {files.directory}")
-    identity = {"model": files.hash(), **text.identity()}
+    identity = {"hash": files.hash(), **text.identity()}
     engine = engine_module(spec.engine).load(model, spec, text.tokenizer)
+    # One cache for all suites: what two of them ask alike is answered once.
+    cache = AnswerCache(model.output / "cache" / "answers.jsonl", {**identity, **engine.identity})
     metrics: dict[str, Measure] = {}
     suites: dict[str, Any] = {}
     for name, what in loaded.items():
         start = time.monotonic()
-        metrics |= _score_suite(name, what, model, engine, identity, spec)
+        metrics |= _score_suite(name, what, model, engine, cache, spec)
         seconds = time.monotonic() - start
         suites[name] = {"data": what.data, "settings": what.settings, "seconds": round(seconds, 3)}
         say(f"{model.name}: {name}: {len(what.samples)} samples in {duration(seconds)}")
@@ -102,9 +104,8 @@ def _load_suites(spec: Spec, text: Text, max_positions: int) -> dict[str, Loaded
 
 
 def _score_suite(
-    name: str, loaded: Loaded, model: Model, engine: Engine, identity: dict[str, str], spec: Spec
+    name: str, loaded: Loaded, model: Model, engine: Engine, cache: AnswerCache, spec: Spec
 ) -> dict[str, Measure]:
-    cache = AnswerCache(model.output / "cache" / f"{name}.jsonl", {**identity, **engine.identity})
     answers = ask(loaded.samples, engine, cache, f"{model.name}: {name}", spec.progress)
     module, records = suite(name), []
     for sample, given in zip(loaded.samples, answers, strict=True):

@@ -88,9 +88,9 @@ def _fits(value: Any, kind: str) -> bool:
     )
 
 
-def describe() -> dict[str, dict[str, Any]]:
+def _describe() -> dict[str, dict[str, Any]]:
     """Every leaf of the composed tree and of its dataclasses, shared or by engine; runs inside the environment."""
-    trees = {engine: dict(_described(engine)) for engine in ENGINES}
+    trees = {engine: dict(_describe_engine(engine)) for engine in ENGINES}
     shared = {key for key in trees["fsdp"] if trees["fsdp"][key] == trees["megatron"].get(key)}
     result = {"common": {key: trees["fsdp"][key] for key in sorted(shared)}}
     for engine in ENGINES:
@@ -98,36 +98,36 @@ def describe() -> dict[str, dict[str, Any]]:
     return result
 
 
-def _described(engine: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _describe_engine(engine: str) -> Iterator[tuple[str, dict[str, Any]]]:
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("sft_trainer_engine", overrides=[f"engine={engine}", f"optim={engine}"])
-    yield from _nodes(OmegaConf.to_container(config, resolve=False), "")
+    yield from _describe_nodes(OmegaConf.to_container(config, resolve=False), "")
 
 
-def _nodes(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    fields = _fields(node.get("_target_"))
+def _describe_nodes(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    fields = _describe_fields(node.get("_target_"))
     for key in [*node, *(name for name in fields if name not in node)]:
         value = node.get(key, fields.get(key, {}).get("default"))
         if key == "_target_":
             continue
         if isinstance(value, dict) and value:
-            yield from _nodes(value, f"{prefix}{key}.")
+            yield from _describe_nodes(value, f"{prefix}{key}.")
         else:
-            types = fields[key]["types"] if key in fields else _types(value)
+            types = fields[key]["types"] if key in fields else _describe_value(value)
             yield f"{prefix}{key}", {"types": types, "default": value}
 
 
-def _types(value: Any) -> list[str]:
+def _describe_value(value: Any) -> list[str]:
     """What a value of the YAML tells; null and references tell nothing."""
     if value is None or (isinstance(value, str) and "${" in value):
         return []
     return [type(value).__name__]
 
 
-def _fields(target: str | None) -> dict[str, dict[str, Any]]:
+def _describe_fields(target: str | None) -> dict[str, dict[str, Any]]:
     """The fields of a node's dataclass, some of which are in no YAML (`engine.mixed_precision`)."""
     import dataclasses
     import typing
@@ -140,19 +140,15 @@ def _fields(target: str | None) -> dict[str, dict[str, Any]]:
     hints = typing.get_type_hints(kind)
     return {
         field.name: {
-            "types": _hinted(hints[field.name]),
-            "default": field.default if _is_plain(field.default) else None,
+            "types": _describe_hint(hints[field.name]),
+            "default": field.default if isinstance(field.default, (str, int, float)) else None,
         }
         for field in dataclasses.fields(kind)
         if field.init and not field.name.startswith("_")
     }
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int, float, bool))
-
-
-def _hinted(hint: Any) -> list[str]:
+def _describe_hint(hint: Any) -> list[str]:
     """The names of a type hint's kinds; none where it allows anything."""
     import types
     import typing
@@ -160,14 +156,14 @@ def _hinted(hint: Any) -> list[str]:
     origin = typing.get_origin(hint) or hint
     if origin in (typing.Union, types.UnionType):
         parts = typing.get_args(hint)
-        return [] if Any in parts else sorted({name for part in parts for name in _hinted(part)})
+        return [] if Any in parts else sorted({name for part in parts for name in _describe_hint(part)})
     if origin is Any or origin is typing.Literal:
         return [] if origin is Any else ["str"]
     name = {"NoneType": "null", "tuple": "list"}.get(origin.__name__, origin.__name__)
     return [name if name in _KINDS else "dict"]  # a dataclass of its own
 
 
-def _text(described: dict[str, dict[str, Any]]) -> str:
+def _describe_text(described: dict[str, dict[str, Any]]) -> str:
     """JSON with one line for each key."""
     parts = (
         f' "{part}": {{\n' + ",\n".join(f'  "{key}": {json.dumps(leaf)}' for key, leaf in leaves.items()) + "\n }"
@@ -177,4 +173,4 @@ def _text(described: dict[str, dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    print(_text(describe()))
+    print(_describe_text(_describe()))

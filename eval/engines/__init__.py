@@ -39,7 +39,7 @@ class EngineModule(Protocol):
         ...
 
 
-ENGINES = {"transformers": "eval.engines.transformers_engine", "vllm": "eval.engines.vllm_engine"}
+ENGINES = {"transformers": "eval.engines.transformers_engine"}
 
 
 def engine_module(name: str) -> EngineModule:

@@ -26,6 +26,13 @@ def shareable(cache: Any) -> bool:
     return all(isinstance(layer, DynamicLayer) for layer in getattr(cache, "layers", [None]))
 
 
+def takes_trees(model: Any) -> bool:
+    """Whether attention honours a mask of any form: not in flash kernels, and a sliding window would be lost in it."""
+    config = model.config.get_text_config()
+    sliding = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+    return config._attn_implementation in ("sdpa", "eager") and not sliding
+
+
 def fork(cache: Any, rows: int) -> Any:
     """A cache that starts as `rows` copies of a cache of one row, without copying memory; None stays None."""
     if cache is None:

@@ -15,7 +15,8 @@ from eval.engines.directory import locate
 from eval.engines.greedy import decode, end_tokens
 from eval.engines.head import Head
 from eval.engines.loading import load_model
-from eval.engines.prefix import fork, prefix_groups, shareable
+from eval.engines.pack import PACK, Group, group_by_prefix, pack, packs, size
+from eval.engines.prefix import fork, prefix_groups, shareable, takes_trees
 from eval.requests import Generate, Score
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
@@ -45,6 +46,7 @@ class TransformersEngine:
         self.batch_tokens = batch_tokens
         self.head = Head(model)
         self._ends = end_tokens(model, tokenizer)
+        self.can_pack = takes_trees(model)
         self.max_positions = max_positions
         self.identity = {
             "engine": "transformers",
@@ -76,6 +78,9 @@ class TransformersEngine:
         """
 
         def walk(members: list[int], level: int, cache: Cache, past: int) -> Iterator[Batch]:
+            if cache is not None and self.can_pack:
+                batches, members = self._packs(members, requests, level, cache, past)
+                yield from batches
             cuts = {n: min(requests[n].shared[level], first_needed(requests[n])) for n in members
                     if len(requests[n].shared) > level}  # fmt: skip
             groups, alone = prefix_groups({n: requests[n].ids[past:cut] for n, cut in cuts.items()})
@@ -132,6 +137,33 @@ class TransformersEngine:
             return
         for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
             yield from self._halving(half, requests, cache, past, answer)
+
+    def _packs(
+        self, members: list[int], requests: Sequence[Any], level: int, cache: Cache, past: int
+    ) -> tuple[Iterator[Batch], list[int]]:
+        """The answers to those that a pack can hold (asked as they are read), and the other members."""
+        last = [n for n in members if isinstance(requests[n], Score) and len(requests[n].shared) == level + 1]
+        cuts = {n: min(requests[n].shared[level], _first_scored(requests[n])) for n in last}
+        groups = group_by_prefix({n: requests[n].ids[past:cut] for n, cut in cuts.items()})
+        small = [group for group in groups if size(group, requests, past) <= PACK]
+        packed = {n for group in small for n in group.members}
+        batches = (self._score_pack(groups, requests, cache, past) for groups in packs(small, requests, past))
+        return batches, [n for n in members if n not in packed]
+
+    def _score_pack(self, groups: list[Group], requests: Sequence[Score], cache: Cache, past: int) -> Batch:
+        packed, device = pack(groups, requests, past, self.model.dtype), self.model.device
+        kept = packed.targets != IGNORE
+        with self.head.keeping(kept.to(device)):
+            out = self.model(
+                input_ids=packed.ids.to(device),
+                attention_mask=packed.mask.to(device),
+                position_ids=packed.positions.to(device),
+                past_key_values=fork(cache, 1),
+                use_cache=True,
+            )
+        counts = [requests[n].tokens for n in packed.members]
+        nll = _nll(self.head.kept(out.logits), packed.targets[kept]).split(counts)
+        return [(n, {"nll": float(r.sum()), "tokens": len(r)}) for n, r in zip(packed.members, nll, strict=True)]
 
     def _score(self, requests: list[Score], cache: Cache, past: int) -> list[Answer]:
         rows = [request.ids[past:] for request in requests]

@@ -1,4 +1,4 @@
-"""Plain measures of a reply against a reference answer: deterministic, of any script, and made for answers with figures.
+"""Plain measures of a reply against a reference answer: deterministic, for any script, and minding figures.
 
 Each is from 0 to 1. They say how near a reply is to what an expert wrote, and cannot say whether a reply that differs
 is right: for that, read the replies or ask a judge.
@@ -15,9 +15,11 @@ NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 SENTENCE_END = re.compile(r"[.!?。！？]+(?:\s|$)|[。！？]|\n+")
 LIST_LINE = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 # Words that carry no content; the list is short on purpose: it only has to take out the commonest.
-COMMON = frozenset(
-    ["a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "if", "in", "is", "it", "its", "not", "of", "on", "or", "so", "than", "that", "the", "their", "then", "this", "to", "was", "were", "will", "with", "you", "your", "的", "了", "是", "在", "和", "与", "也", "就", "都", "而", "及", "或", "一"]
-)
+COMMON = frozenset({
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "if", "in", "is", "it", "its", "not",
+    "of", "on", "or", "so", "than", "that", "the", "their", "then", "this", "to", "was", "were", "will", "with", "you",
+    "your", "的", "了", "是", "在", "和", "与", "也", "就", "都", "而", "及", "或", "一",
+})  # fmt: skip
 
 
 def style(prediction: str, reference: str) -> float:

@@ -93,7 +93,6 @@ def _samples(
 
 def _encoder(subset: str, template: str, room: int, text: Text) -> Callable[[dict[str, Any]], tuple[list[int], bool]]:
     def encode(row: dict[str, Any]) -> tuple[list[int], bool]:
-        # Not str.format's own parsing of what it puts in: contexts hold braces, which is fine, as values are not parsed.
         prompt, truncated = cut_middle(text, template.format(context=row["context"], input=row["input"]), room)
         return text.prompt_ids(prompt, chat=subset not in NO_CHAT), truncated
 

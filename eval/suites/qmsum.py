@@ -1,7 +1,7 @@
 """QMSum: answers to queries about meetings, each transcript read once for all its queries.
 
-Data: QMSum's own jsonl, {"meeting_transcripts": [{"speaker": "Ann", "content": "Hi."}], "general_query_list": [{"query",
-"answer"}], "specific_query_list": […]}, or LongBench's rows, {"input", "context", "answers"}.
+Data: QMSum's own jsonl, {"meeting_transcripts": [{"speaker": "Ann", "content": "Hi."}], "general_query_list":
+[{"query", "answer"}], "specific_query_list": […]}, or LongBench's rows, {"input", "context", "answers"}.
 """
 
 from __future__ import annotations

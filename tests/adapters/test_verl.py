@@ -329,6 +329,13 @@ def test_a_checkpoint_that_was_being_removed_is_not_whole(tmp_path: Path, lost: 
     assert [c.step for c in verl.checkpoints(tmp_path)] == [2]
 
 
+def test_a_checkpoint_of_megatron_is_vouched_for_by_the_tracker(tmp_path: Path) -> None:
+    (tmp_path / "global_step_4/model/huggingface").mkdir(parents=True)
+    assert verl.checkpoints(tmp_path) == []
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
+    assert [c.step for c in verl.checkpoints(tmp_path)] == [4]
+
+
 def test_planning_imports_no_framework() -> None:
     code = (
         "import sys; from pathlib import Path; from adapters import backend, plan; from recipes import load_text\n"

@@ -44,6 +44,9 @@ def in_order(batches):
     found = {n: answer for batch in batches for n, answer in batch}
     return [found[n] for n in sorted(found)]
 small, large = engine(1), engine(100000)
+forked = engine(100000)
+assert forked.can_pack
+forked.can_pack = False
 def naive(request):
     logits = large.model(torch.tensor([request.ids])).logits[0].double().log_softmax(-1)
     return -sum(float(logits[t - 1, label]) for t, label in enumerate(request.labels) if label != -100)
@@ -61,7 +64,8 @@ print(json.dumps({
     "naive": [naive(r) for r in plain],
     "ones": in_order(small.score(plain)),
     "batch": in_order(large.score(plain)),
-    "shared": in_order(large.score(requests(True))),
+    "packed": in_order(large.score(requests(True))),
+    "forked": in_order(forked.score(requests(True))),
     "generate_hf": [hf(r) for r in prompts + shared],
     "generate_ones": [a["text"] for a in in_order(small.generate(prompts + shared))],
     "generate_batch": [a["text"] for a in in_order(large.generate(prompts + shared))],
@@ -80,7 +84,7 @@ def answers(eval_python: Path, bundled_model: Path, tmp_path_factory: pytest.Tem
     return dict(json.loads(out.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("way", ["ones", "batch", "shared"])
+@pytest.mark.parametrize("way", ["ones", "batch", "packed", "forked"])
 def test_scores_equal_one_sequence_at_a_time_with_full_logits(answers: dict[str, list], way: str) -> None:  # type: ignore[type-arg]
     """Within 1e-3 nat a sequence, alone, in one batch, and with primer and question computed once."""
     assert [a["nll"] for a in answers[way]] == pytest.approx(answers["naive"], abs=1e-3)

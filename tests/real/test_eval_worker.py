@@ -82,7 +82,7 @@ def test_results_do_not_depend_on_the_batch_size(eval_python: Path, tiny_model: 
     one, many = _results(tmp_path, "b1"), _results(tmp_path, "b4096")
     for name, measure in one["metrics"].items():
         assert many["metrics"][name]["value"] == pytest.approx(measure["value"], rel=1e-5), name
-    assert one["provenance"]["model"]["model"] == many["provenance"]["model"]["model"]
+    assert one["provenance"]["model"]["hash"] == many["provenance"]["model"]["hash"]
     assert one["provenance"]["run"] == {"a": 1}
 
 
@@ -93,7 +93,7 @@ def test_an_adapter_is_scored_on_its_base(eval_python: Path, tiny_model: Path, t
     _run(eval_python, _spec(tmp_path, tiny_model, rows=rows))
     _run(eval_python, _spec(tmp_path, adapter, rows=rows, base=str(tiny_model), output="adapted"))
     base, adapted = _results(tmp_path), _results(tmp_path, "adapted")
-    assert base["provenance"]["model"]["model"] != adapted["provenance"]["model"]["model"]
+    assert base["provenance"]["model"]["hash"] != adapted["provenance"]["model"]["hash"]
     assert abs(base["metrics"]["test_loss"]["value"] - adapted["metrics"]["test_loss"]["value"]) > 1e-3
     assert "no such directory" in _run(eval_python, _spec(tmp_path, adapter, rows=rows, base="/nowhere"), code=2)
 
@@ -105,7 +105,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_results(
     rows = str(_rows(tmp_path / "rows.jsonl", 60))
     _run(eval_python, _spec(tmp_path, tiny_model, rows=rows, batch_tokens=1, output="whole"))
     spec = _spec(tmp_path, tiny_model, rows=rows, batch_tokens=1, output="killed")
-    draw, kept = random.Random(5), tmp_path / "killed" / "cache" / "perplexity.jsonl"
+    draw, kept = random.Random(5), tmp_path / "killed" / "cache" / "answers.jsonl"
     for _ in range(4):
         with subprocess.Popen(
             _worker(eval_python, spec), stderr=subprocess.PIPE, env=_environment(), cwd=tmp_path

@@ -253,7 +253,7 @@ def test_verl_composes_every_plan(verl_python: Path, tmp_path: Path, tiny_model:
 
 
 def test_the_checked_in_tree_is_that_of_the_pinned_version(verl_python: Path, tmp_path: Path) -> None:
-    code = "import json; from adapters.verl.options import describe; print(json.dumps(describe()))"
+    code = "import json; from adapters.verl.options import _describe; print(json.dumps(_describe()))"
     found = json.loads(inside(verl_python, code, cwd=tmp_path).splitlines()[-1])
     assert {engine: found["common"] | found[engine] for engine in options.ENGINES} == {
         engine: options.tree(engine) for engine in options.ENGINES

@@ -1,0 +1,51 @@
+"""How long an evaluation will take, said before it starts: a probe of the engine's speed times the tokens to come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from eval.engines import Engine
+from eval.requests import Generate, Request, Score
+from recipes.encode import IGNORE
+
+WORTH_A_PROBE = 20_000  # tokens; below it the answer is there before the estimate
+PROBE, NEW = 128, 8  # tokens
+
+
+def tokens_to_read(requests: Iterable[Request]) -> int:
+    """Prompt tokens that must be computed, each shared prefix counted once."""
+    total = 0
+    seen: set[tuple[int, ...]] = set()
+    for request in requests:
+        known = 0
+        for cut in request.shared:
+            prefix = tuple(request.ids[:cut])
+            if prefix in seen:
+                known = max(known, cut)
+            seen.add(prefix)
+        total += len(request.ids) - known
+    return total
+
+
+def seconds(requests: Sequence[Request], engine: Engine) -> float | None:
+    """An upper estimate, as if every reply had its full length; None where the work is too small to ask."""
+    reading = tokens_to_read(requests)
+    writing = sum(request.max_new_tokens for request in requests if isinstance(request, Generate))
+    if reading + 10 * writing < WORTH_A_PROBE:
+        return None
+    ids = max(requests, key=lambda request: len(request.ids)).ids[:PROBE]
+    score = Score(ids=ids, labels=[IGNORE] * (len(ids) - 1) + ids[-1:])
+    per_read = _timed(lambda: list(engine.score([score]))) / len(ids)
+    if not writing:
+        return reading * per_read
+    generate = Generate(ids=ids[:8], max_new_tokens=NEW)
+    return reading * per_read + writing * _timed(lambda: list(engine.generate([generate]))) / NEW
+
+
+def _timed(call: Callable[[], object]) -> float:
+    """The second of two calls: the first warms up."""
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

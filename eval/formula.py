@@ -1,0 +1,103 @@
+"""Formulas over metrics, such as a recipe's combined score: numbers, metric ids, + - * / and brackets; no code runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from recipes.errors import UserError
+
+# A minus within a name belongs to it (longbench.repobench-p): between metrics it wants blanks around it.
+TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?)|([A-Za-z]\w*(?:[.-]\w+)*)|([-+*/()]))")
+
+
+class _Reader:
+    """Reads a formula by recursive descent; a missing metric, or a division by zero, makes the value None."""
+
+    def __init__(self, formula: str, values: Mapping[str, float]) -> None:
+        self.formula, self.values = formula, values
+        self.tokens = _tokens(formula)
+        self.names = [token for token in self.tokens if token[0].isalpha()]
+        self.place = 0
+
+    def read(self) -> float | None:
+        value = self._sum()
+        if self.place != len(self.tokens):
+            raise self._wrong()
+        return value
+
+    def _sum(self) -> float | None:
+        value = self._product()
+        while self._next() in ("+", "-"):
+            sign, other = self._take(), self._product()
+            value = None if value is None or other is None else value + other if sign == "+" else value - other
+        return value
+
+    def _product(self) -> float | None:
+        value = self._single()
+        while self._next() in ("*", "/"):
+            sign, other = self._take(), self._single()
+            if value is None or other is None or (sign == "/" and other == 0):
+                value = None
+            else:
+                value = value * other if sign == "*" else value / other
+        return value
+
+    def _single(self) -> float | None:
+        token = self._next()
+        if token in ("", ")", "*", "/", "+"):
+            raise self._wrong()
+        self._take()
+        if token == "-":
+            value = self._single()
+            return None if value is None else -value
+        if token == "(":
+            value = self._sum()
+            if self._take() != ")":
+                raise self._wrong()
+            return value
+        return float(token) if token[0].isdigit() else self.values.get(token)
+
+    def _next(self) -> str:
+        return self.tokens[self.place] if self.place < len(self.tokens) else ""
+
+    def _take(self) -> str:
+        token = self._next()
+        self.place += 1
+        return token
+
+    def _wrong(self) -> UserError:
+        near = " ".join(self.tokens[self.place : self.place + 3]) or "its end"
+        return UserError(f"formula {self.formula!r}: not understood at {near!r}; metric ids, numbers, + - * / ( )")
+
+
+def _tokens(formula: str) -> list[str]:
+    tokens, place, text = [], 0, formula.rstrip()
+    while place < len(text):
+        found = TOKEN.match(text, place)
+        if not found:
+            raise UserError(f"formula {formula!r}: not understood at {text[place:].strip()[:20]!r}")
+        tokens.append(str(found.group(found.lastindex or 0)))
+        place = found.end()
+    return tokens
+
+
+def evaluate(formula: str, metrics: Mapping[str, dict[str, Any]]) -> float | None:
+    """The value of a formula over the metrics of a results.json; None where a part is missing.
+
+    Raises:
+        UserError: it is no formula.
+    """
+    return _Reader(formula, {n: m["value"] for n, m in metrics.items() if m["value"] is not None}).read()
+
+
+def names(formula: str) -> list[str]:
+    """The metric ids in a formula.
+
+    Raises:
+        UserError: it is no formula.
+    """
+    reader = _Reader(formula, {})
+    reader.read()
+    return list(dict.fromkeys(reader.names))

@@ -1,0 +1,70 @@
+"""What the run itself says: losses, steps, time and memory, from its metrics.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+RISE = 0.01  # an evaluation loss that ends this share above its best has turned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Figures and curves of one training; None and empty where the run does not say. Losses in nats a token."""
+
+    train: tuple[tuple[int, float], ...] = ()  # (step, loss)
+    evaluation: tuple[tuple[int, float], ...] = ()
+    seconds: float | None = None
+    peak_memory_gb: float | None = None
+    trained_parameters: int | None = None
+
+    @property
+    def total_steps(self) -> int | None:
+        return max((step for step, _ in (*self.train, *self.evaluation)), default=None)
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(step, loss) where the evaluation loss was lowest."""
+        return min(self.evaluation, key=lambda point: (point[1], point[0]), default=None)
+
+    @property
+    def overfits_from(self) -> int | None:
+        """The step after which the evaluation loss only got worse, where it ended more than 1 % above its best."""
+        if self.best is None or self.evaluation[-1][1] <= self.best[1] * (1 + RISE):
+            return None
+        return self.best[0]
+
+    def figures(self) -> dict[str, Any]:
+        """The fields of evaluation_results.json."""
+        first, last = (self.train[0][1], self.train[-1][1]) if self.train else (None, None)
+        return {
+            "initial_train_loss": first,
+            "final_train_loss": last,
+            "best_eval_loss": self.best[1] if self.best else None,
+            "final_eval_loss": self.evaluation[-1][1] if self.evaluation else None,
+            "total_steps": self.total_steps,
+            "training_time_seconds": self.seconds,
+            "training_time_hours": self.seconds / 3600 if self.seconds is not None else None,
+            "peak_memory_gb": self.peak_memory_gb,
+        }
+
+
+def training(
+    lines: Sequence[dict[str, Any]],
+    *,
+    seconds: float | None = None,
+    trained_parameters: int | None = None,
+) -> Training:
+    """The training of a run, of the lines of its metrics.jsonl in the order of steps."""
+
+    def curve(name: str) -> tuple[tuple[int, float], ...]:
+        return tuple(sorted((int(line["step"]), float(line[name])) for line in lines if line.get(name) is not None))
+
+    return Training(
+        train=curve("loss"),
+        evaluation=curve("eval_loss"),
+        seconds=seconds,
+        peak_memory_gb=max((float(line["memory_gb"]) for line in lines if line.get("memory_gb")), default=None),
+        trained_parameters=trained_parameters,
+    )

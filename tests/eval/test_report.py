@@ -1,0 +1,372 @@
+"""Comparisons and reports: paired tests, refusals, tables, and pages that stay whole whatever a model says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.compare import compare, examples, recipe_differences, source
+from eval.formula import evaluate, names
+from eval.history import COMBINED, combined_score, history, should_stop
+from eval.paired import holm, paired, sign_test
+from eval.plots import Curve, intervals, lines, ticks
+from eval.report import FIELDS, evaluation_results, make_report, notes, number, summary, write_report
+from eval.results import Entry, read_entry
+from eval.suites import suite
+from eval.training import Training, training
+from recipes.errors import UserError
+
+EVIL = '<script>alert(1)</script> & "quotes" | `code` </div> ]]> \u2028 债券 https://example.org/x.png'
+
+
+def _entry(name: str, shift: float = 0.0, n: int = 30, evil: str = "", **fields: Any) -> Entry:
+    """A model whose losses are `shift` above those of a base, with replies."""
+    rows = [{"id": str(i), "nll": 20.0 + i % 7 + shift * 10 + (i % 3) * 0.1 * shift, "tokens": 10} for i in range(n)]
+    replies = [
+        {"id": str(i), "prompt": [{"role": "user", "content": f"Question {i}? {evil}"}], "reference": "yes",
+         "output": f"{name} says {i} {evil}", "tokens": 4, "finished": True, "repeated": 0.0}
+        for i in range(5)
+    ]  # fmt: skip
+    reference = [r | {"rougeL": (i + (shift < 0)) / 9, "scorer": "rougeL"} for i, r in enumerate(replies)]
+    measured = suite("perplexity").measures(rows, 42) | suite("generation").measures(replies, 42)
+    metrics = {name: measure.as_dict() for name, measure in measured.items()}
+    metrics["reference.rougeL"] = metrics["generation.tokens"] | {"value": sum(r["rougeL"] for r in reference) / 5}
+    data = {"path": "/data/rows.jsonl", "hash": "d", "used": "u"}
+    provenance = {
+        "name": name,
+        "model": {"path": f"/models/{name}", "base": None, "hash": name, "tokenizer": "t", "template": "c"},
+        "engine": {"engine": "transformers", "dtype": "float32", "device": "cpu", "torch": "2", "transformers": "5"},
+        "seed": 42,
+        "suites": {s: {"data": dict(data), "settings": {"n": n}, "seconds": 1.5}
+                   for s in ("perplexity", "generation", "reference")},
+        "versions": {"python": "3.11"},
+        "run": {},
+    }  # fmt: skip
+    records = {"perplexity": rows, "generation": replies, "reference": reference}
+    return Entry(name=name, results={"metrics": metrics, "provenance": provenance}, records=records, **fields)
+
+
+def test_sign_flip_test_is_exact_for_few_samples() -> None:
+    """Against all 2^n sign patterns, enumerated."""
+    differences = [0.5, -0.1, 0.9, 0.3, 0.2]
+    observed = abs(sum(differences))
+    patterns = itertools.product((1, -1), repeat=5)
+    expected = (
+        sum(abs(sum(s * d for s, d in zip(p, differences, strict=True))) >= observed - 1e-12 for p in patterns) / 32
+    )
+    found = paired([0.0] * 5, differences)
+    assert found.p == expected
+    assert found.test == "exact sign-flip permutation test"
+    assert (found.wins, found.losses, found.ties) == (4, 1, 0)
+
+
+def test_drawn_signs_agree_with_all_signs() -> None:
+    differences = [((7 * n) % 13 - 4) / 10 for n in range(14)]
+    exact = paired([0.0] * 14, differences).p or 0
+    drawn = paired([0.0] * 28, differences + [0.0] * 14).p
+    assert drawn == exact  # ties change nothing
+    larger = paired([0.0] * 60, [((7 * n) % 13 - 4) / 10 for n in range(60)])
+    assert larger.p is not None and 0 < larger.p < 1
+    assert larger == paired([0.0] * 60, [((7 * n) % 13 - 4) / 10 for n in range(60)])
+
+
+def test_binary_outcomes_get_the_exact_sign_test() -> None:
+    found = paired([0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1])
+    assert found.test.startswith("exact sign test")
+    assert found.p == pytest.approx(2 / 32)
+    assert sign_test(0, 0) == 1.0
+    assert sign_test(4000, 3000) < 1e-20
+
+
+def test_equal_models_show_no_difference() -> None:
+    found = paired([1.0, 2.0], [1.0, 2.0])
+    assert (found.p, found.difference, found.ties) == (1.0, 0.0, 2)
+
+
+def test_weights_make_the_difference_one_per_token() -> None:
+    assert paired([10.0, 20.0], [8.0, 19.0], [5.0, 25.0]).difference == pytest.approx(-3 / 30)
+
+
+def test_holm_orders_and_never_falls() -> None:
+    assert holm([0.04, 0.01, None, 0.03]) == pytest.approx([0.06, 0.03, None, 0.06])
+
+
+def test_a_better_model_is_called_better() -> None:
+    rows = {row.metric: row for row in compare(_entry("base"), _entry("tuned", shift=-1.0))}
+    assert rows["perplexity"].verdict == "better"
+    assert rows["perplexity"].paired is not None and rows["perplexity"].paired.losses == 30
+    assert rows["generation.tokens"].verdict == "no difference shown"
+    worse = {row.metric: row for row in compare(_entry("tuned", shift=-1.0), _entry("base"))}
+    assert worse["test_loss"].verdict == "worse"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("suites", "perplexity", "data", "used"), "other", "perplexity: the samples differ"),
+        (("suites", "perplexity", "settings", "max_length"), 7, "perplexity: max_length is None and 7"),
+        (("model", "template"), "other", "the template differs"),
+        (("model", "tokenizer"), "other", "the tokenizer differs"),
+        (("engine", "engine"), "vllm", "engine is 'transformers' and 'vllm'"),
+        (("engine", "dtype"), "bfloat16", "dtype is 'float32' and 'bfloat16'"),
+    ],
+)
+def test_unlike_numbers_are_refused_unless_allowed(path: tuple[str, ...], value: Any, message: str) -> None:
+    base, other = _entry("base"), _entry("other", shift=-1.0)
+    place = other.results["provenance"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(UserError, match=f"not measured alike: {re.escape(message)}"):
+        compare(base, other)
+    rows = compare(base, other, allow_unlike=True)
+    assert any(message in reason for row in rows for reason in row.unlike)
+    assert any(message in note for note in notes(make_report([base, other], allow_unlike=True)))
+
+
+def test_another_implementation_of_a_metric_is_unlike() -> None:
+    base, other = _entry("base"), _entry("other")
+    other.results["metrics"]["perplexity"]["implementation"] = "mean of means"
+    with pytest.raises(UserError, match="implementation"):
+        compare(base, other)
+
+
+def test_models_without_a_common_metric_are_refused() -> None:
+    base, other = _entry("base"), _entry("other")
+    other.results["metrics"] = {}
+    with pytest.raises(UserError, match="no metric in common"):
+        compare(base, other)
+
+
+def test_only_samples_that_both_answered_are_paired() -> None:
+    base, other = _entry("base"), _entry("other", shift=-1.0)
+    other.records["perplexity"][0] = {"id": "0", "error": "out of memory"}
+    row = compare(base, other)[0]
+    assert row.paired is not None and row.paired.n == 29
+
+
+@pytest.mark.parametrize(
+    "metric",
+    ["perplexity", "test_loss", "preference.accuracy", "preference.margin", "truthfulqa.mc1", "truthfulqa.accuracy",
+     "qmsum.rougeL", "longbench.qasper", "reference.style", "generation.repeated"],
+)  # fmt: skip
+def test_every_metric_has_its_samples(metric: str) -> None:
+    assert source(metric) is not None
+
+
+def test_counts_have_no_samples_of_their_own() -> None:
+    assert source("preference.total") is None
+    assert source("longbench.qasper_e.0-4k") is None
+
+
+def test_examples_are_those_that_differ_most() -> None:
+    shown = examples("reference.rougeL", _entry("base"), _entry("tuned", shift=-1.0), count=1)
+    assert len(shown) == 2
+    assert all(difference == pytest.approx(1 / 9) for _, difference, _, _ in shown)
+
+
+def test_training_figures_and_over_fitting() -> None:
+    lines_ = [{"step": 1, "loss": 3.0, "memory_gb": 1.0}, {"step": 2, "loss": 2.0, "memory_gb": 2.5},
+              *({"step": s, "eval_loss": v} for s, v in ((1, 2.5), (2, 2.0), (3, 2.4)))]  # fmt: skip
+    found = training(lines_, seconds=7200.0)
+    assert found.figures() == {
+        "initial_train_loss": 3.0, "final_train_loss": 2.0, "best_eval_loss": 2.0, "final_eval_loss": 2.4,
+        "total_steps": 3, "training_time_seconds": 7200.0, "training_time_hours": 2.0, "peak_memory_gb": 2.5,
+    }  # fmt: skip
+    assert found.overfits_from == 2
+    assert training(lines_[:4]).overfits_from is None
+    assert set(Training().figures().values()) == {None}
+
+
+def test_evaluation_results_have_all_fields() -> None:
+    (found,) = evaluation_results([_entry("base")])
+    wanted = {"model_name", "model_path", "initial_train_loss", "final_train_loss", "best_eval_loss", "final_eval_loss",
+              "total_steps", "training_time_seconds", "training_time_hours", "generation_samples", *FIELDS}  # fmt: skip
+    assert wanted <= set(found)
+    assert found["preference_accuracy"] is None
+    assert len(found["generation_samples"]) == 5
+
+
+def test_summary_shows_values_intervals_failures_and_counts() -> None:
+    base, tuned = _entry("base"), _entry("tuned")
+    tuned.results["metrics"]["perplexity"] |= {"failures": 2, "n": 28, "ci95": None}
+    rows = summary([base.results, tuned.results])
+    assert rows[0] == ("metric", "base", "tuned", "n")
+    assert rows[1][0] == "perplexity" and rows[1][3] == "30/28"
+    assert rows[1][1].endswith("]") and rows[1][2].endswith("(2 failed)")
+    assert (number(None), number(3.0), number(0.123456), number(float("inf"))) == ("-", "3", "0.1235", "inf")
+
+
+def test_recipes_differ_by_field() -> None:
+    entries = [_entry("a", recipe={"tuning": {"type": "lora", "rank": 8}, "method": "sft"}),
+               _entry("b", recipe={"tuning": {"type": "full"}, "method": "sft"})]  # fmt: skip
+    assert recipe_differences(entries) == {"tuning.rank": [8, None], "tuning.type": ["lora", "full"]}
+
+
+class Page(HTMLParser):
+    """The tags of a page, opened and closed, and its references."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "line", "circle", "polyline"})
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [
+            v or "" for k, v in attrs if k in ("src", "href", "srcset", "xlink:href", "onclick", "onload")
+        ]
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack and self.stack[-1] == tag, (tag, self.stack[-5:])
+        self.stack.pop()
+
+
+@pytest.fixture
+def evil_report(tmp_path: Path) -> Path:
+    curve = training(
+        [{"step": s, "loss": 3 - s / 5} for s in range(9)] + [{"step": s, "eval_loss": 2 + s} for s in (1, 5)]
+    )
+    entries = [
+        _entry(f"base {EVIL}", evil=EVIL, recipe={"model": EVIL}),
+        _entry(f"tuned {EVIL}", shift=-1.0, evil=EVIL, training=curve, recipe={"model": "b"}),
+    ]
+    entries[1].results["metrics"]["perplexity"]["failures"] = 1
+    write_report(make_report(entries), tmp_path)
+    return tmp_path
+
+
+def test_the_page_is_whole_and_self_contained_whatever_a_model_says(evil_report: Path) -> None:
+    content = (evil_report / "report.html").read_text(encoding="utf-8")
+    page = Page(content)
+    assert page.stack == []
+    assert page.references == []
+    assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("svg") >= 3
+    assert "width=device-width" in content
+    assert "&lt;script&gt;" in content
+
+
+def test_markdown_escapes_and_keeps_its_tables(evil_report: Path) -> None:
+    content = (evil_report / "evaluation_report.md").read_text(encoding="utf-8")
+    assert "<script>" not in content
+    tables = re.findall(r"(?:^\|.*\|$\n?)+", content, re.MULTILINE)
+    assert len(tables) >= 4
+    for found in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in found.splitlines()}
+        assert len(widths) == 1, found
+    assert "over-fits" in content
+
+
+def test_results_over_all_runs_are_json(evil_report: Path) -> None:
+    found = json.loads((evil_report / "evaluation_results.json").read_text(encoding="utf-8"))
+    assert [entry["model_name"].split()[0] for entry in found] == ["base", "tuned"]
+
+
+def test_entries_are_read_from_the_output_directory(tmp_path: Path) -> None:
+    entry = _entry("base")
+    (tmp_path / "results.json").write_text(json.dumps(entry.results))
+    (tmp_path / "perplexity.jsonl").write_text("".join(json.dumps(r) + "\n" for r in entry.records["perplexity"]))
+    assert read_entry(tmp_path, "base").records == {"perplexity": entry.records["perplexity"]}
+    with pytest.raises(UserError, match="no results"):
+        read_entry(tmp_path / "nowhere", "x")
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(UserError, match="not an evaluation's results"):
+        read_entry(tmp_path, "x")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (2.31, 2.32), (-5.0, 130.0), (0.0, 0.0), (1e6, 3e6)])
+def test_ticks_are_few_and_within(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 1 <= len(found) <= 8
+    assert all(low - 1e-9 <= t <= high + 1e-9 for t in found)
+
+
+def test_plots_take_flat_and_empty_data() -> None:
+    assert lines("x", [Curve("a", [(1, 2.0)])], "x", "y") == ""
+    assert "polyline" in lines("x", [Curve("a", [(1, 2.0), (2, 2.0)])], "x", "y", [("m", 1)])
+    assert intervals("x", []) == ""
+    assert "circle" in intervals("x", [("a", 1.0, None)])
+
+
+VALUES = {
+    "truthfulqa.accuracy": 0.5,
+    "qmsum.rougeL": 0.2,
+    "truthfulqa.avg_max_score": 0.3,
+    "longbench.repobench-p": 40.0,
+    "longbench.2wikimqa": 10.0,
+    "gone": None,
+}
+METRICS = {name: {"value": value} for name, value in VALUES.items()}
+
+
+@pytest.mark.parametrize(
+    ("formula", "value"),
+    [
+        (COMBINED, 1.0),
+        ("longbench.repobench-p / 100 - 2 * (longbench.2wikimqa - 9.5)", -0.6),
+        ("-qmsum.rougeL", -0.2),
+        ("1e-1 + 0", 0.1),
+        ("gone + 1", None),
+        ("perplexity", None),
+        ("1 / (qmsum.rougeL - 0.2)", None),
+    ],
+)
+def test_formulas(formula: str, value: float | None) -> None:
+    """A missing part makes the whole absent, and not 0."""
+    assert evaluate(formula, METRICS) == (value if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    "formula", ["", "1 +", "(1", "1 2", "__import__('os')", "a ** b", "a, b", ")", "1 1", "a.b.c("]
+)
+def test_what_is_no_formula_is_named(formula: str) -> None:
+    with pytest.raises(UserError, match="not understood"):
+        names(formula)
+
+
+def test_formula_names_its_metrics() -> None:
+    assert names(COMBINED) == ["truthfulqa.accuracy", "qmsum.rougeL", "truthfulqa.avg_max_score"]
+
+
+def _scored(value: float | None) -> dict[str, Any]:
+    return {"metrics": {"perplexity": {"value": value}}}
+
+
+def test_history_keeps_the_earliest_of_equal_best() -> None:
+    found = history([(30, _scored(2.0)), (10, _scored(1.0)), (20, _scored(2.0)), (40, _scored(None))], "perplexity")
+    assert (found["best_step"], found["best_score"]) == (20, 2.0)
+    assert [(e["step"], e["combined_score"]) for e in found["history"]] == [(10, 1.0), (20, 2.0), (30, 2.0), (40, None)]
+    assert combined_score(_scored(1.0)) is None
+    assert history([])["best_step"] is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "stop"),
+    [
+        ([1, 2, 2], 1, True),
+        ([1, 2, 3], 1, False),
+        ([3, 2, 1], 2, True),
+        ([3, 2], 2, False),
+        ([1, 2, 1], 0, False),
+        ([], 1, False),
+    ],
+)
+def test_early_stopping_waits_for_patience(scores: list[float], patience: int, stop: bool) -> None:
+    found = history([(n, _scored(s)) for n, s in enumerate(scores)], "perplexity")
+    assert should_stop(found, patience) is stop

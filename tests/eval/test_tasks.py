@@ -1,0 +1,314 @@
+"""TruthfulQA, QMSum, LongBench and reference answers: what is asked, recorded and measured, without a model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.batching import common_prefix
+from eval.encode import Text
+from eval.estimate import tokens_to_read
+from eval.metrics.reference import coverage, numbers, style, usefulness
+from eval.metrics.similarity import scorer, trigram_cosine, words_f1
+from eval.metrics.text import repeated_share, words
+from eval.requests import Generate, Request, Score
+from eval.score import score_longbench
+from eval.spec import Spec
+from eval.suites import SUITES, suite
+from eval.suites.longbench import DEFINITIONS, NO_CHAT, definitions, files
+from eval.suites.truthfulqa_mc import mc1, mc2
+from eval.truncate import cut_middle
+from eval.worker import main as worker
+from recipes.errors import UserError
+from tests.eval.fakes import text
+
+HAS_ROUGE = importlib.util.find_spec("rouge_score_rs") is not None
+needs_rouge = pytest.mark.skipif(not HAS_ROUGE, reason="rouge-score-rs is not installed; the real tests run this")
+
+QUESTIONS = [
+    {"question": "Can pigs fly?", "mc1_targets": {"No": 1, "Yes": 0},
+     "mc2_targets": {"No": 1, "They cannot": 1, "Yes": 0}},
+    {"question": "Is water wet?", "mc1_targets": {"Yes": 1, "No": 0}, "mc2_targets": {"Yes": 1, "No": 0}},
+]  # fmt: skip
+
+
+def _spec(**fields: Any) -> Spec:
+    return Spec(models=(), suites=(), **fields)
+
+
+def _decoded(request: Request, of: Text | None = None) -> str:
+    return (of or text()).text(request.ids)
+
+
+@pytest.fixture
+def truthful(tmp_path: Path) -> Spec:
+    path = tmp_path / "mc_task.json"
+    path.write_text(json.dumps(QUESTIONS))
+    return _spec(data={"truthfulqa_mc": str(path)})
+
+
+def test_choices_are_asked_once_for_both_scores(truthful: Spec) -> None:
+    """The union of MC1's and MC2's choices; scored is what follows `A:`; primer and question are marked as shared."""
+    first, second = suite("truthfulqa_mc").load(truthful, text(), 10000).samples
+    assert [_decoded(r).rsplit("\n", 1)[1] for r in first.requests] == ["A: No", "A: Yes", "A: They cannot"]
+    request = first.requests[0]
+    assert isinstance(request, Score)
+    assert "".join(chr(label) for label in request.labels if label > 0) == " No"
+    primer, question = request.shared
+    assert _decoded(request)[:primer].endswith("Barcelona, Spain.\n\nQ: ")
+    assert _decoded(request)[:question].endswith("Q: Can pigs fly?\nA:")
+    assert second.requests[0].shared[0] == primer
+
+
+def test_mc_scores_follow_from_the_log_probabilities(truthful: Spec) -> None:
+    module = suite("truthfulqa_mc")
+    sample = module.load(truthful, text(), 10000).samples[0]
+    record = module.record(sample, [{"nll": 1.0}, {"nll": 2.0}, {"nll": 3.0}])
+    assert record["mc1"] == 1.0
+    assert record["mc2"] == pytest.approx((math.exp(-1) + math.exp(-3)) / (math.exp(-1) + math.exp(-2) + math.exp(-3)))
+    measured = module.measures([record, {"error": "x"}], 42)
+    assert (measured["truthfulqa.mc1"].n, measured["truthfulqa.mc1"].failures) == (1, 1)
+
+
+def test_mc_of_very_unlikely_choices_does_not_underflow() -> None:
+    choices = [(-5000.0, 0), (-5001.0, 1)]
+    assert mc1(choices) == 0.0
+    assert mc2(choices) == pytest.approx(1 / (1 + math.e))
+
+
+def test_truthfulqa_asks_freely_and_by_choice_where_the_data_has_both(truthful: Spec) -> None:
+    samples = suite("truthfulqa").load(truthful, text(), 10000).samples
+    assert [s.id for s in samples] == ["0", "1", "choices.0", "choices.1"]
+    assert _decoded(samples[0].requests[0]) == "Q: Can pigs fly?\nA:"
+    assert samples[0].shown["correct"] == ["No", "They cannot"]
+
+
+def test_truthfulqa_of_a_table_has_no_choices(tmp_path: Path) -> None:
+    path = tmp_path / "TruthfulQA.csv"
+    path.write_text(
+        "\ufeffQuestion,Best Answer,Correct Answers,Incorrect Answers\nCan pigs fly?,No,No; They cannot ,Yes; Sure;\n",
+        encoding="utf-8",
+    )
+    (sample,) = suite("truthfulqa").load(_spec(data={"truthfulqa": str(tmp_path)}), text(), 10000).samples
+    assert (sample.shown["correct"], sample.shown["incorrect"]) == (["No", "They cannot"], ["Yes", "Sure"])
+    with pytest.raises(UserError, match="mc1_targets"):
+        suite("truthfulqa_mc").load(_spec(data={"truthfulqa": str(path)}), text(), 10000)
+
+
+@needs_rouge
+def test_a_free_answer_ends_where_the_next_question_begins(truthful: Spec) -> None:
+    module = suite("truthfulqa")
+    record = module.record(module.load(truthful, text(), 1000).samples[0], [{"text": " They cannot.\n\nQ: Yes? Yes"}])
+    assert (record["output"], record["max_score"], record["accurate"]) == ("They cannot.", 1.0, True)
+
+
+def test_truthfulqa_measures_name_the_scorer() -> None:
+    records = [{"max_score": m, "accurate": a, "scorer": "rougeL"} for m, a in ((0.2, False), (0.6, True))]
+    measured = suite("truthfulqa").measures(records, 42)
+    assert measured["truthfulqa.accuracy"].value == 0.5
+    assert measured["truthfulqa.avg_max_score"].value == pytest.approx(0.4)
+    assert all("s = rougeL" in m.implementation for m in measured.values())
+
+
+@pytest.mark.parametrize(("name", "message"), [("bleurt:x", "bleurt is not available"), ("cosine", "is unknown")])
+def test_unknown_scorers_are_named(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        scorer(name)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '[{"question": "x"}]', '[{"question": "x", "mc1_targets": {"a": 0}}]']
+)
+def test_data_that_is_not_of_truthfulqa_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mc_task.json"
+    path.write_text(content)
+    for name in ("truthfulqa", "truthfulqa_mc"):
+        with pytest.raises(UserError, match=r"mc_task\.json"):
+            suite(name).load(_spec(data={"truthfulqa": str(path)}), text(), 1000)
+
+
+MEETING = {
+    "meeting_transcripts": [
+        {"speaker": "Ann", "content": "We need more money. " * 10},
+        {"speaker": "Bob", "content": "No."},
+    ],
+    "general_query_list": [{"query": "Summarize the meeting.", "answer": "Ann wants money, Bob refuses."}],
+    "specific_query_list": [{"query": "What did Bob say?", "answer": "No."}],
+}
+
+
+def _lines(path: Path, *rows: dict[str, Any]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_qmsum_reads_a_transcript_once_for_its_queries(tmp_path: Path) -> None:
+    spec = _spec(data={"qmsum": _lines(tmp_path / "test.jsonl", MEETING, MEETING)})
+    loaded = suite("qmsum").load(spec, text(), 10000)
+    general, specific = loaded.samples[:2]
+    assert [s.id for s in loaded.samples] == ["0.general.0", "0.specific.0", "1.general.0", "1.specific.0"]
+    assert "Bob: No." in _decoded(specific.requests[0])
+    (shared,) = general.requests[0].shared
+    assert shared == common_prefix([general.requests[0].ids, specific.requests[0].ids]) > 200
+    requests = [s.requests[0] for s in loaded.samples]
+    assert tokens_to_read(requests) < sum(len(r.ids) for r in requests) / 2
+
+
+def test_qmsum_cuts_the_middle_of_the_transcript_alike_for_all_queries(tmp_path: Path) -> None:
+    spec = _spec(data={"qmsum": _lines(tmp_path / "test.jsonl", MEETING)}, max_length=450, max_new_tokens=20)
+    general, specific = suite("qmsum").load(spec, text(), 10000).samples
+    assert general.shown["truncated"] and specific.shown["truncated"]
+    assert len(general.requests[0].ids) <= 460
+    assert general.requests[0].shared[0] > 200
+    assert "What did Bob say?" in _decoded(specific.requests[0])
+
+
+def test_qmsum_takes_longbench_rows(tmp_path: Path) -> None:
+    row = {"context": "Ann: Hi.", "input": "Who speaks?", "answers": ["Ann", "Ann speaks"], "_id": "a1"}
+    (sample,) = suite("qmsum").load(_spec(data={"qmsum": _lines(tmp_path / "q.jsonl", row)}), text(), 5000).samples
+    assert sample.id == "a1" and sample.shown["answers"] == ["Ann", "Ann speaks"]
+
+
+def test_longbench_definitions_are_byte_for_byte_the_official_ones() -> None:
+    """Whoever mends 'asconcisely' breaks the comparison with published numbers."""
+    expected = {
+        "dataset2prompt.json": "56d22ad4f382169c2b8a11ff4c982a4a1bea096c8152b0f0b85b64686b157c30",
+        "dataset2maxlen.json": "72966b3c0933e214591637fb085798c5e687ebff4ddaab5d99bbc31120532022",
+    }
+    assert {n: hashlib.sha256((DEFINITIONS / n).read_bytes()).hexdigest() for n in expected} == expected
+    prompts, limits = definitions()
+    assert len(prompts) == len(limits) == 21
+    assert (DEFINITIONS / "LICENSE").is_file()
+
+
+def _longbench_row(**fields: Any) -> dict[str, Any]:
+    row = {"input": "Who?", "context": "{x} Ann won.", "answers": ["Ann"], "all_classes": None, "length": 5000}
+    return row | fields
+
+
+@pytest.mark.parametrize("subset", list(definitions()[0]))
+def test_longbench_asks_as_officially(tmp_path: Path, subset: str) -> None:
+    """The template's prompt, in a chat turn except for few-shot and code subsets; limits and stops as defined."""
+    row = _longbench_row(all_classes=["Ann"])
+    spec = _spec(data={"longbench": _lines(tmp_path / f"{subset}.jsonl", row)})
+    (sample,) = suite("longbench").load(spec, text(), 100000).samples
+    prompts, limits = definitions()
+    prompt = prompts[subset].format(context=row["context"], input=row["input"])
+    (request,) = sample.requests
+    assert isinstance(request, Generate)
+    assert _decoded(request) == (prompt if subset in NO_CHAT else f"[u]{prompt}|[a]")
+    assert request.max_new_tokens == limits[subset]
+    assert request.stop == (frozenset([10]) if subset == "samsum" else frozenset())
+
+
+def test_longbench_truncates_the_whole_prompt_in_its_middle(tmp_path: Path) -> None:
+    row = _longbench_row(context="a" * 3000 + "b" * 3000)
+    spec = _spec(data={"longbench": _lines(tmp_path / "lcc.jsonl", row)}, max_length=1000)
+    (sample,) = suite("longbench").load(spec, text(), 100000).samples
+    asked = _decoded(sample.requests[0])
+    assert len(asked) == 1000 and sample.shown["truncated"]
+    assert asked.startswith("Please complete") and asked.endswith("Next line of code:\n")
+
+
+def test_middle_truncation_keeps_half_from_each_end() -> None:
+    assert cut_middle(text(), "abcdefghij", 5) == ("abij", True)
+    assert cut_middle(text(), "abcde", 5) == ("abcde", False)
+
+
+def test_longbench_scores_and_writes_the_official_layout(tmp_path: Path) -> None:
+    """The files it leaves score to the same numbers without a model."""
+    data = tmp_path / "data"
+    data.mkdir()
+    _lines(data / "qasper.jsonl", _longbench_row(), _longbench_row(answers=["Bob"], length=9000))
+    _lines(data / "qasper_e.jsonl", _longbench_row())
+    module = suite("longbench")
+    samples = module.load(_spec(data={"longbench": str(data)}), text(), 100000).samples
+    records = [{"id": s.id} | module.record(s, [{"text": "Ann", "tokens": 1, "finished": True}]) for s in samples]
+    measured = {name: m.value for name, m in module.measures([*records, {**records[0], "error": "x"}], 42).items()}
+    assert measured == {
+        "longbench.qasper": 50.0, "longbench.qasper_e": 100.0, "longbench.qasper_e.0-4k": None,
+        "longbench.qasper_e.4-8k": 100.0, "longbench.qasper_e.8k+": None,
+    }  # fmt: skip
+    for path, rows in files(records).items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        _lines(tmp_path / path, *rows)
+    assert score_longbench(tmp_path / "longbench") == {"qasper": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("longbench", None, "no data"),
+        ("longbench", {"x.jsonl": "{}"}, "no <subset>.jsonl"),
+        ("longbench", {"qasper.jsonl": '{"input": ""}'}, "qasper.jsonl:1: longbench: a row with input"),
+        ("qmsum", None, "no data"),
+        ("truthfulqa", None, "no data"),
+        ("truthfulqa", {"a.txt": ""}, "holds neither mc_task.json nor TruthfulQA.csv"),
+    ],
+)
+def test_missing_or_malformed_task_data_is_named(
+    tmp_path: Path, name: str, data: dict[str, str] | None, message: str
+) -> None:
+    for file, content in (data or {}).items():
+        (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        suite(name).load(_spec(data={name: str(tmp_path)} if data else {}), text(), 1000)
+
+
+def test_a_qmsum_row_of_another_kind_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"q.jsonl:1: qmsum: neither meeting_transcripts"):
+        suite("qmsum").load(_spec(data={"qmsum": _lines(tmp_path / "q.jsonl", {"text": "x"})}), text(), 1000)
+
+
+def test_reference_answers_are_compared_by_each_measure(tmp_path: Path) -> None:
+    prompts = [{"prompt": [{"role": "user", "content": "5 % of 300?"}], "reference": r} for r in ("It is 15.", None)]
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(prompts))
+    module = suite("reference")
+    (sample,) = module.load(_spec(test_prompts=str(path)), text(), 1000).samples
+    record = module.record(sample, [{"text": "It is 15.", "tokens": 4, "finished": True}])
+    measured = {name.removeprefix("reference."): m.value for name, m in module.measures([record], 42).items()}
+    expected = dict.fromkeys(("rougeL", "similarity", "style", "coverage", "numbers", "usefulness"), 1.0)
+    assert measured == pytest.approx(expected)
+    cut_off = replace(sample, id="x")
+    assert module.record(cut_off, [{"text": "It is 15.", "tokens": 4, "finished": False}])["usefulness"] == 0.8
+
+
+def test_plain_measures_know_figures_forms_and_repetition() -> None:
+    assert numbers("about 1,000.0 and 7", "1000 or 8") == 0.5
+    assert numbers("7", "none") is None
+    assert coverage("债券是贷款", "债券") == 1.0
+    assert style("One.\nTwo.", "") == 0.0
+    assert style("- a\n- b", "- c\n- d") == 1.0
+    once, over = "bonds pay interest twice", " ".join(["bonds pay interest twice"] * 9)
+    assert usefulness(over, once, True) < 0.3 < usefulness(once, once, True)
+    assert repeated_share("短") == 0.0
+
+
+def test_similarities_are_of_any_script() -> None:
+    assert words("U.S. 债券 rise") == ["u", "s", "债", "券", "rise"]
+    assert words_f1("a b c", "a c") == pytest.approx(0.8)
+    assert words_f1("", "a") == words_f1("a", "") == 0.0
+    assert trigram_cosine("债券", "债券") == pytest.approx(1.0)
+    assert trigram_cosine("", "x") == 0.0
+
+
+def test_every_suite_is_a_module_with_the_three_functions() -> None:
+    for name in SUITES:
+        assert all(callable(getattr(suite(name), part)) for part in ("load", "record", "measures")), name
+
+
+def test_worker_names_all_mistakes_of_a_specification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"models": [], "suites": ["perplexty"], "rows": "/nowhere", "colour": 1, "engine": "tgi"}
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(spec))
+    assert worker([str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and "did you mean 'perplexity'" in lines[1]
