@@ -131,7 +131,7 @@ def uv_command() -> str:
 
 
 def _uv(arguments: list[str], wanted: Environment) -> None:
-    log = wanted.directory.with_suffix(".log")
+    log = wanted.directory.with_name(f"{wanted.directory.name}.log")
     with log.open("a", encoding="utf-8") as stream:
         # uv draws its progress on a terminal only; a log gets its plain lines.
         error = None if sys.stderr.isatty() else stream

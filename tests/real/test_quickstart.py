@@ -27,6 +27,15 @@ def test_the_quickstart_lowers_the_perplexity_of_held_out_rows(backend: str, tmp
     base = json.loads((run / "eval/base/results.json").read_text())["metrics"]["perplexity"]
     print(f"{backend}: perplexity {base['value']:.3f} -> {tuned['value']:.3f} on {tuned['n']} rows")
     assert tuned["n"] == base["n"] == 26 and tuned["failures"] == base["failures"] == 0
-    assert tuned["ci95"][1] < base["ci95"][0], "the intervals overlap"
-    assert tuned["value"] < 0.6 * base["value"]
+    assert tuned["value"] < 0.75 * base["value"]
+    assert wins(run) >= 22, "nearly every held-out row must be better, not only the mean"
     assert "perplexity" in done.stderr
+
+
+def wins(run: Path) -> int:
+    """Held-out rows whose reply the tuned model finds more likely than the base model does."""
+    before, after = (
+        [json.loads(line)["nll"] for line in (run / "eval" / part / "perplexity.jsonl").read_text().splitlines()]
+        for part in ("base", ".")
+    )
+    return sum(now < then for then, now in zip(before, after, strict=True))
