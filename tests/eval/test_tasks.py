@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -28,9 +27,6 @@ from eval.truncate import cut_middle
 from eval.worker import main as worker
 from recipes.errors import UserError
 from tests.eval.fakes import text
-
-HAS_ROUGE = importlib.util.find_spec("rouge_score_rs") is not None
-needs_rouge = pytest.mark.skipif(not HAS_ROUGE, reason="rouge-score-rs is not installed; the real tests run this")
 
 QUESTIONS = [
     {"question": "Can pigs fly?", "mc1_targets": {"No": 1, "Yes": 0},
@@ -102,7 +98,6 @@ def test_truthfulqa_of_a_table_has_no_choices(tmp_path: Path) -> None:
         suite("truthfulqa_mc").load(_spec(data={"truthfulqa": str(path)}), text(), 10000)
 
 
-@needs_rouge
 def test_a_free_answer_ends_where_the_next_question_begins(truthful: Spec) -> None:
     module = suite("truthfulqa")
     record = module.record(module.load(truthful, text(), 1000).samples[0], [{"text": " They cannot.\n\nQ: Yes? Yes"}])

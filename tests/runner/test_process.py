@@ -28,7 +28,8 @@ def run(code: str, tmp_path: Path, **variables: str) -> tuple[int, str]:
 
 
 def test_output_and_exit_code(tmp_path: Path) -> None:
-    assert run("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)", tmp_path) == (3, "out\nerr\n")
+    code = "import sys; print('out', flush=True); print('err', file=sys.stderr); sys.exit(3)"
+    assert run(code, tmp_path) == (3, "out\nerr\n")
 
 
 def test_secrets_of_the_environment_never_reach_the_log(tmp_path: Path) -> None:
