@@ -142,6 +142,12 @@ class Checkpoint:
 
 Metrics = dict[str, float]
 
+
+def checkpoints_kept(recipe: Recipe) -> int | None:
+    """How many checkpoints the backend keeps: all where they are scored, for the runner removes them after that."""
+    return None if recipe.eval.of_checkpoints else recipe.checkpoint.keep
+
+
 # Threads that spin while they wait stall each other where cores are shared: 43 s a step became 9 s on two busy cores.
 CPU_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -165,8 +171,12 @@ class Backend(Protocol):
         *,
         attempt: int = 1,
         resume: Checkpoint | None = None,
+        stop: int | None = None,
     ) -> Plan:
-        """The plan of a recipe that `problems` has passed; pure."""
+        """The plan of a recipe that `problems` has passed; pure. `stop`: the step to end at, with a checkpoint."""
+
+    def export(self, recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int) -> tuple[str, ...]:
+        """The command that makes a model directory of one checkpoint, as `Plan.export` does of the newest."""
 
     def ledger(self, recipe: Recipe, topology: Topology) -> list[Entry]:
         """What becomes of every leaf of the schema; `plan` puts the same entries into the plan."""
@@ -205,6 +215,19 @@ def precision(recipe: Recipe, topology: Topology) -> Literal["bf16", "fp16", "fp
     """The compute precision: what the recipe says, or for `auto` bf16 on GPUs and fp32 on a CPU."""
     asked = recipe.training.precision
     return ("bf16" if topology.gpus else "fp32") if asked == "auto" else asked
+
+
+def visible_devices(topology: Topology) -> dict[str, str]:
+    """The variable that shows a run its GPUs and no others."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(topology.devices)} if topology.devices else {}
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """A config file's text."""
+    import yaml
+
+    # safe_dump quotes what YAML 1.1 would misread ('no'), and writes 5e-05 as 5.0e-05, which PyYAML reads as a number.
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=1000)
 
 
 def launcher(python: str, topology: Topology) -> tuple[str, ...]:
@@ -296,5 +319,9 @@ def runner_fields() -> list[Entry]:
         *(
             runner(f"eval.{leaf}", "scores the finished run")
             for leaf in ("suites", "base", "max_samples", "max_new_tokens", "data")
+        ),
+        *(
+            runner(f"eval.{leaf}", "scores saved checkpoints")
+            for leaf in ("every", "mode", "devices", "combined_score", "patience", "best_model")
         ),
     ]

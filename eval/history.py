@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eval.formula import evaluate
+from recipes.formula import COMBINED as PARTS
+from recipes.formula import evaluate
 
-COMBINED = "truthfulqa.accuracy + qmsum.rougeL + truthfulqa.avg_max_score"
+COMBINED = " + ".join(PARTS)
 History = dict[str, Any]  # the content of eval_history.json
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eval.compare import Compared, compare, recipe_differences
 from eval.files import write_json, write_text
 from eval.results import Entry
+from recipes.errors import UserError
+
+Unlike = Literal["refuse", "show", "leave_out"]
 
 SHOWN_SAMPLES = 20  # of generation samples in evaluation_results.json
 
@@ -78,11 +81,12 @@ def evaluation_results(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows. Each of `comparisons` sets an entry beside the first, by name."""
+    """All that a report shows: each entry beside the first, by name, in `comparisons`, or why not in `left_out`."""
 
     entries: tuple[Entry, ...]
     comparisons: dict[str, list[Compared]]
     differences: dict[str, list[Any]]
+    left_out: dict[str, str]
 
     @property
     def unlike(self) -> list[str]:
@@ -90,15 +94,25 @@ class Report:
         return list(dict.fromkeys(found))
 
 
-def make_report(entries: Sequence[Entry], *, allow_unlike: bool = False, seed: int = 42) -> Report:
+def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: int = 42) -> Report:
     """Compare every entry with the first.
 
+    Args:
+        unlike: what becomes of entries that were not measured like the first: an error, a comparison that says so, or
+            no comparison.
+
     Raises:
-        UserError: numbers that were not measured alike, unless allowed; then the report says so.
+        UserError: `unlike` is refuse, and some are; or they share no metric.
     """
-    first = entries[0]
-    comparisons = {e.name: compare(first, e, allow_unlike=allow_unlike, seed=seed) for e in entries[1:]}
-    return Report(tuple(entries), comparisons, recipe_differences(entries))
+    first, comparisons, left_out = entries[0], {}, {}
+    for entry in entries[1:]:
+        try:
+            comparisons[entry.name] = compare(first, entry, allow_unlike=unlike == "show", seed=seed)
+        except UserError as error:
+            if unlike != "leave_out":
+                raise
+            left_out[entry.name] = str(error)
+    return Report(tuple(entries), comparisons, recipe_differences(entries), left_out)
 
 
 def write_report(report: Report, directory: Path) -> list[Path]:
@@ -170,6 +184,7 @@ def cost_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
 def notes(report: Report) -> list[str]:
     """What a reader must know beside the tables: unlike numbers, over-fitting, failures."""
     found = [f"Not measured alike: {reason}." for reason in report.unlike]
+    found += [f"Not compared: {reason}." for reasons in report.left_out.values() for reason in reasons.splitlines()]
     for entry in report.entries:
         step = entry.training.overfits_from
         if step is not None:

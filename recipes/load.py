@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes import schema
-from recipes.errors import Problem, UserError, did_you_mean
+from recipes import checks, schema
+from recipes.errors import UserError, did_you_mean
+from recipes.paths import local_path
 from recipes.types import Recipe, build
 from recipes.yaml_text import Document, parse, parse_value
 from recipes.yaml_text import Path as FieldPath
 
 CATALOGUE = Path(__file__).parent
-DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
-BUNDLED = ("bundled:smollm2-135m-instruct",)
-SECRET = re.compile(r"(token|api_key|secret|password)$")
-FORMATS_OF_METHOD = {
-    "sft": ("alpaca", "prompt_response", "messages", "conversations"),
-    "dpo": ("preference",),
-    "orpo": ("preference",),
-    "kto": ("feedback",),
-    "grpo": ("prompts",),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +78,8 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
     if not isinstance(document.value, dict):
         raise UserError(document.problem((), "a recipe is a mapping of fields; see `recipe list` for examples"))
     _override(document, overrides)
-    problems = [*_not_finite(document.value, (), document), *schema.problems(document)]
-    problems = problems or list(_cross_checks(document.value, document, path.parent, sources_needed))
+    problems = [*checks.not_finite(document.value, (), document), *schema.problems(document)]
+    problems = problems or list(checks.cross_checks(document.value, document, path.parent, sources_needed))
     if problems:
         raise UserError(*problems)
     resolved = _resolve(document.value, path)
@@ -101,14 +91,6 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
         document=document,
         resolved=resolved,
     )
-
-
-def local_path(text: str, root: Path) -> Path | None:
-    """`text` as a local path (relative to `root`), or None where it reads as a hub id."""
-    path = Path(text).expanduser()
-    resolved = path if path.is_absolute() else (root / path).resolve()
-    looks_local = text.startswith(("/", "./", "../", "~")) or path.suffix in DATA_SUFFIXES or "\\" in text
-    return resolved if looks_local or resolved.exists() else None
 
 
 def _override(document: Document, overrides: Sequence[str]) -> None:
@@ -139,72 +121,15 @@ def _put(document: Document, path: FieldPath, value: Any) -> None:
         raise UserError(document.problem(path, "no such place in this recipe"))
 
 
-def _not_finite(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _not_finite(item, (*path, key), document)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _not_finite(item, (*path, index), document)
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield document.problem(path, f"{value} is not allowed; allowed: a finite number")
-
-
-def _cross_checks(value: dict[str, Any], document: Document, root: Path, sources_needed: bool) -> Iterator[Problem]:
-    training, data = value.get("training", {}), value["data"]
-    if training.get("warmup_ratio") and training.get("warmup_steps") is not None:
-        yield document.problem(("training", "warmup_steps"), "given together with warmup_ratio; keep one of them")
-    validation = data.get("validation", {})
-    if validation.get("fraction") and validation.get("sources"):
-        yield document.problem(("data", "validation", "sources"), "given together with fraction; keep one of them")
-    if value.get("eval", {}).get("every") and not (validation.get("fraction") or validation.get("sources")):
-        yield document.problem(("eval", "every"), "needs data.validation; set data.validation.fraction: 0.1, say")
-    if value["model"]["path"].startswith("bundled:") and value["model"]["path"] not in BUNDLED:
-        yield document.problem(("model", "path"), f"no such bundled model; allowed: {', '.join(BUNDLED)}")
-    template = value["model"].get("chat_template")
-    if template and not (root / template).is_file():
-        yield document.problem(("model", "chat_template"), f"no such file: {root / template}")
-    if sources_needed:
-        yield from _source_checks(value, document, root)
-    yield from _reward_checks(value, document)
-    for key, option in value.get("backend_options", {}).items():
-        if SECRET.search(key) and isinstance(option, str):
-            text = "a secret must not stand in a recipe, which is copied into the run; set its environment variable"
-            yield document.problem(("backend_options", key), text)
-
-
-def _source_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
-    allowed = FORMATS_OF_METHOD[value["method"]]
-    lists: dict[FieldPath, list[dict[str, Any]]] = {("data", "train"): value["data"]["train"]}
-    lists[("data", "validation", "sources")] = value["data"].get("validation", {}).get("sources", [])
-    for place, sources in lists.items():
-        for index, source in enumerate(sources):
-            if source.get("format", "auto") not in ("auto", *allowed):
-                text = f"{source['format']!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"
-                yield document.problem((*place, index, "format"), text)
-            path = local_path(source["path"], root)
-            if path is not None and not path.exists():
-                siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-                text = f"no such file: {path}{did_you_mean(path.name, siblings)}"
-                yield document.problem((*place, index, "path"), text)
-
-
-def _reward_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]:
-    needs = {"regex": "pattern", "length": "target", "function": "path"}
-    for index, reward in enumerate(value.get("grpo", {}).get("rewards", [])):
-        place, key = ("grpo", "rewards", index), needs.get(reward["type"])
-        if key and reward.get(key) is None:
-            yield document.problem((*place, key), f"missing; a reward of type {reward['type']} needs it")
-        for other in set(needs.values()) - {key}:
-            if reward.get(other) is not None:
-                yield document.problem((*place, other), f"does not belong to a reward of type {reward['type']}")
-
-
 def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
     """Defaults in, local paths absolute."""
     full: dict[str, Any] = schema.with_defaults(value)
     full["name"] = full.get("name") or re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:80] or "recipe"
-    tuning, training = full["tuning"], full["training"]
+    tuning, training, judged = full["tuning"], full["training"], full["eval"]
+    if judged["every"] and judged["suites"]:
+        full["checkpoint"]["every"] = value.get("checkpoint", {}).get("every") or judged["every"]
+    if judged["loss_every"] is None and checks.has_validation(full):
+        judged["loss_every"] = judged["every"]
     if tuning["alpha"] is None:
         tuning["alpha"] = 2 * tuning["rank"]
     training.setdefault("learning_rate", schema.default_learning_rate(full["method"], tuning["type"]))
@@ -217,7 +142,5 @@ def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
         model["path"] = str(local) if local else model["path"]
     if model["chat_template"]:
         model["chat_template"] = str((path.parent / model["chat_template"]).resolve())
-    full["eval"]["data"] = {
-        suite: str(local_path(where, path.parent) or where) for suite, where in full["eval"]["data"].items()
-    }
+    judged["data"] = {suite: str(local_path(where, path.parent) or where) for suite, where in judged["data"].items()}
     return full

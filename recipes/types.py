@@ -149,12 +149,22 @@ class Checkpoint:
 @dataclass(frozen=True, kw_only=True)
 class Eval:
     every: int | None
+    loss_every: int | None
     suites: tuple[str, ...]
     mode: Literal["after", "pause", "concurrent"]
+    devices: tuple[str, ...]
+    combined_score: str | None
+    patience: int | None
+    best_model: bool
     base: bool
     max_samples: int | None
     max_new_tokens: int
     data: Mapping[str, str]
+
+    @property
+    def of_checkpoints(self) -> bool:
+        """Whether checkpoints are scored, and not only the finished run."""
+        return bool(self.every and self.suites)
 
 
 @dataclass(frozen=True, kw_only=True)

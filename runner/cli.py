@@ -74,6 +74,8 @@ def _version() -> str:
 
 
 if TYPE_CHECKING:
+    from runner.rundir import Run
+
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -99,8 +101,8 @@ def _recipe_verbs(verbs: Verbs) -> None:
 
 
 def _run_verbs(verbs: Verbs) -> None:
-    run = _verb(verbs, "run", _run, "run a recipe; the last line on stdout is the run's directory")
-    run.add_argument("recipe", help="a file, or a name of `recipe list`")
+    run = _verb(verbs, "run", _run, "run recipes, one after the other; the last line on stdout is the run's directory")
+    run.add_argument("recipes", nargs="+", metavar="RECIPE", help="a file, or a name of `recipe list`")
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--name", help="name of the run's directory (default: the recipe's name, -2, -3, … where taken)")
     run.add_argument("--no-eval", action="store_true", help="do not score the finished run")
@@ -139,6 +141,13 @@ def _eval_verbs(verbs: Verbs) -> None:
     evaluate.add_argument("--output", type=Path, help="directory for the results (default: in each run)")
     evaluate.add_argument("--json", action="store_true", help="print the results as JSON")
     _where(evaluate)
+    compare = _verb(verbs, "compare", _compare, "set scored runs beside each other: paired tests, cost, a report")
+    compare.add_argument("runs", nargs="*", metavar="RUN", help="names or directories of runs (default: all scored)")
+    compare.add_argument("--no-base", action="store_true", help="leave the base models out")
+    compare.add_argument("--allow-unlike", action="store_true", help="compare what was not measured alike, and say so")
+    compare.add_argument("--output", type=Path, help="directory for the report (default: the runs' directory)")
+    compare.add_argument("--json", action="store_true", help="print evaluation_results.json instead of tables")
+    _where(compare)
     score = _verb(verbs, "score", _score, "score existing prediction files, without a model")
     score.add_argument("suite", choices=("longbench",))
     score.add_argument("directory", type=Path, help="holds <subset>.jsonl with pred, answers, all_classes, length")
@@ -209,7 +218,8 @@ def _validate(arguments: argparse.Namespace) -> int:
     found = []
     for name in arguments.recipes:
         try:
-            check(load(name, arguments.overrides), topology())
+            loaded = load(name, arguments.overrides)
+            check(loaded, topology(without=loaded.recipe.eval.devices))
             print(f"{name}: ok")
         except UserError as error:
             found.append(error)
@@ -223,7 +233,8 @@ def _plan(arguments: argparse.Namespace) -> None:
     from runner.topology import topology
     from runner.train import check, make_plan
 
-    loaded, machines = load(arguments.recipe, arguments.overrides), topology()
+    loaded = load(arguments.recipe, arguments.overrides)
+    machines = topology(without=loaded.recipe.eval.devices)
     check(loaded, machines)
     run = arguments.runs_dir.resolve() / (getattr(arguments, "name", None) or loaded.recipe.name)
     plan = make_plan(loaded, machines, run)
@@ -233,21 +244,59 @@ def _plan(arguments: argparse.Namespace) -> None:
         print(show.plan_text(plan, loaded.recipe, machines, run))
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    if arguments.dry_run:
-        return _plan(arguments)
+def _run(arguments: argparse.Namespace) -> int:
     from recipes import load
     from runner.topology import topology
-    from runner.train import Options, run_recipe
+    from runner.train import Options, check, run_recipe
 
-    loaded = load(arguments.recipe, arguments.overrides)
+    several = len(arguments.recipes) > 1
+    if several and arguments.name:
+        raise UserError("--name goes with one recipe; the runs of several have the names of their recipes")
+    loaded = [load(name, arguments.overrides) for name in arguments.recipes]
+    machines = [topology(without=one.recipe.eval.devices) for one in loaded]
+    for one, machine in zip(loaded, machines, strict=True):
+        check(one, machine)  # all of them, before the first one trains
+    if arguments.dry_run:
+        for name in arguments.recipes:
+            arguments.recipe = name
+            _plan(arguments)
+        return 0
     options = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, say=_say)
-    machines = topology()
-    run = run_recipe(loaded, machines, options)
-    if machines.node_rank == 0:
-        _score_finished(run, arguments)
-    print(run.path)
-    return None
+    done: list[Run] = []
+    failed: list[str] = []
+    for one, machine in zip(loaded, machines, strict=True):
+        try:
+            run = run_recipe(one, machine, options)
+            if machine.node_rank == 0:
+                _score_finished(run, arguments)
+            done.append(run)
+        except Exception as error:
+            if not several or not _is_failure(error):
+                raise
+            _say(str(error))
+            failed.append(one.recipe.name)
+    if several and done and machines[0].node_rank == 0:
+        _report(done, arguments)
+    for run in done:
+        print(run.path)
+    if failed:
+        _say(f"failed: {', '.join(failed)}; the reasons stand above")
+    return 1 if failed else 0
+
+
+def _is_failure(error: Exception) -> bool:
+    """Whether an error ends one run only, and the recipes after it can go on."""
+    from runner.failure import Failure
+
+    return isinstance(error, (UserError, Failure))
+
+
+def _report(done: Sequence[Run], arguments: argparse.Namespace) -> None:
+    from runner.compare import report_runs
+
+    scored = [run for run in done if (run.path / "eval" / "results.json").is_file()]
+    if scored:
+        report_runs(scored, arguments.runs_dir, _say)
 
 
 def _resume(arguments: argparse.Namespace) -> None:
@@ -256,20 +305,19 @@ def _resume(arguments: argparse.Namespace) -> None:
     from runner.train import Options, resume_run
 
     options = Options(runs_dir=arguments.runs_dir, env=arguments.env, say=_say)
-    run = resume_run(find(arguments.run, arguments.runs_dir), topology(), options)
+    run = find(arguments.run, arguments.runs_dir)
+    resume_run(run, topology(without=run.recipe().recipe.eval.devices), options)
     _score_finished(run, arguments)
     print(run.path)
 
 
-def _score_finished(run: object, arguments: argparse.Namespace) -> None:
-    from runner.rundir import Run
-
-    assert isinstance(run, Run)
+def _score_finished(run: Run, arguments: argparse.Namespace) -> None:
     if arguments.no_eval or not run.recipe().recipe.eval.suites:
         return
-    from runner.evaluate import EvalOptions, evaluate_run, results_table
+    from runner.evaluate import EvalOptions, results_table
+    from runner.evaluate_command import score_run
 
-    _say(results_table(evaluate_run(run, EvalOptions(), _say)))
+    _say(results_table(score_run(run, EvalOptions(), _say)))
 
 
 def _runs(arguments: argparse.Namespace) -> None:
@@ -299,6 +347,12 @@ def _eval(arguments: argparse.Namespace) -> None:
     from runner.evaluate_command import evaluate
 
     evaluate(arguments, _say)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from runner.compare import compare_runs
+
+    compare_runs(arguments, _say)
 
 
 def _score(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,16 +48,46 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
             f"{run.name} has state {state}: only a run that succeeded can be scored (`recipe resume {run.name}`?)"
         )
     recipe = run.recipe().recipe
-    suites = [s for s in (options.suites or recipe.eval.suites or ("perplexity",)) if s not in options.skip]
     base = _base_model(recipe, options)
     output = options.output / run.name if options.output else run.path / "eval"
-    info = {"run": run.name, "backend": recipe.backend, "method": recipe.method, "tuning": recipe.tuning.type}
-    models = [_model("tuned", run.model, base if recipe.tuning.type == "lora" else None, output, info)]
+    models = [_model("tuned", run.model, base if recipe.tuning.type == "lora" else None, output, _info(run, recipe))]
     if recipe.eval.base if options.base is None else options.base:
-        models.insert(0, _model("base", base, None, output / "base", {**info, "tuning": "none"}))
-    spec = {
+        models.insert(0, _model("base", base, None, output / "base", _info(run, recipe) | {"tuning": "none"}))
+    if not options.output:
+        _take_answers(run)
+    with process.signals_raise():
+        return _score(_run_spec(run, recipe, options, models), output, options, run.mark("eval"), say)
+
+
+def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str], None]) -> None:
+    """Score a checkpoint of a run that goes on, exported to `model`; as the finished run, but without its base.
+
+    Raises:
+        UserError, Failure: as `evaluate_run`.
+    """
+    recipe, options = run.recipe().recipe, EvalOptions()
+    base = _base_model(recipe, options) if recipe.tuning.type == "lora" else None
+    models = [_model("tuned", model, base, output, _info(run, recipe))]
+    _score(_run_spec(run, recipe, options, models), output, options, run.mark("eval"), say, recipe.eval.devices)
+
+
+def _take_answers(run: Run) -> None:
+    """The finished model may have been scored as a checkpoint: those answers, keyed by its content, serve again."""
+    source = run.path / "eval" / f"eval_step_{run.read().get('model_step')}" / "cache" / "answers.jsonl"
+    target = run.path / "eval" / "cache" / "answers.jsonl"
+    if source.is_file() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _info(run: Run, recipe: Recipe) -> dict[str, Any]:
+    return {"run": run.name, "backend": recipe.backend, "method": recipe.method, "tuning": recipe.tuning.type}
+
+
+def _run_spec(run: Run, recipe: Recipe, options: EvalOptions, models: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
         "models": models,
-        "suites": suites,
+        "suites": [s for s in (options.suites or recipe.eval.suites or ("perplexity",)) if s not in options.skip],
         "data": {**recipe.eval.data, **(options.data or {})},
         "rows": _existing(run.path / "data" / "validation.jsonl"),
         "test_prompts": _existing(run.path / "data" / "test_prompts.json"),
@@ -68,7 +99,6 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
         "max_samples": options.max_samples or recipe.eval.max_samples,
         "max_new_tokens": recipe.eval.max_new_tokens,
     }
-    return _score(spec, output, options, run.mark(), say)
 
 
 def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Callable[[str], None]) -> dict[str, Any]:
@@ -90,7 +120,8 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         "max_samples": options.max_samples,
         "max_new_tokens": 128,
     }
-    return _score(spec, output, options, f"eval:{output}", say)["model"]
+    with process.signals_raise():
+        return _score(spec, output, options, f"eval:{output}", say)["model"]
 
 
 def _base_model(recipe: Recipe, options: EvalOptions) -> str | Path:
@@ -118,7 +149,12 @@ def _model(name: str, path: str | Path, base: str | Path | None, output: Path, i
 
 
 def _score(
-    spec: dict[str, Any], output: Path, options: EvalOptions, mark: str, say: Callable[[str], None]
+    spec: dict[str, Any],
+    output: Path,
+    options: EvalOptions,
+    mark: str,
+    say: Callable[[str], None],
+    devices: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     python = environments.ensure(environment("eval", "cpu"), say)
     if any("bundled" in m["path"] for m in spec["models"]):
@@ -137,15 +173,16 @@ def _score(
     log = output / "eval.log"
     offset = log.stat().st_size if log.is_file() else 0
     follow = _Follow(log, offset, say)
-    with process.signals_raise():
-        code = process.run(
-            [str(python), "-m", "eval.worker", str(output / "spec.json")],
-            cwd=output,
-            env=clean_environment({"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1", **CPU_ENV}),
-            log=log,
-            mark=mark,
-            poll=follow,
-        )
+    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
+    own = {"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1", **CPU_ENV, **chosen}
+    code = process.run(
+        [str(python), "-m", "eval.worker", str(output / "spec.json")],
+        cwd=output,
+        env=clean_environment(own),
+        log=log,
+        mark=mark,
+        poll=follow,
+    )
     if code == 2:
         raise UserError(*(diagnose.tail(log, 3).splitlines()))
     if code:

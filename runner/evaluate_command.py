@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from recipes import UserError
+from runner.compare import report_runs
 from runner.evaluate import EvalOptions, evaluate_model, evaluate_run, results_table
-from runner.rundir import Run, find, runs
+from runner.failure import Failure
+from runner.rundir import Run, find
+from runner.rundir import runs as all_runs
+from runner.scoring import write_final_results
 
 
 def evaluate(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
@@ -33,14 +37,41 @@ def evaluate(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
     if arguments.model:
         _one_model(arguments, options, say)
         return
-    results = {}
-    for run in _chosen(arguments, say):
+    results: dict[str, Any] = {}
+    failed: list[str] = []
+    runs = _chosen(arguments, say)
+    for run in runs:
         say(f"{run.name}:")
-        results[run.name] = evaluate_run(run, options, say)
+        try:
+            results[run.name] = score_run(run, options, say)
+        except (UserError, Failure) as error:
+            if len(runs) == 1:
+                raise
+            failed.append(run.name)
+            say(str(error))
+            continue
         if not arguments.json:
             print(f"{run.name}\n{results_table(results[run.name])}\n")
     if arguments.json:
         print(json.dumps(results, ensure_ascii=False))
+    scored = [run for run in runs if run.name in results]
+    if scored:
+        report_runs(scored, options.output or arguments.runs_dir, say, options.output)
+    if failed:
+        raise Failure(f"{', '.join(failed)} could not be scored; the reasons stand above")
+
+
+def score_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Score a finished run, and leave its own report beside the results.
+
+    Raises:
+        UserError, Failure: as `evaluate_run`.
+    """
+    results = evaluate_run(run, options, say)
+    if not options.output:
+        write_final_results(run, results)
+        report_runs([run], run.path / "eval", say)
+    return results
 
 
 ROW_SUITES = ("perplexity", "preference", "generation", "reference")
@@ -81,7 +112,7 @@ def _chosen(arguments: argparse.Namespace, say: Callable[[str], None]) -> list[R
     if arguments.runs:
         return [find(name, arguments.runs_dir) for name in arguments.runs]
     found: list[Run] = []
-    for run in runs(arguments.runs_dir):
+    for run in all_runs(arguments.runs_dir):
         state, method = run.state(), _method(run)
         if arguments.methods and method not in arguments.methods:
             continue

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,22 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def safetensors_header(file: Path) -> dict[str, Any] | None:
+    """Tensor name to dtype, shape and data_offsets; None where the file is shorter than its header says."""
+    with file.open("rb") as stream:
+        head = stream.read(8)
+        if len(head) < 8:
+            return None
+        length = struct.unpack("<Q", head)[0]
+        try:
+            header: dict[str, Any] = json.loads(stream.read(length))
+        except ValueError:
+            return None
+    header.pop("__metadata__", None)
+    ends = [entry["data_offsets"][1] for entry in header.values()]
+    return header if ends and file.stat().st_size == 8 + length + max(ends) else None
 
 
 @cache

@@ -41,9 +41,9 @@ class Run:
     def accounting(self) -> Path:
         return self.path / "data" / "accounting.json"
 
-    def mark(self, node: int = 0) -> str:
-        """What the processes of this run on a node carry in their environment."""
-        return f"{self.path}#{node}"
+    def mark(self, part: int | str = 0) -> str:
+        """What the processes of a part of this run, a node's training or `eval`, carry in their environment."""
+        return f"{self.path}#{part}"
 
     def log(self, attempt: int, node: int = 0) -> Path:
         return self.path / "logs" / f"attempt-{attempt}{f'-node-{node}' if node else ''}.log"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from adapters.plan import Topology
 from recipes import UserError
 
 
-def topology(env: Mapping[str, str] = os.environ) -> Topology:
-    """GPUs, nodes and rendezvous.
+def topology(env: Mapping[str, str] = os.environ, without: Collection[str] = ()) -> Topology:
+    """GPUs, nodes and rendezvous; `without` are ids of GPUs that are left to something else.
 
     N_GPUS: GPUs per node (default: those seen; 0 forces the CPU). NPROC_PER_NODE: the same, or the number of CPU
     processes where there is no GPU. NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT: as torchrun knows them; inside a SLURM
@@ -21,7 +21,7 @@ def topology(env: Mapping[str, str] = os.environ) -> Topology:
     Raises:
         UserError: a variable that is no number, or a rank outside the nodes.
     """
-    devices = visible_gpus(env)
+    devices = [device for device in visible_gpus(env) if device not in without]
     processes = _number(env, "NPROC_PER_NODE", 0)
     gpus = _number(env, "N_GPUS", min(processes, len(devices)) if processes else len(devices))
     nodes = _number(env, "NNODES", _number(env, "SLURM_NNODES", 1))
@@ -41,11 +41,11 @@ def topology(env: Mapping[str, str] = os.environ) -> Topology:
     )
 
 
-def check_present(wanted: Topology, env: Mapping[str, str] = os.environ) -> None:
+def check_present(wanted: Topology) -> None:
     """Raise UserError where fewer GPUs are here than the topology asks for: one can plan so, not run."""
-    seen = visible_gpus(env)
-    if wanted.gpus > len(seen):
-        raise UserError(f"N_GPUS={wanted.gpus}, but {len(seen)} GPUs are seen here; `recipe plan` works all the same")
+    seen = len(wanted.devices)
+    if wanted.gpus > seen:
+        raise UserError(f"N_GPUS={wanted.gpus}, but {seen} GPUs are free here; `recipe plan` works all the same")
 
 
 def visible_gpus(env: Mapping[str, str] = os.environ) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +15,11 @@ from recipes import LoadedRecipe, Recipe, UserError
 from runner import bundled, diagnose, environments, metrics, nodes, process, rundir
 from runner.environments import clean_environment, current_python, environment
 from runner.failure import Failure
-from runner.files import code_directory, read_json, write_text
+from runner.files import code_directory, read_json, safetensors_header, write_text
 from runner.prepare import prepare
 from runner.progress import Progress
 from runner.rundir import Run
+from runner.scoring import EarlyStop, Scorer
 from runner.topology import check_present
 
 
@@ -35,8 +34,15 @@ class Options:
 
 
 def check(loaded: LoadedRecipe, topology: Topology) -> None:
-    """Raise UserError with everything that the backend refuses."""
+    """Raise UserError with everything that the backend refuses, and how these machines cannot be scored on."""
     problems = backend(loaded.recipe.backend).problems(loaded, topology)
+    judged = loaded.recipe.eval
+    if judged.mode == "pause" and topology.nodes > 1:
+        text = "pause stops one node; allowed on several: after, concurrent"
+        problems.append(loaded.document.problem(("eval", "mode"), text))
+    if judged.mode == "concurrent" and topology.gpus and not judged.devices:
+        text = "mode: concurrent needs the ids of GPUs to score on, which training then leaves free"
+        problems.append(loaded.document.problem(("eval", "devices"), text))
     if problems:
         raise UserError(*problems)
 
@@ -50,17 +56,18 @@ def make_plan(
     python: Path | None = None,
     attempt: int = 1,
     resume: Checkpoint | None = None,
+    stop: int | None = None,
 ) -> Plan:
     """The plan of a checked recipe; nothing is built, read or started."""
     recipe = loaded.recipe
-    wanted = environment(recipe.backend, topology.device)
-    paths = Paths(
-        run=run,
-        python=python or wanted.python,
-        model=model_path(recipe),
-        code=code_directory() if python else Path("<code>"),
-    )
-    return backend(recipe.backend).plan(recipe, topology, data or PreparedData(), paths, attempt=attempt, resume=resume)
+    paths = _paths(recipe, run, python or environment(recipe.backend, topology.device).python, snapshot=bool(python))
+    rows = data or PreparedData()
+    return backend(recipe.backend).plan(recipe, topology, rows, paths, attempt=attempt, resume=resume, stop=stop)
+
+
+def _paths(recipe: Recipe, run: Path, python: Path, *, snapshot: bool = True) -> Paths:
+    code = code_directory() if snapshot else Path("<code>")
+    return Paths(run=run, python=python, model=model_path(recipe), code=code)
 
 
 def model_path(recipe: Recipe) -> str:
@@ -104,7 +111,7 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
         raise UserError(f"{run.name} has succeeded: there is nothing to resume; its model is {run.model}")
     if state == "running":
         raise UserError(f"{run.name} is running (pid {run.read()['runner']['pid']}); stop it first, or wait")
-    left = process.end_all(run.mark(topology.node_rank))
+    left = process.end_all(run.mark(topology.node_rank)) + process.end_all(run.mark("eval"))
     if left:
         options.say(f"ended {len(left)} processes that the last attempt left behind: {', '.join(map(str, left))}")
     run.update(runner=rundir.myself(), state="prepared")
@@ -143,27 +150,99 @@ def _attempt(run: Run, loaded: LoadedRecipe, topology: Topology, options: Option
 
 
 def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path, number: int) -> None:
+    """Train to the end, pausing where checkpoints are scored meanwhile, and make `model/`."""
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
     data = prepare(run, recipe, python, model_path(recipe), options.say)
     _enough_rows(loaded, data)
-    resume = _newest(run, module)
-    plan = make_plan(loaded, topology, run.path, data=data, python=python, attempt=number, resume=resume)
-    earlier = [run.path / attempt["metrics"] for attempt in run.read()["attempts"]]
-    metrics.recover(run.metrics, earlier, module, resume.step if resume else -1)
-    if resume:
-        options.say(f"resuming from step {resume.step} ({resume.path.name})")
-    for name, text in plan.files.items():
-        write_text(run.path / name, text)
-    for note in plan.notes:
-        options.say(f"note: {note}")
-    _record_start(run, plan, number, resume, topology)
-    for command in plan.before:
-        _call(run, plan, command, "a step before the training", run.log(number), run.mark())
-    nodes.call(run, topology, number, options.say)
-    seconds = time.monotonic()
-    launch(run, plan, module, recipe, topology, number)
-    _finish(run, plan, topology, number)
-    run.update(training_time_s=run.read().get("training_time_s", 0) + time.monotonic() - seconds)
+    attempt = _Attempt(
+        run=run, loaded=loaded, topology=topology, options=options, python=python, data=data, module=module
+    )
+    scorer = Scorer(run, recipe, module, attempt.export, options.say)
+    try:
+        while not run.read().get("trained_steps"):
+            resume = _newest(run, module)
+            stop = scorer.next_stop(resume.step if resume else 0)
+            attempt.train(number, resume, stop, scorer.poll)
+            number += 1
+            if stop:
+                scorer.score_due()
+                if scorer.stops_early():
+                    _stopped_early(run, options)
+        scorer.wait()
+    except EarlyStop:
+        _stopped_early(run, options)
+    finally:
+        scorer.close()
+    scorer.failed.clear()
+    scorer.score_due(ended=True)
+    _finish(run, attempt, scorer)
+
+
+def _stopped_early(run: Run, options: Options) -> None:
+    newest = _newest(run, backend(run.read()["backend"]))
+    step = newest.step if newest else 0
+    options.say(f"ended early at step {step}: the combined score has not risen any more (eval.patience)")
+    run.update(trained_steps=step, ended_early=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    """What every part of a training in this process has in common."""
+
+    run: Run
+    loaded: LoadedRecipe
+    topology: Topology
+    options: Options
+    python: Path
+    data: PreparedData
+    module: Backend
+
+    def plan(self, number: int, resume: Checkpoint | None = None, stop: int | None = None) -> Plan:
+        return make_plan(
+            self.loaded,
+            self.topology,
+            self.run.path,
+            data=self.data,
+            python=self.python,
+            attempt=number,
+            resume=resume,
+            stop=stop,
+        )
+
+    def train(self, number: int, resume: Checkpoint | None, stop: int | None, poll: Callable[[], None]) -> None:
+        """One start of the backend, to step `stop` or to the end of the training."""
+        run, say = self.run, self.options.say
+        plan = self.plan(number, resume, stop)
+        earlier = [run.path / attempt["metrics"] for attempt in run.read()["attempts"]]
+        metrics.recover(run.metrics, earlier, self.module, resume.step if resume else -1)
+        if resume:
+            say(f"resuming from step {resume.step} ({resume.path.name})")
+        for name, text in plan.files.items():
+            write_text(run.path / name, text)
+        for note in plan.notes:
+            say(f"note: {note}")
+        _record_start(run, plan, number, resume, self.topology)
+        for command in plan.before:
+            _call(run, plan, command, "a step before the training", run.log(number), run.mark())
+        nodes.call(run, self.topology, number, say)
+        started = time.monotonic()
+        try:
+            total = launch(run, plan, self.module, self.loaded.recipe, self.topology, number, poll)
+        finally:
+            run.update(training_time_s=run.read().get("training_time_s", 0) + time.monotonic() - started)
+        newest = _newest(run, self.module)
+        if not newest:
+            raise Failure(f"{run.name}: the training left no checkpoint", log=run.log(number))
+        if not stop or newest.step < stop or newest.step == total:
+            run.update(trained_steps=newest.step)
+
+    def export(self, step: int, target: Path) -> None:
+        """Make a model directory of the checkpoint of a step."""
+        run, plan = self.run, self.plan(1)
+        paths = _paths(self.loaded.recipe, run.path, self.python)
+        command = self.module.export(self.loaded.recipe, self.topology, paths, target, step)
+        log = target.with_name("export.log")
+        _call(run, plan, command, f"making a model of step {step}", log, run.mark("eval"))
 
 
 def _newest(run: Run, module: Backend) -> Checkpoint | None:
@@ -199,14 +278,30 @@ def _record_start(run: Run, plan: Plan, number: int, resume: Checkpoint | None, 
     )
 
 
-def launch(run: Run, plan: Plan, module: Backend, recipe: Recipe, topology: Topology, number: int) -> None:
-    """Run the plan's commands with live progress, and raise Failure where one fails."""
+def launch(
+    run: Run,
+    plan: Plan,
+    module: Backend,
+    recipe: Recipe,
+    topology: Topology,
+    number: int,
+    also: Callable[[], None] = lambda: None,
+) -> int | None:
+    """Run the plan's training with live progress; returns the number of steps of the whole, where the backend told it.
+
+    Raises:
+        Failure: it ended with another exit code than 0, or its loss is no number.
+    """
     log = run.log(number, topology.node_rank)
     progress = Progress(_tokens_per_step(run, recipe))
     follow = metrics.Splicer(run.path / plan.metrics, run.metrics, module, progress.step, progress.begin)
+
+    def poll() -> None:
+        if topology.node_rank == 0:  # one node keeps the metrics of all
+            follow()
+            also()
+
     try:
-        # One node keeps the metrics of all.
-        poll = follow if topology.node_rank == 0 else _nothing
         _call(run, plan, plan.argv, plan.backend, log, run.mark(topology.node_rank), poll)
     finally:
         progress.close()
@@ -216,6 +311,7 @@ def launch(run: Run, plan: Plan, module: Backend, recipe: Recipe, topology: Topo
             cause="the training diverged; lower training.learning_rate, or set training.precision: bf16 or fp32",
             log=log,
         )
+    return progress.total or None
 
 
 def _nothing() -> None:
@@ -245,13 +341,16 @@ def _tokens_per_step(run: Run, recipe: Recipe) -> float:
     return float(accounting["tokens"]) / rows * recipe.training.global_batch_size if rows else 0.0
 
 
-def _finish(run: Run, plan: Plan, topology: Topology, number: int) -> None:
+def _finish(run: Run, attempt: _Attempt, scorer: Scorer) -> None:
     """Make `model/` and judge the run by it: an exit code of 0 proves nothing."""
-    if topology.node_rank:
-        return
-    log = run.log(number)
-    if plan.export:
+    manifest = run.read()
+    log, plan = run.log(len(manifest["attempts"])), attempt.plan(1)
+    newest, step = _newest(run, attempt.module), scorer.chosen_step()
+    if step is not None and (manifest.get("ended_early") or (newest and step != newest.step)):
+        attempt.export(step, run.model)
+    elif plan.export:
         _call(run, plan, plan.export, "making model/", log, run.mark())
+    run.update(model_step=step)
     problem = result_problem(run)
     if problem:
         raise Failure(f"{run.name}: {problem}", tail=diagnose.tail(log), log=log)
@@ -263,7 +362,7 @@ def result_problem(run: Run) -> str | None:
     if not weights or not any((run.model / name).is_file() for name in ("config.json", "adapter_config.json")):
         return "the training left no model"
     for file in weights:
-        if not _whole_safetensors(file):
+        if safetensors_header(file) is None:
             return f"{file.name} is not whole"
     losses = [line["loss"] for line in run.steps() if "loss" in line]
     if not losses:
@@ -271,21 +370,6 @@ def result_problem(run: Run) -> str | None:
     if not all(math.isfinite(loss) for loss in losses):
         return "the loss is not a finite number at some step"
     return None
-
-
-def _whole_safetensors(file: Path) -> bool:
-    """Whether the file is as long as its header says."""
-    with file.open("rb") as stream:
-        head = stream.read(8)
-        if len(head) < 8:
-            return False
-        length = struct.unpack("<Q", head)[0]
-        try:
-            header = json.loads(stream.read(length))
-        except ValueError:
-            return False
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return bool(ends) and file.stat().st_size == 8 + length + max(ends)
 
 
 def _end(run: Run, state: str, reason: str = "") -> None:

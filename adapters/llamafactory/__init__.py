@@ -24,6 +24,8 @@ from adapters.plan import (
     launcher,
     precision,
     refusals,
+    to_yaml,
+    visible_devices,
 )
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
@@ -65,32 +67,38 @@ def plan(
     *,
     attempt: int = 1,
     resume: Checkpoint | None = None,
+    stop: int | None = None,
 ) -> Plan:
     config = settings.config(recipe, topology, paths, resume)
     metrics = f"backend/metrics-{attempt}.jsonl"
-    files = {"backend/train.yaml": _yaml(config)}
+    files = {"backend/train.yaml": to_yaml(config)}
     if "deepspeed" in config:
         files["backend/deepspeed.json"] = json.dumps(settings.deepspeed(recipe, topology), indent=1) + "\n"
-    python = str(paths.python)
-    script = ("-m", "adapters.llamafactory.train", "backend/train.yaml", metrics)
-    template = [recipe.model.chat_template] if recipe.model.chat_template else []
+    script = ("-m", "adapters.llamafactory.train", "backend/train.yaml", metrics, *([str(stop)] if stop else []))
     return Plan(
         backend=NAME,
-        argv=(*launcher(python, topology), *script),
+        argv=(*launcher(str(paths.python), topology), *script),
         env=_environment(topology),
         files=files,
-        export=(python, "-m", "adapters.llamafactory.export", str(paths.checkpoints), str(paths.result), *template),
+        export=_export(recipe, paths, paths.checkpoints, paths.result),
         metrics=metrics,
         ledger=tuple(ledger(recipe, topology)),
         notes=tuple(_notes(recipe, topology)),
     )
 
 
+def export(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int) -> tuple[str, ...]:
+    return _export(recipe, paths, paths.checkpoints / f"checkpoint-{step}", target)
+
+
+def _export(recipe: Recipe, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:
+    template = [recipe.model.chat_template] if recipe.model.chat_template else []
+    return (str(paths.python), "-m", "adapters.llamafactory.export", str(source), str(target), *template)
+
+
 def _environment(topology: Topology) -> dict[str, str]:
     # The packages are locked: LLaMA-Factory's own version check would only cost time.
-    env = {"DISABLE_VERSION_CHECK": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if topology.gpus == 1 and topology.devices:
-        env["CUDA_VISIBLE_DEVICES"] = topology.devices[0]  # more visible devices than processes: it refuses to start
+    env = {"DISABLE_VERSION_CHECK": "1", "TOKENIZERS_PARALLELISM": "false", **visible_devices(topology)}
     if not topology.gpus:
         env |= CPU_ENV
     return env
@@ -105,13 +113,6 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
     if recipe.method in ("dpo", "kto") and recipe.tuning.dropout:
         notes.append(f"{recipe.method} switches dropout off while training (TRL does, so that both log-ratios agree)")
     return notes
-
-
-def _yaml(config: Mapping[str, Any]) -> str:
-    import yaml
-
-    # safe_dump quotes what YAML 1.1 would misread ('no'), and writes 5e-05 as 5.0e-05, which PyYAML reads as a number.
-    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=1000)
 
 
 _NAMES = {

@@ -1,6 +1,6 @@
 """Turns what the trainer left behind into the run's `model/`: the weights, their config and the tokenizer.
 
-Usage: python -m adapters.llamafactory.export CHECKPOINTS MODEL [CHAT_TEMPLATE]
+Usage: python -m adapters.llamafactory.export CHECKPOINTS|CHECKPOINT MODEL [CHAT_TEMPLATE]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WANTED = (
 
 
 def export(checkpoints: Path, model: Path, template: Path | None) -> None:
-    if not (checkpoints / FINISHED).is_file():
+    if not checkpoints.name.startswith("checkpoint-") and not (checkpoints / FINISHED).is_file():
         raise SystemExit(f"{checkpoints / FINISHED} is missing: the trainer did not finish")
     temporary = model.with_name(f".{model.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -9,6 +9,7 @@ from adapters.plan import (
     Entry,
     Paths,
     Topology,
+    checkpoints_kept,
     gradient_accumulation,
     mapped,
     plain,
@@ -171,8 +172,8 @@ def _saving(recipe: Recipe) -> list[Entry]:
         mapped(
             "checkpoint.every", "save_steps", checkpoint.every or 10**9, "" if checkpoint.every else "at the end only"
         ),
-        mapped("checkpoint.keep", "save_total_limit", checkpoint.keep),
-        mapped("eval.every", "eval_steps", evaluation.every),
+        mapped("checkpoint.keep", "save_total_limit", checkpoints_kept(recipe)),
+        mapped("eval.loss_every", "eval_steps", evaluation.loss_every),
         mapped("logging", "report_to", plain(recipe.logging) or "none"),
     ]
 
@@ -186,7 +187,6 @@ def _refused() -> list[Entry]:
         refused("distributed.remove_padding", f"padding removal {ON_VERL}"),
         refused("distributed.max_tokens_per_device", f"dynamic micro batches {ON_VERL}"),
         refused("data.packing", "not honoured yet: rows are tokenized one by one"),
-        refused("eval.mode", "scoring while training is not there yet; allowed: after"),
     ]
 
 
@@ -229,7 +229,7 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
         own["model_revision"] = recipe.model.revision
     if not topology.gpus:
         own["use_cpu"] = True
-    if recipe.eval.every:
+    if recipe.eval.loss_every:
         own |= {
             "eval_strategy": "steps",
             "eval_dataset": "validation",

@@ -1,8 +1,9 @@
 """Runs LLaMA-Factory's trainer on the config that the plan wrote, and reports its metrics; inside its environment.
 
-Usage: python -m adapters.llamafactory.train backend/train.yaml METRICS.jsonl
+Usage: python -m adapters.llamafactory.train backend/train.yaml METRICS.jsonl [STOP]
 
-The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole.
+The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole,
+and an end at step STOP, with a checkpoint and the schedule of the whole training.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+from adapters.llamafactory.export import FINISHED
 
-def main(config_file: str, metrics_file: str) -> None:
+
+def main(config_file: str, metrics_file: str, stop: str = "0") -> None:
     import yaml
     from llamafactory.train.tuner import run_exp
 
     config = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
-    run_exp(config, callbacks=[_reporter(Path(metrics_file))])
+    (Path(config["output_dir"]) / FINISHED).unlink(missing_ok=True)  # an earlier attempt's says nothing of this one
+    run_exp(config, callbacks=[_reporter(Path(metrics_file), int(stop))])
 
 
-def _reporter(path: Path) -> Any:
+def _reporter(path: Path, stop: int) -> Any:
     import torch
     from transformers import TrainerCallback
 
@@ -32,6 +36,10 @@ def _reporter(path: Path) -> Any:
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.time, self.step = time.perf_counter(), state.global_step
             self.write(state, {"event": "begin", "total_steps": state.max_steps})
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == stop:
+                control.should_save = control.should_training_stop = True
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any

@@ -22,6 +22,8 @@ from adapters.plan import (
     launcher,
     precision,
     refusals,
+    to_yaml,
+    visible_devices,
 )
 from adapters.verl import config, options, settings
 from adapters.verl.checkpoints import whole_checkpoints
@@ -125,20 +127,22 @@ def plan(
     *,
     attempt: int = 1,
     resume: Checkpoint | None = None,
+    stop: int | None = None,
 ) -> Plan:
     python, metrics = str(paths.python), f"backend/metrics-{attempt}.jsonl"
-    files = {"backend/train.yaml": _yaml(config.config(recipe, topology, data, paths, resume))}
+    files = {"backend/train.yaml": to_yaml(config.config(recipe, topology, data, paths, resume))}
     before: tuple[tuple[str, ...], ...] = ()
+    until = (str(stop),) if stop else ()
     if recipe.tuning.type == "lora":
         files[settings.LORA_FILE] = json.dumps(config.lora_file(recipe, paths), indent=1) + "\n"
         before = ((python, "-m", "adapters.verl.lora", settings.LORA_FILE, settings.ADAPTER),)
     return Plan(
         backend=NAME,
-        argv=(*launcher(python, topology), "-m", "adapters.verl.train", "backend/train.yaml"),
+        argv=(*launcher(python, topology), "-m", "adapters.verl.train", "backend/train.yaml", *until),
         env=_environment(recipe, topology, metrics),
         files=files,
         before=before,
-        export=_export(recipe, topology, paths),
+        export=_export(recipe, topology, paths, paths.checkpoints, paths.result),
         metrics=metrics,
         ledger=tuple(settings.entries(recipe, topology, data)),
         notes=tuple(_notes(recipe, topology)),
@@ -146,7 +150,7 @@ def plan(
 
 
 def _environment(recipe: Recipe, topology: Topology, metrics: str) -> dict[str, str]:
-    env = {"VERL_FILE_LOGGER_PATH": metrics, "TOKENIZERS_PARALLELISM": "false"}
+    env = {"VERL_FILE_LOGGER_PATH": metrics, "TOKENIZERS_PARALLELISM": "false", **visible_devices(topology)}
     if "tensorboard" in recipe.logging:
         env["TENSORBOARD_DIR"] = "logs/tensorboard"
     if topology.world_size == 1:  # what torchrun would set; port 0 is any free one
@@ -157,11 +161,15 @@ def _environment(recipe: Recipe, topology: Topology, metrics: str) -> dict[str, 
     return env
 
 
-def _export(recipe: Recipe, topology: Topology, paths: Paths) -> tuple[str, ...]:
+def export(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int) -> tuple[str, ...]:
+    return _export(recipe, topology, paths, paths.checkpoints / f"global_step_{step}", target)
+
+
+def _export(recipe: Recipe, topology: Topology, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:
     adapter = ("--adapter", settings.ADAPTER) if recipe.tuning.type == "lora" else ()
     template = ("--chat-template", recipe.model.chat_template) if recipe.model.chat_template else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
-    places = (str(paths.checkpoints), str(paths.result), precision(recipe, topology))
+    places = (str(source), str(target), precision(recipe, topology))
     return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *template, *trust)
 
 
@@ -176,12 +184,6 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
     if settings.on_megatron(recipe):
         notes.append("megatron-core, Megatron-Bridge and TransformerEngine are not in verl's lock: use --env current")
     return notes
-
-
-def _yaml(config: Mapping[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=1000)
 
 
 _NAMES = {

@@ -40,7 +40,7 @@ def own(
     recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None
 ) -> dict[str, Any]:
     """The keys that no recipe field stands for, and those whose value is a place."""
-    validated = bool(recipe.eval.every) and data.validation_rows != 0
+    validated = bool(recipe.eval.loss_every) and data.validation_rows != 0
     found: dict[str, Any] = {
         "model.path": _literal(paths.model),
         "data.custom_cls.path": "pkg://adapters.verl.rows",

@@ -1,7 +1,7 @@
 """Makes the run's `model/` of the newest whole checkpoint: a PEFT adapter, or a Hugging Face model of the dtype asked.
 
-Usage: python -m adapters.verl.export CHECKPOINTS MODEL DTYPE [--adapter INITIAL_ADAPTER] [--chat-template FILE]
-           [--trust-remote-code]
+Usage: python -m adapters.verl.export CHECKPOINTS|CHECKPOINT MODEL DTYPE [--adapter INITIAL_ADAPTER]
+           [--chat-template FILE] [--trust-remote-code]
 
 Reads the shards itself: verl's own merger writes bfloat16 even from float32 shards, and with LoRA a base model without
 the adapter. Runs in one process on the CPU; the shard files are mapped, so memory holds the model about once.
@@ -26,7 +26,10 @@ def export(
     checkpoints: Path, model: Path, dtype: str, *, adapter: Path | None, template: Path | None, trust: bool
 ) -> None:
     """Write `model`, whole or not at all."""
-    found = whole_checkpoints(checkpoints)
+    one = checkpoints.name.startswith("global_step_")
+    found = [
+        c for c in whole_checkpoints(checkpoints.parent if one else checkpoints) if not one or c.path == checkpoints
+    ]
     if not found:
         raise SystemExit(f"no whole checkpoint under {checkpoints}: the trainer did not finish one")
     newest = found[0].path

@@ -9,6 +9,7 @@ from adapters.plan import (
     Entry,
     PreparedData,
     Topology,
+    checkpoints_kept,
     mapped,
     plain,
     precision,
@@ -210,8 +211,8 @@ def _distributed(recipe: Recipe) -> list[Entry]:
 def _saving(recipe: Recipe) -> list[Entry]:
     return [
         mapped("checkpoint.every", "trainer.save_freq", recipe.checkpoint.every or -1, "and at the end"),
-        mapped("checkpoint.keep", "trainer.max_ckpt_to_keep", recipe.checkpoint.keep),
-        mapped("eval.every", "trainer.test_freq", recipe.eval.every or -1),
+        mapped("checkpoint.keep", "trainer.max_ckpt_to_keep", checkpoints_kept(recipe)),
+        mapped("eval.loss_every", "trainer.test_freq", recipe.eval.loss_every or -1),
         mapped("logging", "trainer.logger", ["console", "file", *recipe.logging]),
     ]
 
@@ -225,5 +226,4 @@ def _refused() -> list[Entry]:
         ),
         *(refused(name, "grpo is not there yet") for name in schema.leaves() if name.startswith("grpo.")),
         refused("data.packing", "verl packs each micro batch instead; set distributed.remove_padding: true"),
-        refused("eval.mode", "scoring while training is not there yet; allowed: after"),
     ]

@@ -1,6 +1,8 @@
 """Runs verl's SFT trainer on the config that the plan wrote; inside its environment, one process or under torchrun.
 
-Usage: python -m adapters.verl.train backend/train.yaml
+Usage: python -m adapters.verl.train backend/train.yaml [STOP]
+
+With STOP it ends at that step, with a checkpoint and the schedule of the whole training.
 
 The same config runs under verl's own entry (`torchrun -m verl.trainer.sft_trainer --config-dir backend --config-name
 train`). What this adds, each where verl 0.9.1 falls short:
@@ -39,14 +41,17 @@ class Tracking(sft_trainer.Tracking):  # type: ignore[misc]
 class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
     """verl's SFT trainer with the additions that the module names."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, stop: int) -> None:
         super().__init__(config)
+        self.stop = stop
         self.step = self.resume_global_step
         if self.step and self.step % self.steps_per_epoch == 0:
             self._build_dataloader()  # the checkpoint's loader stands at the end of its epoch
             self.ckpt_handler.train_dataloader = self.train_dataloader
 
     def fit(self) -> None:
+        if self.stop:  # the schedule has been made of the whole number
+            self.total_training_steps: int = min(self.stop, self.total_training_steps)
         if self.step < self.total_training_steps:  # else it would train one step more
             super().fit()
 
@@ -108,7 +113,7 @@ def _same_world(config: Any) -> None:
         )
 
 
-def main(file: str) -> None:
+def main(file: str, stop: str = "0") -> None:
     from verl.utils.device import auto_set_device
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
@@ -117,9 +122,9 @@ def main(file: str) -> None:
     auto_set_device(config)
     initialize_global_process_group()
     sft_trainer.Tracking = Tracking
-    Trainer(config).fit()
+    Trainer(config, int(stop)).fit()
     destroy_global_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:3])

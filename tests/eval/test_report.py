@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from eval.compare import compare, examples, recipe_differences, source
-from eval.formula import evaluate, names
 from eval.history import COMBINED, combined_score, history, should_stop
 from eval.paired import holm, paired, sign_test
 from eval.plots import Curve, intervals, lines, ticks
@@ -21,6 +20,7 @@ from eval.results import Entry, read_entry
 from eval.suites import suite
 from eval.training import Training, training
 from recipes.errors import UserError
+from recipes.formula import evaluate, names
 
 EVIL = '<script>alert(1)</script> & "quotes" | `code` </div> ]]> \u2028 债券 https://example.org/x.png'
 
@@ -127,7 +127,7 @@ def test_unlike_numbers_are_refused_unless_allowed(path: tuple[str, ...], value:
         compare(base, other)
     rows = compare(base, other, allow_unlike=True)
     assert any(message in reason for row in rows for reason in row.unlike)
-    assert any(message in note for note in notes(make_report([base, other], allow_unlike=True)))
+    assert any(message in note for note in notes(make_report([base, other], unlike="show")))
 
 
 def test_another_implementation_of_a_metric_is_unlike() -> None:

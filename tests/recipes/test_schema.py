@@ -48,7 +48,7 @@ def test_lists_that_stand_twice_are_equal() -> None:
 
 
 def test_every_data_format_of_the_schema_is_implemented() -> None:
-    from recipes.load import FORMATS_OF_METHOD
+    from recipes.checks import FORMATS_OF_METHOD
     from runner.data.formats import FORMATS
 
     in_schema = schema.leaves()["data.train[].format"]["enum"]

@@ -52,5 +52,5 @@ def test_a_wrong_variable_is_named(env: dict[str, str], message: str) -> None:
 
 
 def test_one_can_plan_for_more_gpus_than_are_here_but_not_run() -> None:
-    with pytest.raises(UserError, match="N_GPUS=8, but 0 GPUs are seen here"):
-        check_present(topology(NO_GPU | {"N_GPUS": "8"}), NO_GPU)
+    with pytest.raises(UserError, match="N_GPUS=8, but 0 GPUs are free here"):
+        check_present(topology(NO_GPU | {"N_GPUS": "8"}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recipes.errors import UserError
@@ -101,3 +101,21 @@ def names(formula: str) -> list[str]:
     reader = _Reader(formula, {})
     reader.read()
     return list(dict.fromkeys(reader.names))
+
+
+def suites_of(metric: str) -> set[str]:
+    """The suites that measure a metric; `perplexity` and `test_loss` are named without theirs."""
+    if metric in ("truthfulqa.mc1", "truthfulqa.mc2"):
+        return {"truthfulqa", "truthfulqa_mc"}
+    suite = metric.partition(".")[0]
+    return {"perplexity" if suite == "test_loss" else suite}
+
+
+# Of the scripts that train on LongBench; a run without these suites is judged by its loss.
+COMBINED = ("truthfulqa.accuracy", "qmsum.rougeL", "truthfulqa.avg_max_score")
+
+
+def default_formula(suites: Iterable[str]) -> str:
+    """The combined score of a recipe that names none; every run of the same suites has the same."""
+    found = [metric for metric in COMBINED if suites_of(metric) & set(suites)]
+    return " + ".join(found) or "-perplexity"

@@ -1,0 +1,142 @@
+"""What the schema cannot say: fields that do not go together, numbers that are none, files that are not there."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recipes import formula
+from recipes.errors import Problem, UserError, did_you_mean
+from recipes.paths import local_path
+from recipes.yaml_text import Document
+from recipes.yaml_text import Path as FieldPath
+
+BUNDLED = ("bundled:smollm2-135m-instruct",)
+SECRET = re.compile(r"(token|api_key|secret|password)$")
+FORMATS_OF_METHOD = {
+    "sft": ("alpaca", "prompt_response", "messages", "conversations"),
+    "dpo": ("preference",),
+    "orpo": ("preference",),
+    "kto": ("feedback",),
+    "grpo": ("prompts",),
+}
+
+
+def not_finite(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from not_finite(item, (*path, key), document)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from not_finite(item, (*path, index), document)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield document.problem(path, f"{value} is not allowed; allowed: a finite number")
+
+
+def cross_checks(value: dict[str, Any], document: Document, root: Path, sources_needed: bool) -> Iterator[Problem]:
+    training, data = value.get("training", {}), value["data"]
+    if training.get("warmup_ratio") and training.get("warmup_steps") is not None:
+        yield document.problem(("training", "warmup_steps"), "given together with warmup_ratio; keep one of them")
+    validation = data.get("validation", {})
+    if validation.get("fraction") and validation.get("sources"):
+        yield document.problem(("data", "validation", "sources"), "given together with fraction; keep one of them")
+    yield from _eval_checks(value, document)
+    yield from _model_checks(value["model"]["path"], document, root, sources_needed)
+    template = value["model"].get("chat_template")
+    if template and not (root / template).is_file():
+        yield document.problem(("model", "chat_template"), f"no such file: {root / template}")
+    if sources_needed:
+        yield from _source_checks(value, document, root)
+    yield from _reward_checks(value, document)
+    for key, option in value.get("backend_options", {}).items():
+        if SECRET.search(key) and isinstance(option, str):
+            text = "a secret must not stand in a recipe, which is copied into the run; set its environment variable"
+            yield document.problem(("backend_options", key), text)
+
+
+def _model_checks(path: str, document: Document, root: Path, needed: bool) -> Iterator[Problem]:
+    if path.startswith("bundled:"):
+        if path not in BUNDLED:
+            yield document.problem(("model", "path"), f"no such bundled model; allowed: {', '.join(BUNDLED)}")
+        return
+    local = local_path(path, root)
+    if needed and local is not None and not local.is_dir():
+        yield document.problem(("model", "path"), f"no such directory: {local}")
+
+
+def _eval_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]:
+    judged = value.get("eval", {})
+    suites, every, mode = judged.get("suites", []), judged.get("every"), judged.get("mode", "after")
+    if not has_validation(value):
+        for leaf in ("loss_every",) if suites else ("every", "loss_every"):
+            if judged.get(leaf):
+                text = "needs data.validation; set data.validation.fraction: 0.1, say"
+                yield document.problem(("eval", leaf), text)
+    saved = value.get("checkpoint", {}).get("every")
+    if every and suites and saved and every % saved:
+        near = max(every // saved, 1) * saved
+        text = f"{every} is no multiple of checkpoint.every ({saved}), and only checkpoints are scored; nearest: {near}"
+        yield document.problem(("eval", "every"), text)
+    if not (every and suites):
+        for leaf in ("patience", "best_model"):
+            if judged.get(leaf):
+                yield document.problem(("eval", leaf), "needs eval.every and eval.suites: checkpoints that are scored")
+    elif judged.get("patience") and mode == "after":
+        text = "in mode after nothing is scored before the training ends; allowed with: pause, concurrent"
+        yield document.problem(("eval", "patience"), text)
+    if judged.get("devices") and mode != "concurrent":
+        yield document.problem(("eval", "devices"), f"belongs to mode: concurrent, and the mode is {mode}")
+    if judged.get("combined_score") is not None:
+        yield from _formula_checks(judged["combined_score"], suites, document)
+
+
+def _formula_checks(text: str, suites: list[str], document: Document) -> Iterator[Problem]:
+    place = ("eval", "combined_score")
+    try:
+        wanted = formula.names(text)
+    except UserError as error:
+        yield document.problem(place, error.problems[0].text)
+        return
+    for metric in wanted:
+        if not formula.suites_of(metric) & set(suites):
+            allowed = " or ".join(sorted(formula.suites_of(metric)))
+            yield document.problem(place, f"{metric} is measured by {allowed}, which eval.suites does not run")
+
+
+def has_validation(value: dict[str, Any]) -> bool:
+    validation = value["data"].get("validation", {})
+    return bool(validation.get("fraction") or validation.get("sources"))
+
+
+def _source_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
+    for suite, text in value.get("eval", {}).get("data", {}).items():
+        path = local_path(text, root)
+        if path is not None and not path.exists():
+            yield document.problem(("eval", "data", suite), f"no such file: {path}")
+    allowed = FORMATS_OF_METHOD[value["method"]]
+    lists: dict[FieldPath, list[dict[str, Any]]] = {("data", "train"): value["data"]["train"]}
+    lists[("data", "validation", "sources")] = value["data"].get("validation", {}).get("sources", [])
+    for place, sources in lists.items():
+        for index, source in enumerate(sources):
+            if source.get("format", "auto") not in ("auto", *allowed):
+                text = f"{source['format']!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"
+                yield document.problem((*place, index, "format"), text)
+            path = local_path(source["path"], root)
+            if path is not None and not path.exists():
+                siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+                text = f"no such file: {path}{did_you_mean(path.name, siblings)}"
+                yield document.problem((*place, index, "path"), text)
+
+
+def _reward_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]:
+    needs = {"regex": "pattern", "length": "target", "function": "path"}
+    for index, reward in enumerate(value.get("grpo", {}).get("rewards", [])):
+        place, key = ("grpo", "rewards", index), needs.get(reward["type"])
+        if key and reward.get(key) is None:
+            yield document.problem((*place, key), f"missing; a reward of type {reward['type']} needs it")
+        for other in set(needs.values()) - {key}:
+            if reward.get(other) is not None:
+                yield document.problem((*place, other), f"does not belong to a reward of type {reward['type']}")
