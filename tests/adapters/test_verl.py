@@ -181,10 +181,11 @@ def test_megatron_has_keys_of_its_own() -> None:
     assert written["engine.dtype"] == "bfloat16" and "engine.mixed_precision.param_dtype" not in written
 
 
-def test_a_path_is_no_reference_of_hydra() -> None:
-    loaded = load_text(BASE.encode(), Path("r.yaml"), ["model.path=/models/${x}"])
+def test_a_path_is_no_reference_of_hydra(tmp_path: Path) -> None:
+    (tmp_path / "${x}").mkdir()
+    loaded = load_text(BASE.encode(), Path("r.yaml"), [f"model.path={tmp_path}/${{x}}"])
     plan = verl.plan(loaded.recipe, GPUS, ROWS, fixed_paths(loaded))
-    assert yaml.safe_load(plan.files["backend/train.yaml"])["model"]["path"] == "/models/\\${x}"
+    assert yaml.safe_load(plan.files["backend/train.yaml"])["model"]["path"] == f"{tmp_path}/\\${{x}}"
 
 
 @pytest.mark.parametrize(

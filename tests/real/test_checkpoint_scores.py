@@ -1,0 +1,97 @@
+"""Scoring checkpoints: in each mode the same scores, and the same weights as without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters import backend
+from tests.real.conftest import Recipe, steps
+
+pytestmark = pytest.mark.real
+
+EVERY = ["eval.every=2", "eval.suites=[perplexity]", "checkpoint.keep=1"]
+Trained = Callable[..., Path]
+
+
+@pytest.fixture
+def trained(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> Trained:
+    """Run six steps of the quickstart on the tiny model; returns the run's directory."""
+
+    def call(name: str, *fields: str) -> Path:
+        quick = (
+            f"model.path={tiny_model}",
+            "training.max_steps=6",
+            "data.train[0].max_samples=60",
+            "eval.loss_every=null",
+        )
+        given = [part for field in (*quick, "checkpoint.every=2", *fields) for part in ("--set", field)]
+        recipe("run", "quickstart", "--no-eval", "--name", name, *given)
+        return tmp_path / "runs" / name
+
+    return call
+
+
+def history(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "eval/eval_history.json").read_text())
+    return found
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model/adapter_model.safetensors").read_bytes()
+
+
+def test_each_mode_gives_the_same_scores_and_weights(trained: Trained, recipe: Recipe) -> None:
+    alone = trained("alone", "eval.suites=[]")
+    runs = {mode: trained(mode, *EVERY, f"eval.mode={mode}") for mode in ("after", "pause", "concurrent")}
+    expected = history(runs["after"])
+    assert [entry["step"] for entry in expected["history"]] == [2, 4, 6]
+    assert expected["best_step"] == 6 and expected["formula"] == "-perplexity"
+    for mode, run in runs.items():
+        assert history(run) == expected, mode
+        assert weights(run) == weights(alone), mode
+        assert steps(run) == list(range(1, 7)), mode
+        kept = backend("llamafactory").checkpoints(run / "checkpoints")
+        assert [checkpoint.step for checkpoint in kept] == [6], f"{mode}: what was scored and is not kept is removed"
+        assert (run / "eval/eval_step_2/perplexity.jsonl").is_file() and not (run / "eval/eval_step_2/model").exists()
+    assert len(json.loads((runs["pause"] / "run.json").read_text())["attempts"]) == 3
+
+    recipe("eval", "pause")
+    final = json.loads((runs["pause"] / "eval/final_eval_results.json").read_text())
+    assert final["best_step"] == final["model_step"] == 6
+    assert final["results"]["tuned"]["perplexity"]["value"] == -expected["best_score"]
+    assert (runs["pause"] / "eval/report.html").is_file()
+
+
+def test_the_best_step_becomes_the_model_and_ends_the_training(trained: Trained, recipe: Recipe) -> None:
+    """By a formula that likes the earliest checkpoint most."""
+    fields = ["eval.mode=pause", "eval.patience=1", "eval.best_model=true", "eval.combined_score=perplexity"]
+    run = trained("best", *EVERY, *fields)
+    manifest = json.loads((run / "run.json").read_text())
+    found = history(run)
+    assert [entry["step"] for entry in found["history"]] == [2, 4] and found["best_step"] == 2
+    assert manifest["trained_steps"] == 4 and manifest["model_step"] == 2 and manifest["ended_early"] is True
+    assert steps(run) == [1, 2, 3, 4]
+    best = run / "checkpoints/checkpoint-2/adapter_model.safetensors"
+    assert weights(run) == best.read_bytes(), "the best step's checkpoint is kept, though older than checkpoint.keep"
+
+
+def test_a_failing_evaluation_does_not_end_a_training(trained: Trained, tmp_path: Path) -> None:
+    rows = tmp_path / "mc.json"
+    rows.write_text("[]")
+    run = trained("failing", "eval.every=2", "eval.suites=[truthfulqa_mc]", f"eval.data.truthfulqa_mc={rows}")
+    manifest = json.loads((run / "run.json").read_text())
+    assert manifest["state"] == "succeeded" and steps(run) == list(range(1, 7))
+    assert not (run / "eval/eval_history.json").exists()
+
+
+def test_a_pause_on_verl_changes_nothing(trained: Trained) -> None:
+    alone = trained("alone", "backend=verl", "eval.suites=[]")
+    run = trained("pause", "backend=verl", *EVERY, "eval.mode=pause")
+    assert [entry["step"] for entry in history(run)["history"]] == [2, 4, 6]
+    assert weights(run) == weights(alone)
+    assert [c.step for c in backend("verl").checkpoints(run / "checkpoints")] == [6]
