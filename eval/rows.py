@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from eval.spec import Spec
 from recipes.errors import Problem, UserError
 
 Row = dict[str, Any]
@@ -43,8 +44,13 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise UserError(f"{path}: not UTF-8") from None
 
 
+def rows_file(spec: Spec, suite: str) -> str | None:
+    """Where a suite's rows stand: its own data, else the validation rows."""
+    return spec.data.get(suite) or spec.rows
+
+
 def rows_of(path: str | None, suite: str, limit: int | None) -> list[Row]:
-    """The first rows of the validation rows.
+    """The first rows of a file.
 
     Raises:
         UserError: there are none, or one is not a canonical row.

@@ -130,7 +130,7 @@ def _eval_verbs(verbs: Verbs) -> None:
     )
     evaluate.add_argument("runs", nargs="*", metavar="RUN", help="names or directories of runs")
     evaluate.add_argument("--model", help="a model directory, hub id or bundled model, in place of runs")
-    evaluate.add_argument("--data", help="rows (canonical JSON lines), or the data of the one suite that is named")
+    evaluate.add_argument("--data", help="rows in any data format, or the data of the one suite that is named")
     evaluate.add_argument("--methods", nargs="+", metavar="METHOD", help="only runs of these methods")
     evaluate.add_argument("--suites", nargs="+", choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
     evaluate.add_argument("--skip", nargs="+", default=[], choices=SUITES, metavar="SUITE", help="suites to leave out")

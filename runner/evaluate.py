@@ -56,7 +56,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
     if not options.output:
         _take_answers(run)
     with process.signals_raise():
-        return _score(_run_spec(run, recipe, options, models), output, options, run.mark("eval"), say)
+        return _score(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say)
 
 
 def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str], None]) -> None:
@@ -68,7 +68,7 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
     recipe, options = run.recipe().recipe, EvalOptions()
     base = _base_model(recipe, options) if recipe.tuning.type == "lora" else None
     models = [_model("tuned", model, base, output, _info(run, recipe))]
-    _score(_run_spec(run, recipe, options, models), output, options, run.mark("eval"), say, recipe.eval.devices)
+    _score(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, recipe.eval.devices)
 
 
 def _take_answers(run: Run) -> None:
@@ -84,11 +84,26 @@ def _info(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {"run": run.name, "backend": recipe.backend, "method": recipe.method, "tuning": recipe.tuning.type}
 
 
-def _run_spec(run: Run, recipe: Recipe, options: EvalOptions, models: list[dict[str, Any]]) -> dict[str, Any]:
+ROW_SUITES = ("perplexity", "preference", "generation", "reference")
+
+
+def _run_spec(
+    run: Run, recipe: Recipe, options: EvalOptions, models: list[dict[str, Any]], say: Callable[[str], None]
+) -> dict[str, Any]:
+    wanted = [s for s in (options.suites or recipe.eval.suites or ("perplexity",)) if s not in options.skip]
+    data = {**recipe.eval.data, **(options.data or {})}
+    left_out = {s: text for s in wanted if s not in data and (text := _no_rows(s, recipe.method))}
+    for suite, text in left_out.items():
+        say(f"{suite} is left out: {text}; it can have rows of its own as eval.data.{suite}")
+    if not set(wanted) - set(left_out):
+        raise UserError(f"{run.name}: no suite is left to score", *(f"{s}: {text}" for s, text in left_out.items()))
+    output = Path(models[0]["output"])
+    for suite in set(ROW_SUITES) & set(data) & set(wanted):
+        data[suite] = str(canonical(Path(data[suite]), output / "rows" / f"{suite}.jsonl"))
     return {
         "models": models,
-        "suites": [s for s in (options.suites or recipe.eval.suites or ("perplexity",)) if s not in options.skip],
-        "data": {**recipe.eval.data, **(options.data or {})},
+        "suites": [s for s in wanted if s not in left_out],
+        "data": data,
         "rows": _existing(run.path / "data" / "validation.jsonl"),
         "test_prompts": _existing(run.path / "data" / "test_prompts.json"),
         "max_length": recipe.data.max_length,
@@ -122,6 +137,13 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
     }
     with process.signals_raise():
         return _score(spec, output, options, f"eval:{output}", say)["model"]
+
+
+def _no_rows(suite: str, method: str) -> str | None:
+    """Why the validation rows of a method cannot serve a suite; None where they can."""
+    if suite == "preference" and method not in ("dpo", "orpo"):
+        return f"{method} rows have no chosen and rejected replies"
+    return "grpo rows have no reply" if suite == "perplexity" and method == "grpo" else None
 
 
 def _base_model(recipe: Recipe, options: EvalOptions) -> str | Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from recipes import UserError
 from runner.compare import report_runs
-from runner.evaluate import EvalOptions, evaluate_model, evaluate_run, results_table
+from runner.evaluate import ROW_SUITES, EvalOptions, evaluate_model, evaluate_run, results_table
 from runner.failure import Failure
 from runner.rundir import Run, find
 from runner.rundir import runs as all_runs
@@ -74,12 +74,9 @@ def score_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dic
     return results
 
 
-ROW_SUITES = ("perplexity", "preference", "generation", "reference")
-
-
 def _suite_data(arguments: argparse.Namespace) -> dict[str, str]:
-    """`--data` is the named suite's own data, where that suite does not read rows."""
-    named = [s for s in arguments.suites or [] if s not in ROW_SUITES]
+    """`--data` is the named suite's own data; with --model, the rows of all suites that read rows."""
+    named = [s for s in arguments.suites or [] if not arguments.model or s not in ROW_SUITES]
     if not arguments.data or not named:
         return {}
     if len(named) > 1:

@@ -14,7 +14,7 @@ from eval.encode import BadRow, Text
 from eval.hashes import file_hash, json_hash
 from eval.metrics.text import repeated_share
 from eval.requests import Generate
-from eval.rows import conversation, read_jsonl
+from eval.rows import conversation, read_jsonl, rows_file
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered
@@ -36,7 +36,8 @@ def prompts_of(spec: Spec, suite: str) -> tuple[Path, list[dict[str, Any]]]:
         UserError: neither is given, or the file is malformed.
     """
     limit = spec.max_generation_samples or spec.max_samples
-    if spec.test_prompts:
+    file = rows_file(spec, suite)
+    if spec.test_prompts and suite not in spec.data:
         path = Path(spec.test_prompts)
         try:
             prompts = json.loads(path.read_text(encoding="utf-8"))
@@ -45,9 +46,9 @@ def prompts_of(spec: Spec, suite: str) -> tuple[Path, list[dict[str, Any]]]:
         if not isinstance(prompts, list) or not all(isinstance(p, dict) and "prompt" in p for p in prompts):
             raise UserError(f"{path}: {suite}: a list of objects with `prompt` is wanted")
         return path, prompts[:limit]
-    if not spec.rows:
+    if not file:
         raise UserError(f"{suite}: no prompts to answer; give test prompts or validation rows")
-    return Path(spec.rows), [_prompt_of(row) for row in read_jsonl(Path(spec.rows), limit)]
+    return Path(file), [_prompt_of(row) for row in read_jsonl(Path(file), limit)]
 
 
 def _prompt_of(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from eval.cache import Answer
 from eval.encode import BadRow, Encoded, Text
 from eval.hashes import file_hash, json_hash
 from eval.requests import Score
-from eval.rows import conversation, rows_of
+from eval.rows import conversation, rows_file, rows_of
 from eval.spec import Spec
 from eval.statistics import Measure, perplexity, ratio
 from eval.suites import Loaded, Record, Sample, answered
@@ -19,16 +19,17 @@ from recipes.errors import UserError
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
-    rows = rows_of(spec.rows, "perplexity", spec.max_samples)
+    file = rows_file(spec, "perplexity")
+    rows = rows_of(file, "perplexity", spec.max_samples)
     # As in training: all replies of a conversation, but only the last of a preference.
     conversations = [(n, messages) for n, row in enumerate(rows) if (messages := conversation(row))]
     if not conversations:
-        raise UserError(f"{spec.rows}: perplexity: no row has a reply to score")
+        raise UserError(f"{file}: perplexity: no row has a reply to score")
     last_only = spec.train_on == "last_turn" or "messages" not in rows[0]
     encoded = text.encoder.encode([messages for _, messages in conversations], last_only=last_only)
     samples = [_sample(str(n), item, spec.max_length) for (n, _), item in zip(conversations, encoded, strict=True)]
     settings = {"max_length": spec.max_length, "last_turn_only": last_only, "n": len(samples)}
-    data = {"path": spec.rows, "hash": file_hash(Path(str(spec.rows))), "used": json_hash(rows)}
+    data = {"path": file, "hash": file_hash(Path(str(file))), "used": json_hash(rows)}
     return Loaded(samples=samples, data=data, settings=settings)
 
 

@@ -13,7 +13,7 @@ from eval.cache import Answer
 from eval.encode import BadRow, Encoded, Text
 from eval.hashes import file_hash, json_hash
 from eval.requests import Score
-from eval.rows import rows_of
+from eval.rows import rows_file, rows_of
 from eval.spec import Spec
 from eval.statistics import Measure, count, mean
 from eval.suites import Loaded, Record, Sample, answered
@@ -24,14 +24,15 @@ SHARED_FROM = 256  # prompt tokens from which computing the prompt once pays for
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
-    rows = rows_of(spec.rows, "preference", spec.max_samples)
+    file = rows_file(spec, "preference")
+    rows = rows_of(file, "preference", spec.max_samples)
     pairs = [(n, row) for n, row in enumerate(rows) if "chosen" in row and "rejected" in row]
     if not pairs:
-        raise UserError(f"{spec.rows}: preference: no row has chosen and rejected")
+        raise UserError(f"{file}: preference: no row has chosen and rejected")
     both = [[*row["prompt"], *row[reply]] for _, row in pairs for reply in ("chosen", "rejected")]
     encoded = iter(text.encoder.encode(both, last_only=True))
     samples = [_sample(str(n), next(encoded), next(encoded), spec.max_length) for n, _ in pairs]
-    data = {"path": spec.rows, "hash": file_hash(Path(str(spec.rows))), "used": json_hash(rows)}
+    data = {"path": file, "hash": file_hash(Path(str(file))), "used": json_hash(rows)}
     return Loaded(samples=samples, data=data, settings={"max_length": spec.max_length, "n": len(samples)})
 
 
