@@ -1,9 +1,10 @@
 """Scores models on suites, inside the evaluation environment.
 
-Usage: python -m eval.worker SPEC.json
+Usage: python -m eval.worker SPEC.json [--check]
 
 For each model it leaves results.json, one <suite>.jsonl of records, and the answers it was given under cache/. Where
-the user can mend it: exit code 2, and one line per problem on stderr.
+the user can mend it: exit code 2, and one line per problem on stderr. With --check the data of every suite is read, and
+no model.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "rouge-score-
 
 def main(arguments: list[str]) -> int:
     try:
-        run(read_spec(Path(arguments[0]), tuple(SUITES), tuple(ENGINES)))
+        spec = read_spec(Path(arguments[0]), tuple(SUITES), tuple(ENGINES))
+        run(spec, check="--check" in arguments[1:])
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def run(spec: Spec) -> None:
-    """Score every model on every suite.
+def run(spec: Spec, *, check: bool = False) -> None:
+    """Score every model on every suite, or only read their data.
 
     Raises:
         UserError: a model or the data of a suite is not there; all that are found at once.
@@ -57,7 +59,10 @@ def run(spec: Spec) -> None:
         raise UserError(*problems)
     _quiet()
     for model, files in located:
-        _score(model, files, spec)
+        if check:
+            _load_suites(spec, load_text(files.tokenizer, spec), files.max_positions())
+        else:
+            _score(model, files, spec)
 
 
 def _score(model: Model, files: ModelFiles, spec: Spec) -> None:

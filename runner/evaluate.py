@@ -71,6 +71,19 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
     _score(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, recipe.eval.devices)
 
 
+def check_suites(run: Run, say: Callable[[str], None]) -> None:
+    """Read the data of the recipe's suites before hours of training, where they are not the run's own rows.
+
+    Raises:
+        UserError: a suite has no data, or it is malformed.
+    """
+    recipe, options, output = run.recipe().recipe, EvalOptions(), run.path / "eval"
+    if set(recipe.eval.suites) <= set(ROW_SUITES):
+        return
+    models = [_model("base", _base_model(recipe, options), None, output, {})]
+    _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, check=True)
+
+
 def _take_answers(run: Run) -> None:
     """The finished model may have been scored as a checkpoint: those answers, keyed by its content, serve again."""
     source = run.path / "eval" / f"eval_step_{run.read().get('model_step')}" / "cache" / "answers.jsonl"
@@ -178,6 +191,22 @@ def _score(
     say: Callable[[str], None],
     devices: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
+    say(f"scoring {', '.join(spec['suites'])}")
+    _worker(spec, output, options, mark, say, devices)
+    return {m["name"]: read_json(Path(m["output"]) / "results.json") for m in spec["models"]}
+
+
+def _worker(
+    spec: dict[str, Any],
+    output: Path,
+    options: EvalOptions,
+    mark: str,
+    say: Callable[[str], None],
+    devices: Sequence[str] = (),
+    *,
+    check: bool = False,
+) -> None:
+    """Run the worker on a specification, in its environment."""
     python = environments.ensure(environment("eval", "cpu"), say)
     if any("bundled" in m["path"] for m in spec["models"]):
         bundled.ensure(python, say)
@@ -191,14 +220,13 @@ def _score(
         "progress": sys.stderr.isatty(),
     }
     write_json(output / "spec.json", spec)
-    say(f"scoring {', '.join(spec['suites'])}")
     log = output / "eval.log"
     offset = log.stat().st_size if log.is_file() else 0
     follow = _Follow(log, offset, say)
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
     own = {"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1", **CPU_ENV, **chosen}
     code = process.run(
-        [str(python), "-m", "eval.worker", str(output / "spec.json")],
+        [str(python), "-m", "eval.worker", str(output / "spec.json"), *(["--check"] if check else [])],
         cwd=output,
         env=clean_environment(own),
         log=log,
@@ -210,7 +238,6 @@ def _score(
     if code:
         last = diagnose.tail(log)
         raise Failure("the evaluation", cause=diagnose.cause(last, code), tail=last, log=log)
-    return {m["name"]: read_json(Path(m["output"]) / "results.json") for m in spec["models"]}
 
 
 class _Follow:

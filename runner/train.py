@@ -14,6 +14,7 @@ from adapters.plan import Backend, Checkpoint, Paths, Plan, PreparedData, Topolo
 from recipes import LoadedRecipe, Recipe, UserError
 from runner import bundled, diagnose, environments, metrics, nodes, process, rundir
 from runner.environments import clean_environment, current_python, environment
+from runner.evaluate import check_suites
 from runner.failure import Failure
 from runner.files import code_directory, read_json, safetensors_header, write_text
 from runner.prepare import prepare
@@ -154,6 +155,7 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
     data = prepare(run, recipe, python, model_path(recipe), options.say)
     _enough_rows(loaded, data)
+    check_suites(run, options.say)
     attempt = _Attempt(
         run=run, loaded=loaded, topology=topology, options=options, python=python, data=data, module=module
     )

@@ -81,12 +81,22 @@ def test_the_best_step_becomes_the_model_and_ends_the_training(trained: Trained,
 
 
 def test_a_failing_evaluation_does_not_end_a_training(trained: Trained, tmp_path: Path) -> None:
-    rows = tmp_path / "mc.json"
-    rows.write_text("[]")
-    run = trained("failing", "eval.every=2", "eval.suites=[truthfulqa_mc]", f"eval.data.truthfulqa_mc={rows}")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "What is a bond?", "output": "A loan."}\n')
+    run = trained("failing", "eval.every=2", "eval.suites=[preference]", f"eval.data.preference={rows}")
     manifest = json.loads((run / "run.json").read_text())
     assert manifest["state"] == "succeeded" and steps(run) == list(range(1, 7))
     assert not (run / "eval/eval_history.json").exists()
+
+
+def test_malformed_data_of_a_suite_is_named_before_the_training(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "mc.json"
+    rows.write_text('[{"question": "Is water wet?"}]')
+    given = [f"model.path={tiny_model}", "eval.suites=[truthfulqa_mc]", f"eval.data.truthfulqa_mc={rows}"]
+    done = recipe("run", "quickstart", *[part for field in given for part in ("--set", field)], code=2)
+    assert "mc.json" in done.stderr and not (tmp_path / "runs/quickstart/metrics.jsonl").exists()
 
 
 def test_a_pause_on_verl_changes_nothing(trained: Trained) -> None:
