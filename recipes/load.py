@@ -11,6 +11,7 @@ from typing import Any
 
 from recipes import schema
 from recipes.errors import Problem, UserError, did_you_mean
+from recipes.reward_files import function_problem
 from recipes.types import Recipe, build
 from recipes.yaml_text import Document, parse, parse_value
 from recipes.yaml_text import Path as FieldPath
@@ -166,7 +167,7 @@ def _cross_checks(value: dict[str, Any], document: Document, root: Path, sources
         yield document.problem(("model", "chat_template"), f"no such file: {root / template}")
     if sources_needed:
         yield from _source_checks(value, document, root)
-    yield from _reward_checks(value, document)
+    yield from _reward_checks(value, document, root)
     for key, option in value.get("backend_options", {}).items():
         if SECRET.search(key) and isinstance(option, str):
             text = "a secret must not stand in a recipe, which is copied into the run; set its environment variable"
@@ -189,7 +190,7 @@ def _source_checks(value: dict[str, Any], document: Document, root: Path) -> Ite
                 yield document.problem((*place, index, "path"), text)
 
 
-def _reward_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]:
+def _reward_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
     needs = {"regex": "pattern", "length": "target", "function": "path"}
     for index, reward in enumerate(value.get("grpo", {}).get("rewards", [])):
         place, key = ("grpo", "rewards", index), needs.get(reward["type"])
@@ -198,6 +199,18 @@ def _reward_checks(value: dict[str, Any], document: Document) -> Iterator[Proble
         for other in set(needs.values()) - {key}:
             if reward.get(other) is not None:
                 yield document.problem((*place, other), f"does not belong to a reward of type {reward['type']}")
+        text = _pattern_problem(reward.get("pattern")) if key == "pattern" else ""
+        text = function_problem(reward["path"], root) if key == "path" and reward.get("path") else text
+        if text and key:
+            yield document.problem((*place, key), text)
+
+
+def _pattern_problem(pattern: str | None) -> str:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        return f"{pattern!r} is not a regular expression: {error}"
+    return ""
 
 
 def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -217,6 +230,9 @@ def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
         model["path"] = str(local) if local else model["path"]
     if model["chat_template"]:
         model["chat_template"] = str((path.parent / model["chat_template"]).resolve())
+    for reward in full["grpo"]["rewards"]:
+        if reward["path"]:
+            reward["path"] = str((path.parent / reward["path"]).resolve())
     full["eval"]["data"] = {
         suite: str(local_path(where, path.parent) or where) for suite, where in full["eval"]["data"].items()
     }

@@ -6,6 +6,7 @@ Keys and traps are those of verl 0.9.1; the keys of its configuration are listed
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -215,18 +216,34 @@ _NAMES = {
     "train/epoch": "epoch",
     "train/global_tokens": "tokens",
     "train/step_time_s": "step_time_s",
+    # GRPO
+    "actor/loss": "loss",
+    "actor/lr": "learning_rate",
+    "actor/grad_norm": "grad_norm",
+    "actor/entropy": "entropy",
+    "actor/kl_loss": "kl",
+    "actor/reward_kl_penalty": "kl",
+    "actor/pg_clipfrac": "clip_fraction",
+    "critic/score/mean": "reward",  # before a penalty for KL
+    "response_length/mean": "reply_length",
+    "perf/total_num_tokens": "tokens",
+    "timing_s/step": "step_time_s",
+    "val-core/recipe/reward/mean@1": "eval_reward",
 }
+_PARTS = re.compile(r"(?:val-aux/recipe/(?=.*/mean@1$))?(reward/.+?)(?:/mean@1)?")
 _GIB_IN_GB = 1024**3 / 1e9
 
 
 def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
-    values = line.get("data", {})
-    found = {
-        ours: float(values[theirs]) for theirs, ours in _NAMES.items() if isinstance(values.get(theirs), (int, float))
-    }
-    if not found.keys() & {"loss", "eval_loss"}:
+    values = {name: value for name, value in line.get("data", {}).items() if isinstance(value, (int, float))}
+    found = {ours: float(values[theirs]) for theirs, ours in _NAMES.items() if theirs in values}
+    if not found.keys() & {"loss", "eval_loss", "eval_reward"}:
         return None
-    peak = values.get("perf/max_memory_allocated_gb")
+    for name, value in values.items():
+        part = _PARTS.fullmatch(name)
+        if part:
+            found["eval_" * name.startswith("val") + part[1]] = float(value)
+    peak = values.get("perf/max_memory_allocated_gb", values.get("actor/perf/max_memory_allocated_gb"))
     return {"step": line["step"], **found, **({"memory_gb": peak * _GIB_IN_GB} if peak else {})}
 
 

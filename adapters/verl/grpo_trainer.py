@@ -74,7 +74,7 @@ class Trainer(PPOTrainerSync):  # type: ignore[misc]
         got = transfer_queue.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
         )
-        infos = [fields["reward_extra_info"] for fields in got["extra_fields"].tolist()]
+        infos = [fields["reward_extra_info"] for fields in got["extra_fields"]]
         for name in infos[0]:
             if name.startswith(PART):
                 metrics[name] = sum(info[name] for info in infos) / len(infos)
