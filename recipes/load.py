@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,8 @@ def _not_finite(value: Any, path: FieldPath, document: Document) -> Iterator[Pro
             yield from _not_finite(item, (*path, index), document)
     elif isinstance(value, float) and not math.isfinite(value):
         yield document.problem(path, f"{value} is not allowed; allowed: a finite number")
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        yield document.problem(path, "a number of more than 308 digits is not allowed")
 
 
 def _cross_checks(value: dict[str, Any], document: Document, root: Path, sources_needed: bool) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""The rewards of GRPO: what a reply earns, as pure functions. Only the standard library: the trainer's workers import it.
+"""The rewards of GRPO: what a reply earns, as pure functions; standard library only, as the trainer's workers need.
 
     score(load(recipe.grpo.rewards), reply, reference, row).total
 
@@ -52,7 +52,7 @@ class Named:
 
 
 def final_answer(text: str) -> str:
-    """What stands in the last \\boxed{}, or else after the last `####`, `answer is`, `答案是`; or else the whole text."""
+    """What stands in the last \\boxed{}, or else after the last `####`, `answer is`, `答案是`; or else all of it."""
     text = unicodedata.normalize("NFKC", text)
     boxed = BOXED.findall(text)
     return boxed[-1] if boxed else ANSWER.split(text)[-1]
@@ -71,7 +71,7 @@ def exact(reply: str, reference: str) -> float:
 
 def last_number(text: str) -> Decimal | None:
     """The first number after the last `####` (GSM8K), or else the last one: '$1,200.50' is 1200.5; None without any."""
-    before, marker, after = unicodedata.normalize("NFKC", text).rpartition("####")
+    _, marker, after = unicodedata.normalize("NFKC", text).rpartition("####")
     found = NUMBER.findall(after)
     if not found:
         return None

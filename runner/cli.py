@@ -97,7 +97,6 @@ def _recipe_verbs(verbs: Verbs) -> None:
     _where(plan)
     _set(plan)
 
-
     reward = verbs.add_parser("reward", help="try a GRPO recipe's rewards", description="Try a GRPO recipe's rewards.")
     attempt = _verb(
         reward.add_subparsers(metavar="VERB", required=True), "try", _reward_try,
@@ -106,7 +105,7 @@ def _recipe_verbs(verbs: Verbs) -> None:
     attempt.add_argument("recipe", help="a file, or a name of `recipe list`")
     which = attempt.add_mutually_exclusive_group()
     which.add_argument("--reply", help="score this reply")
-    which.add_argument("--replies", type=Path, metavar="FILE", help="JSON lines of reply and answer, or a run's rollouts")
+    which.add_argument("--replies", type=Path, metavar="FILE", help="JSON lines of reply and answer, or rollouts")
     attempt.add_argument("--answer", help="the reference for --reply (default: the first row's)")
     attempt.add_argument("--json", action="store_true", help="one JSON object a reply")
     _set(attempt)

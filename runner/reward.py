@@ -81,7 +81,7 @@ def _given(file: Path, loaded: LoadedRecipe) -> Iterator[tuple[str, str, dict[st
         texts = [line.get("reply", line.get("output")) for line in lines]
         answers = [line.get("answer", line.get("gts")) for line in lines]
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"--replies {file}: {error}; write JSON lines such as {{\"reply\": \"4\"}}") from None
+        raise UserError(f'--replies {file}: {error}; write JSON lines such as {{"reply": "4"}}') from None
     rows = _rows(loaded) if None in answers else iter(())
     for n, (text, answer) in enumerate(zip(texts, answers, strict=True), start=1):
         if not isinstance(text, str):

@@ -20,7 +20,7 @@ def config(
 
 
 def overlay(defaults: list[Any], told: list[Entry], own: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """A nested dict with Hydra's defaults list first, then the ledger's keys, the adapter's own, the recipe's native."""
+    """A nested dict: Hydra's defaults list, the ledger's keys, the adapter's own, the recipe's native ones."""
     tree: dict[str, Any] = {
         "defaults": [*defaults, "_self_"],
         "hydra": {"searchpath": ["pkg://verl.trainer.config"]},

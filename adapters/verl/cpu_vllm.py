@@ -9,8 +9,8 @@ def keep_weights() -> None:
     """Have linear layers keep their weight.
 
     vLLM 0.24.0 on a CPU packs a layer's weight for oneDNN and frees it (dispatch_cpu_unquantized_gemm in
-    vllm/model_executor/layers/utils.py); verl's next weights are then written into an empty tensor. They are packed again
-    after each update (process_weights_after_loading).
+    vllm/model_executor/layers/utils.py); verl's next weights are then written into an empty tensor. They are packed
+    again after each update (process_weights_after_loading).
     """
     from vllm.model_executor.layers import utils
 

@@ -1,4 +1,4 @@
-"""The recipe in verl's words for GRPO (`verl.trainer.main_ppo`): the ledger, and the keys that the adapter sets of itself.
+"""The recipe in verl's words for GRPO (`verl.trainer.main_ppo`): the ledger, and the keys that no field stands for.
 
 What its actor is told is what its SFT trainer is told, under other names: see PARTS.
 """
@@ -216,7 +216,7 @@ def own(
 
 
 def ray_directory(paths: Paths) -> str:
-    """A directory of Ray's for this run alone; its sockets' paths may have 107 characters, so it cannot be in the run."""
+    """Ray's directory for this run alone; its sockets' paths may have 107 characters: it cannot lie in the run."""
     return f"/tmp/recipe-ray-{hashlib.sha256(str(paths.run).encode()).hexdigest()[:12]}"
 
 
@@ -265,7 +265,7 @@ def environment(recipe: Recipe, topology: Topology, paths: Paths, attempt: int) 
 
 
 def unset(topology: Topology) -> tuple[str, ...]:
-    """RAY_ADDRESS would join another Ray; with CUDA_VISIBLE_DEVICES empty Ray takes no device, not even a CPU for one."""
+    """RAY_ADDRESS would join another Ray; with CUDA_VISIBLE_DEVICES empty Ray refuses a CPU as a device."""
     return ("RAY_ADDRESS",) if topology.gpus else ("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES")
 
 

@@ -30,7 +30,10 @@ class RewardsFailed(Exception):
 
 
 class Actor(ActorRolloutRefWorker):  # type: ignore[misc]
-    """One device's part of the model, reporting the learning rate that a step used (verl looks for a base named Worker)."""
+    """One device's part of the model; reports the learning rate that a step used.
+
+    It may not be called Worker: verl looks for its base by that name.
+    """
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[untyped-decorator]
     def init_model(self) -> None:
@@ -51,7 +54,8 @@ class Trainer(PPOTrainerSync):  # type: ignore[misc]
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        self.role_worker_mapping = {role: ray.remote(Actor) for role in self.role_worker_mapping}
+        for role in self.role_worker_mapping:
+            self.role_worker_mapping[role] = ray.remote(Actor)
 
     def on_sample_end(self) -> None:
         super().on_sample_end()

@@ -24,8 +24,11 @@ TREES = {  # verl's entry, and what is chosen in it
 }
 # verl reads more there than its YAML shows
 OPEN = (
-    "engine.wrap_policy", "engine.override_transformer_config", "ray_kwargs.ray_init", "actor_rollout_ref.actor.fsdp_config.wrap_policy",
-)  # fmt: skip
+    "engine.wrap_policy",
+    "engine.override_transformer_config",
+    "ray_kwargs.ray_init",
+    "actor_rollout_ref.actor.fsdp_config.wrap_policy",
+)
 _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "list": (list,), "dict": (dict,),
     "null": (type(None),),

@@ -1,7 +1,7 @@
 """The recipe's rewards as verl calls them (`reward.custom_reward_function`), in workers of their own.
 
-verl drops the replies whose reward raises and trains on the others. So an error is written to RECIPE_REWARD_FAILURES, and
-the trainer stops the run before it learns from the batch (grpo_trainer.py).
+verl drops the replies whose reward raises and trains on the others. So an error is written to RECIPE_REWARD_FAILURES,
+and the trainer stops the run before it learns from the batch (grpo_trainer.py).
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None
         *computing(recipe, topology),
         *_distributed(recipe),
         *_saving(recipe),
-        *(refused(name, "belongs to method: grpo") for name in schema.leaves() if name.startswith("grpo.")),
         *refused_everywhere(),
+        *(refused(name, "belongs to method: grpo") for name in schema.leaves() if name.startswith("grpo.")),
         runner("backend_options", "native keys, laid over the config"),
     ]
 

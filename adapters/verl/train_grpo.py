@@ -2,7 +2,8 @@
 
 Usage: python -m adapters.verl.train_grpo [--chat-template FILE] backend/train.yaml
 
-The same config runs under verl's own entry (`python -m verl.trainer.main_ppo --config-dir backend --config-name train`).
+The same config runs under verl's own entry (`python -m verl.trainer.main_ppo --config-dir backend --config-name
+train`).
 """
 
 from __future__ import annotations

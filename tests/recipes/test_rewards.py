@@ -81,7 +81,14 @@ def test_numbers_are_compared_by_value() -> None:
 
 @pytest.mark.parametrize(
     "reply,target,expected",
-    [("one two three four", 4, 1), ("", 4, 0), ("a b", 4, 0.5), ("a b c d e f g h", 4, 0), ("a " * 99, 4, 0), ("你好", 2, 1)],
+    [
+        ("one two three four", 4, 1),
+        ("", 4, 0),
+        ("a b", 4, 0.5),
+        ("a b c d e f g h", 4, 0),
+        ("a " * 99, 4, 0),
+        ("你好", 2, 1),
+    ],
 )
 def test_length_falls_on_both_sides(reply: str, target: int, expected: float) -> None:
     assert rewards.length(reply, target) == expected
