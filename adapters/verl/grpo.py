@@ -189,6 +189,8 @@ def own(
         f"{ROLLOUT}.max_num_batched_tokens": max(8192, length),
         "reward.custom_reward_function.path": "pkg://adapters.verl.reward",
         "reward.custom_reward_function.name": "compute_score",
+        "ray_kwargs.ray_init.address": "local",  # never another one's Ray
+        "ray_kwargs.ray_init._temp_dir": ray_directory(paths),
         "ray_kwargs.ray_init.include_dashboard": False,
         "trainer.device": topology.device,
         "trainer.nnodes": topology.nodes,
@@ -204,9 +206,6 @@ def own(
     }
     if not validated:
         found["trainer.test_freq"] = -1
-    if topology.nodes == 1:
-        found["ray_kwargs.ray_init.address"] = "local"  # never another one's Ray
-        found["ray_kwargs.ray_init._temp_dir"] = ray_directory(paths)
     shared = sft.own_fsdp(recipe, topology, paths)
     found |= {actor_key(key): value for key, value in shared.items()}
     kinds = {"param_dtype": precision(recipe, topology), "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
@@ -301,6 +300,8 @@ def notes(recipe: Recipe, data: PreparedData) -> list[str]:
 def conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     """Fields that do not go together, or not with this machine, and what is wrong; verl lets most of them through."""
     yield from _batches(recipe, topology)
+    if topology.nodes > 1:
+        yield "method", "grpo on several nodes is not there yet; run it with NNODES=1"
     rollouts = recipe.grpo.rollouts
     if topology.processes % rollouts.tensor_parallel:
         text = f"{rollouts.tensor_parallel} does not divide the {topology.processes} devices of a node"

@@ -2,7 +2,8 @@
 
 a checkpoint is removed only when a newer one is whole (verl deletes first, and forgets the old ones on a resume);
 the metrics say the learning rate that the step used (it logs the next one), each reward's part, and the epoch;
-rewards that raise stop the run (it drops those replies and goes on).
+rewards that raise stop the run (it drops those replies and goes on);
+rollouts are kept of the first step, of those that validate (or save), and of the last (it keeps all).
 """
 
 from __future__ import annotations
@@ -71,6 +72,12 @@ class Trainer(PPOTrainerSync):  # type: ignore[misc]
         super()._save_checkpoint()
         self.config.trainer.max_actor_ckpt_to_keep = keep
         prune(Path(self.config.trainer.default_local_dir), keep)
+
+    def _log_rollout_data(self, *args: Any, **kwargs: Any) -> None:
+        trainer = self.config.trainer
+        every = trainer.test_freq if trainer.test_freq > 0 else trainer.save_freq
+        if self.global_steps in (1, self.total_training_steps) or self.global_steps % every == 0:
+            super()._log_rollout_data(*args, **kwargs)
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(batch, metrics, *args, **kwargs)

@@ -37,9 +37,8 @@ def main(file: Path, template: Path | None) -> None:
             config.actor_rollout_ref.model.custom_chat_template = template.read_text(encoding="utf-8")
     auto_set_device(config)
     validate_config(config, need_reference_policy(config), need_critic(config))
-    directory = config.ray_kwargs.ray_init.get("_temp_dir")
-    if directory:
-        shutil.rmtree(directory, ignore_errors=True)  # of an attempt that was killed
+    directory = config.ray_kwargs.ray_init._temp_dir
+    shutil.rmtree(directory, ignore_errors=True)  # of an attempt that was killed
     signal.signal(signal.SIGTERM, _end)
     try:
         run_ppo(config, task_runner_class=ray.remote(Runner))
@@ -48,8 +47,7 @@ def main(file: Path, template: Path | None) -> None:
         ray.shutdown()
         for segment in left:
             segment.unlink(missing_ok=True)
-    if directory:
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _shared_memory() -> set[Path]:

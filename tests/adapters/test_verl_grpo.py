@@ -188,6 +188,7 @@ def test_each_run_has_a_ray_of_its_own() -> None:
         (["distributed.max_tokens_per_device=1000"], GPUS, "below the longest prompt and reply (1024)"),
         (["distributed.sequence_parallel=3"], GPUS, "4 processes do not divide among"),
         (["distributed.tensor_parallel=2"], GPUS, "distributed.tensor_parallel: belongs to strategy: megatron"),
+        ([], Topology(gpus=8, processes=8, nodes=2), "method: grpo on several nodes is not there yet"),
         (["backend_options={algorithm.adv_estimator: gae}"], GPUS, "the adapter sets this key itself"),
         (["backend_options={actor_rollout_ref.rollout.n: 4}"], GPUS, "use the recipe's grpo.rollouts.n"),
         (["backend_options={actor_rollout_ref.actor.entropy_coef: 1}"], GPUS, "did you mean"),

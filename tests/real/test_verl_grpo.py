@@ -68,6 +68,7 @@ def test_killed_and_resumed_it_trains_to_its_end(
     assert [line["step"] for line in lines if "eval_reward" in line] == [0, 2, 4]
     assert all(line["reward"] == pytest.approx(line["reward/regex"] + line["reward/length"] / 2) for line in lines[1:])
     assert {file.name for file in (run / "rollouts/validation").iterdir()} == {"0.jsonl", "2.jsonl", "4.jsonl"}
+    assert {file.name for file in (run / "rollouts/train").iterdir()} == {"1.jsonl", "2.jsonl", "4.jsonl"}
     sample = json.loads((run / "rollouts/validation/4.jsonl").read_text().splitlines()[0])
     assert {"input", "output", "gts", "score"} <= sample.keys()
     assert [c.name for c in (run / "checkpoints").glob("global_step_*")] == ["global_step_4"]
@@ -116,7 +117,14 @@ def plans() -> dict[str, list[str]]:
     for tuning, strategy in itertools.product(("{type: lora, rank: 8}", "{type: full}"), ("fsdp", "fsdp2")):
         name = f"{'full' if 'full' in tuning else 'lora'}-{strategy}"
         named[name] = ["grpo_sums", batch, f"tuning={tuning}", f"distributed.strategy={strategy}"]
-    named["reward"] = ["grpo_sums", batch, "grpo.kl_in=reward", "grpo.mini_batch_size=8", "grpo.rollouts.top_p=0.9"]
+    named["reward"] = [
+        "grpo_sums",
+        batch,
+        "training.micro_batch_size=8",
+        "grpo.kl_in=reward",
+        "grpo.mini_batch_size=8",
+        "grpo.rollouts.top_p=0.9",
+    ]
     named["nothing"] = ["grpo_sums", batch, "grpo.kl_coef=0", "distributed.max_tokens_per_device=512"]
     return named
 
