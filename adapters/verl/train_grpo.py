@@ -54,11 +54,11 @@ def _shared_memory() -> set[Path]:
     """What our processes hold of it: Ray ends vLLM before it can give its queues back, 400 MB of memory a run."""
     import psutil
 
-    found = set()
+    found: set[str] = set()
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            found |= {Path(mapped.path) for mapped in child.memory_maps() if mapped.path.startswith("/dev/shm/psm_")}
-    return found
+            found |= {mapped.path for mapped in child.memory_maps()}
+    return {Path(path) for path in found if path.startswith("/dev/shm/")}
 
 
 def _end(number: int, _frame: Any) -> None:
