@@ -228,21 +228,20 @@ _NAMES = {
     "response_length/mean": "reply_length",
     "perf/total_num_tokens": "tokens",
     "timing_s/step": "step_time_s",
-    "val-core/recipe/reward/mean@1": "eval_reward",
 }
-_PARTS = re.compile(r"(?:val-aux/recipe/(?=.*/mean@1$))?(reward/.+?)(?:/mean@1)?")
+_VALIDATION = re.compile(r"val-(?:core|aux)/recipe/(reward(?:/.+)?)/mean@\d+")
 _GIB_IN_GB = 1024**3 / 1e9
 
 
 def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
     values = {name: value for name, value in line.get("data", {}).items() if isinstance(value, (int, float))}
     found = {ours: float(values[theirs]) for theirs, ours in _NAMES.items() if theirs in values}
+    for name, value in values.items():
+        validated = _VALIDATION.fullmatch(name)
+        if validated or name.startswith(grpo.PART):
+            found[f"eval_{validated[1]}" if validated else name] = float(value)
     if not found.keys() & {"loss", "eval_loss", "eval_reward"}:
         return None
-    for name, value in values.items():
-        part = _PARTS.fullmatch(name)
-        if part:
-            found["eval_" * name.startswith("val") + part[1]] = float(value)
     peak = values.get("perf/max_memory_allocated_gb", values.get("actor/perf/max_memory_allocated_gb"))
     return {"step": line["step"], **found, **({"memory_gb": peak * _GIB_IN_GB} if peak else {})}
 

@@ -37,6 +37,7 @@ PARTS = {
     "checkpoint.": f"{ACTOR}.checkpoint.",
 }
 REWARDS_FILE = "backend/rewards.json"  # read by reward.py
+PART = "reward/"  # before the name of a reward in the metrics, so that it cannot be one of verl's own keys
 ROLLOUTS = "rollouts"  # samples, in the run directory
 CPU_PATH = "backend/python"  # on PYTHONPATH where there is no GPU
 MAX_RANK = 512

@@ -22,7 +22,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from adapters.verl.checkpoints import prune
-from adapters.verl.reward import PART
+from adapters.verl.grpo import PART
 from adapters.verl.tracking import Tracking
 
 

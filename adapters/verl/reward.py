@@ -12,10 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from adapters.verl.grpo import PART
 from recipes import rewards
 from recipes.types import Reward
-
-PART = "reward/"  # before a part's name, so that it cannot be one of verl's own keys
 
 
 @cache
