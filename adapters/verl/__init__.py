@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,7 @@ from adapters.plan import (
 )
 from adapters.verl import config, grpo, options, settings
 from adapters.verl.checkpoints import whole_checkpoints
+from adapters.verl.conflicts import conflicts
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
@@ -53,7 +54,7 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
         text = f"{recipe.method} {settings.ON_LLAMAFACTORY}; allowed: sft, grpo"
         return [document.problem(("method",), text)]
     found = refusals(ledger(recipe, topology), loaded)
-    found += [document.problem(tuple(field.split(".")), text) for field, text in _conflicts(recipe, topology)]
+    found += [document.problem(tuple(field.split(".")), text) for field, text in conflicts(recipe, topology)]
     return [*found, *options.problems(loaded, own_keys(recipe, topology))]
 
 
@@ -63,71 +64,6 @@ def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
     keys = dict.fromkeys(method.own(recipe, topology, PreparedData(), paths, None), "")
     told = method.entries(recipe, topology, PreparedData(train_rows=1))
     return keys | {e.native: e.field for e in told if e.status == "mapped"}
-
-
-def _conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    """Fields that do not go together, or not with this machine, and what is wrong; verl lets most of them through."""
-    yield from grpo.conflicts(recipe, topology) if recipe.method == "grpo" else _batch(recipe, topology)
-    yield from _sequence(recipe, topology)
-    yield from _machine(recipe, topology)
-    training, name = recipe.training, settings.strategy(recipe)
-    if recipe.model.revision:
-        yield "model.revision", "verl has no key for it; give the snapshot's directory as model.path"
-    if name == "megatron" and recipe.method == "grpo":
-        yield "distributed.strategy", "megatron trains sft only so far; allowed for grpo: fsdp2, fsdp"
-    elif name == "megatron" and recipe.tuning.type == "lora":
-        yield "tuning.type", "lora under strategy: megatron is not there yet; use full, or strategy: fsdp2"
-    if name == "megatron" and precision(recipe, topology) == "fp32":
-        yield "training.precision", "fp32 does not go with strategy: megatron; allowed: bf16, fp16"
-    if name == "fsdp" and recipe.tuning.type == "full" and training.weight_decay:
-        text = "under strategy: fsdp verl decays norms and biases too, fsdp2 and llamafactory do not; use fsdp2, or 0"
-        yield "training.weight_decay", text
-
-
-def _batch(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    training, groups = recipe.training, settings.data_parallel(recipe, topology)
-    spread = recipe.distributed
-    if not groups:
-        text = f"{topology.world_size} processes do not divide among these parallel sizes"
-        yield "distributed.tensor_parallel" if settings.on_megatron(recipe) else "distributed.sequence_parallel", text
-        return
-    unit = groups * (1 if spread.max_tokens_per_device else training.micro_batch_size)
-    batch = training.global_batch_size
-    if batch % unit:
-        near = " or ".join(str(n) for n in (batch // unit * unit, (batch // unit + 1) * unit) if n)
-        micro = "" if spread.max_tokens_per_device else f"micro_batch_size {training.micro_batch_size} x "
-        devices = "device" if groups == 1 else "devices"
-        yield "training.global_batch_size", f"{batch} does not divide by {micro}{groups} {devices}; nearest: {near}"
-
-
-def _sequence(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    spread = recipe.distributed
-    if spread.sequence_parallel > 1 and not settings.on_megatron(recipe):
-        if not spread.remove_padding:
-            yield "distributed.sequence_parallel", "needs distributed.remove_padding: true"
-        if recipe.model.attention != "flash_attention_2":
-            yield "distributed.sequence_parallel", "needs model.attention: flash_attention_2 (and flash-attn installed)"
-    rollouts = recipe.grpo.rollouts
-    longest, where = recipe.data.max_length, "data.max_length"
-    if recipe.method == "grpo":
-        longest, where = rollouts.max_prompt_length + rollouts.max_reply_length, "the longest prompt and reply"
-    if spread.max_tokens_per_device and spread.max_tokens_per_device * spread.sequence_parallel < longest:
-        yield "distributed.max_tokens_per_device", f"below {where} ({longest}): a row would not fit"
-
-
-def _machine(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    if topology.gpus:
-        return
-    name, spread = settings.strategy(recipe), recipe.distributed
-    if name != "fsdp2":
-        yield "distributed.strategy", f"{name} needs GPUs on verl; on a CPU: fsdp2"
-    if recipe.training.precision == "fp16":
-        yield "training.precision", "fp16 needs a GPU; allowed on a CPU: auto, fp32, bf16"
-    if recipe.model.attention == "flash_attention_2":
-        yield "model.attention", "flash_attention_2 needs a GPU; allowed on a CPU: auto, sdpa, eager"
-    for leaf in ("offload_parameters", "offload_optimizer"):
-        if getattr(spread, leaf):
-            yield f"distributed.{leaf}", "there is no GPU to offload from"
 
 
 def plan(

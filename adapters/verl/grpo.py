@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ REWARDS_FILE = "backend/rewards.json"  # read by reward.py
 PART = "reward/"  # before the name of a reward in the metrics, so that it cannot be one of verl's own keys
 ROLLOUTS = "rollouts"  # samples, in the run directory
 CPU_PATH = "backend/python"  # on PYTHONPATH where there is no GPU
-MAX_RANK = 512
 NEVER = 10**9  # save_freq in steps: it saves at the last step all the same, and not at all when it is not positive
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -296,42 +294,3 @@ def notes(recipe: Recipe, data: PreparedData) -> list[str]:
     if recipe.grpo.rollouts.engine == "sglang":
         found.append("sglang is not in verl's lock: use --env current")
     return found
-
-
-def conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    """Fields that do not go together, or not with this machine, and what is wrong; verl lets most of them through."""
-    yield from _batches(recipe, topology)
-    if topology.nodes > 1:
-        yield "method", "grpo on several nodes is not there yet; run it with NNODES=1"
-    rollouts = recipe.grpo.rollouts
-    if topology.processes % rollouts.tensor_parallel:
-        text = f"{rollouts.tensor_parallel} does not divide the {topology.processes} devices of a node"
-        yield "grpo.rollouts.tensor_parallel", text
-    if rollouts.engine == "sglang" and not topology.gpus:
-        yield "grpo.rollouts.engine", "sglang needs a GPU; on a CPU: vllm"
-    if recipe.data.overlong == "truncate":
-        yield "data.overlong", "a prompt is not cut; allowed for grpo: drop, error"
-    if recipe.tuning.type == "lora" and recipe.tuning.dora:
-        yield "tuning.dora", "vLLM cannot make rollouts with DoRA; use rslora, or leave it out"
-    if recipe.tuning.type == "lora" and recipe.tuning.rank > MAX_RANK:
-        yield "tuning.rank", f"vLLM takes LoRA up to rank {MAX_RANK}"
-
-
-def _batches(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    batch, mini, n = recipe.training.global_batch_size, mini_batch_size(recipe), recipe.grpo.rollouts.n
-    groups = settings.data_parallel(recipe, topology)
-    if batch % mini:
-        near = min((d for d in range(1, batch + 1) if batch % d == 0), key=lambda d: abs(d - mini))
-        yield "grpo.mini_batch_size", f"{mini} does not divide training.global_batch_size {batch}; nearest: {near}"
-    if not groups:
-        text = f"{topology.world_size} processes do not divide among these parallel sizes"
-        yield "distributed.sequence_parallel", text
-        return
-    micro = 1 if recipe.distributed.max_tokens_per_device else recipe.training.micro_batch_size
-    if mini * n % (groups * micro):
-        where = "grpo.mini_batch_size" if recipe.grpo.mini_batch_size else "training.global_batch_size"
-        text = (
-            f"{mini} prompts x {n} replies do not divide by micro_batch_size {micro} x {groups} "
-            f"device{'s' if groups > 1 else ''}"
-        )
-        yield where, text

@@ -12,7 +12,7 @@ import yaml
 
 from adapters import verl
 from adapters.plan import Checkpoint, Paths, Plan, PreparedData, Topology
-from adapters.verl import config, grpo, options, settings
+from adapters.verl import config, grpo, options, reward, settings
 from recipes import load_text
 from tests.adapters.fixed import fixed_paths
 
@@ -228,6 +228,23 @@ def test_metrics_get_unified_names() -> None:
     }  # fmt: skip
     only = {"step": 0, "data": {"val-core/recipe/reward/mean@1": 0.25}}
     assert verl.read_metrics(only) == {"step": 0, "eval_reward": 0.25}
+
+
+def test_verl_gets_the_sum_and_the_parts_and_a_failure_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = tmp_path / "failures.jsonl"
+    (tmp_path / "rewards.json").write_text(planned().files["backend/rewards.json"])
+    monkeypatch.setenv("RECIPE_REWARDS", str(tmp_path / "rewards.json"))
+    monkeypatch.setenv("RECIPE_REWARD_FAILURES", str(failures))
+    reward._loaded.cache_clear()
+    given: dict[str, Any] = {"extra_info": {"row": {"prompt": [], "answer": "4"}}, "more": 1}
+    assert reward.compute_score("recipe", "$x 4", "4", **given) == {
+        "score": 1.0, "reward/number": 1.0, "reward/regex": 0.0,
+    }  # fmt: skip
+    assert not failures.exists()
+    assert reward.compute_score("recipe", "4", "four", **given) == {"score": 0.0}
+    assert json.loads(failures.read_text())["error"] == "number: the reference 'four' has no number"
 
 
 def write_checkpoint(directory: Path, step: int) -> Path:

@@ -113,18 +113,11 @@ for name in json.loads(sys.argv[1]):
 def plans() -> dict[str, list[str]]:
     """Overrides of the catalogue's GRPO recipes and of every tuning and strategy that goes together."""
     named = {name: [name] for name in catalogue() if load(name).recipe.method == "grpo"}
-    batch = "training.global_batch_size=16"  # 16 replies on each of eight GPUs
+    batch = "training.global_batch_size=16"  # 128 replies, 16 on each of eight GPUs
     for tuning, strategy in itertools.product(("{type: lora, rank: 8}", "{type: full}"), ("fsdp", "fsdp2")):
         name = f"{'full' if 'full' in tuning else 'lora'}-{strategy}"
         named[name] = ["grpo_sums", batch, f"tuning={tuning}", f"distributed.strategy={strategy}"]
-    named["reward"] = [
-        "grpo_sums",
-        batch,
-        "training.micro_batch_size=8",
-        "grpo.kl_in=reward",
-        "grpo.mini_batch_size=8",
-        "grpo.rollouts.top_p=0.9",
-    ]
+    named["reward"] = ["grpo_sums", batch, "grpo.kl_in=reward", "grpo.mini_batch_size=8", "grpo.rollouts.top_p=0.9"]
     named["nothing"] = ["grpo_sums", batch, "grpo.kl_coef=0", "distributed.max_tokens_per_device=512"]
     return named
 
