@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from recipes import formula
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.paths import local_path
+from recipes.reward_files import function_problem
 from recipes.yaml_text import Document
 from recipes.yaml_text import Path as FieldPath
 
@@ -34,6 +36,8 @@ def not_finite(value: Any, path: FieldPath, document: Document) -> Iterator[Prob
             yield from not_finite(item, (*path, index), document)
     elif isinstance(value, float) and not math.isfinite(value):
         yield document.problem(path, f"{value} is not allowed; allowed: a finite number")
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        yield document.problem(path, "a number of more than 308 digits is not allowed")
 
 
 def cross_checks(value: dict[str, Any], document: Document, root: Path, sources_needed: bool) -> Iterator[Problem]:
@@ -50,7 +54,7 @@ def cross_checks(value: dict[str, Any], document: Document, root: Path, sources_
         yield document.problem(("model", "chat_template"), f"no such file: {root / template}")
     if sources_needed:
         yield from _source_checks(value, document, root)
-    yield from _reward_checks(value, document)
+    yield from _reward_checks(value, document, root)
     for key, option in value.get("backend_options", {}).items():
         if SECRET.search(key) and isinstance(option, str):
             text = "a secret must not stand in a recipe, which is copied into the run; set its environment variable"
@@ -131,7 +135,7 @@ def _source_checks(value: dict[str, Any], document: Document, root: Path) -> Ite
                 yield document.problem((*place, index, "path"), text)
 
 
-def _reward_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]:
+def _reward_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
     needs = {"regex": "pattern", "length": "target", "function": "path"}
     for index, reward in enumerate(value.get("grpo", {}).get("rewards", [])):
         place, key = ("grpo", "rewards", index), needs.get(reward["type"])
@@ -140,3 +144,15 @@ def _reward_checks(value: dict[str, Any], document: Document) -> Iterator[Proble
         for other in set(needs.values()) - {key}:
             if reward.get(other) is not None:
                 yield document.problem((*place, other), f"does not belong to a reward of type {reward['type']}")
+        text = _pattern_problem(reward.get("pattern")) if key == "pattern" else ""
+        text = function_problem(reward["path"], root) if key == "path" and reward.get("path") else text
+        if text and key:
+            yield document.problem((*place, key), text)
+
+
+def _pattern_problem(pattern: str | None) -> str:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        return f"{pattern!r} is not a regular expression: {error}"
+    return ""

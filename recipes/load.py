@@ -142,5 +142,8 @@ def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
         model["path"] = str(local) if local else model["path"]
     if model["chat_template"]:
         model["chat_template"] = str((path.parent / model["chat_template"]).resolve())
+    for reward in full["grpo"]["rewards"]:
+        if reward["path"]:
+            reward["path"] = str((path.parent / reward["path"]).resolve())
     judged["data"] = {suite: str(local_path(where, path.parent) or where) for suite, where in judged["data"].items()}
     return full

@@ -99,6 +99,19 @@ def _recipe_verbs(verbs: Verbs) -> None:
     _where(plan)
     _set(plan)
 
+    reward = verbs.add_parser("reward", help="try a GRPO recipe's rewards", description="Try a GRPO recipe's rewards.")
+    attempt = _verb(
+        reward.add_subparsers(metavar="VERB", required=True), "try", _reward_try,
+        "score sample replies: by default each row's answer, an empty reply and a wrong one",
+    )  # fmt: skip
+    attempt.add_argument("recipe", help="a file, or a name of `recipe list`")
+    which = attempt.add_mutually_exclusive_group()
+    which.add_argument("--reply", help="score this reply")
+    which.add_argument("--replies", type=Path, metavar="FILE", help="JSON lines of reply and answer, or rollouts")
+    attempt.add_argument("--answer", help="the reference for --reply (default: the first row's)")
+    attempt.add_argument("--json", action="store_true", help="one JSON object a reply")
+    _set(attempt)
+
 
 def _run_verbs(verbs: Verbs) -> None:
     run = _verb(verbs, "run", _run, "run recipes, one after the other; the last line on stdout is the run's directory")
@@ -242,6 +255,21 @@ def _plan(arguments: argparse.Namespace) -> None:
         print(show.plan_json(plan, loaded.recipe, machines))
     else:
         print(show.plan_text(plan, loaded.recipe, machines, run))
+
+
+def _reward_try(arguments: argparse.Namespace) -> None:
+    import json
+
+    from recipes import load
+    from runner import reward
+
+    loaded = load(arguments.recipe, arguments.overrides)
+    tried = reward.try_rewards(loaded, arguments.reply, arguments.replies, arguments.answer)
+    if arguments.json:
+        for one in tried:
+            print(json.dumps(vars(one), ensure_ascii=False))
+    else:
+        print(reward.text(tried))
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -31,6 +31,7 @@ CAUSES = (
         r"offline mode is enabled|Max retries exceeded",
         "the model hub cannot be reached; check the network (HF_ENDPOINT), or give a local directory as model.path",
     ),
+    (r"RewardsFailed: (.*)", "{0}; try them with `recipe reward try`"),
     (r"EADDRINUSE|[Aa]ddress already in use", "the port is in use; set MASTER_PORT to a free one"),
     (
         r"(?:ModuleNotFoundError: No module named|ImportError: .*requires|PackageNotFoundError:?) ['\"]?([\w.-]+)",

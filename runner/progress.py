@@ -35,8 +35,9 @@ class Progress:
         self.total = total
 
     def step(self, values: dict[str, float]) -> None:
-        if "eval_loss" in values:
-            self.line(f"step {values['step']:.0f}: validation loss {values['eval_loss']:.4f}")
+        for kind in ("loss", "reward"):
+            if f"eval_{kind}" in values:
+                self.line(f"step {values['step']:.0f}: validation {kind} {values[f'eval_{kind}']:.4f}")
         if "loss" in values:
             self.times = [*self.times, values.get("step_time_s", 0.0)][-20:]
             self._show(values)

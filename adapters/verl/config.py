@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from adapters.plan import Checkpoint, Paths, PreparedData, Topology, plain, precision
-from adapters.verl.settings import ADAPTER, LORA_FILE, entries, on_megatron, strategy
+from adapters.plan import Checkpoint, Entry, Paths, PreparedData, Topology, plain, precision
+from adapters.verl.settings import ADAPTER, LORA_FILE, on_megatron, strategy, tuning
+from adapters.verl.settings import entries as entries
 from recipes import Recipe
 
 
 def config(
     recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None
 ) -> dict[str, Any]:
-    """What is laid over verl's own tree (sft_trainer_engine), as a nested dict with Hydra's defaults list first."""
+    """What is laid over verl's own tree for SFT (sft_trainer_engine)."""
     engine = "megatron" if on_megatron(recipe) else "fsdp"
+    defaults = ["sft_trainer_engine", {"override engine@engine": engine}, {"override optim@optim": engine}]
+    return overlay(defaults, entries(recipe, topology, data), own(recipe, topology, data, paths, resume), recipe)
+
+
+def overlay(defaults: list[Any], told: list[Entry], own: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """A nested dict: Hydra's defaults list, the ledger's keys, the adapter's own, the recipe's native ones."""
     tree: dict[str, Any] = {
-        "defaults": [
-            "sft_trainer_engine",
-            {"override engine@engine": engine},
-            {"override optim@optim": engine},
-            "_self_",
-        ],
+        "defaults": [*defaults, "_self_"],
         "hydra": {"searchpath": ["pkg://verl.trainer.config"]},
     }
-    values = {
-        e.native: e.value for e in entries(recipe, topology, data) if e.status == "mapped" and ": " not in e.native
-    }
-    values |= own(recipe, topology, data, paths, resume)
-    for key, value in values.items():
+    values = {e.native: e.value for e in told if e.status == "mapped" and ": " not in e.native}
+    for key, value in (values | own).items():
         if value is not None:  # where verl's default is not null, no value of ours is
             _put(tree, key, value)
     for key, value in flat(plain(recipe.backend_options)).items():
@@ -42,11 +40,11 @@ def own(
     """The keys that no recipe field stands for, and those whose value is a place."""
     validated = bool(recipe.eval.loss_every) and data.validation_rows != 0
     found: dict[str, Any] = {
-        "model.path": _literal(paths.model),
+        "model.path": literal(paths.model),
         "data.custom_cls.path": "pkg://adapters.verl.rows",
         "data.custom_cls.name": "TokenizedRows",
-        "data.train_files": _literal(str(paths.tokenized / "train")),
-        "data.val_files": _literal(str(paths.tokenized / "validation")) if validated else None,
+        "data.train_files": literal(str(paths.tokenized / "train")),
+        "data.val_files": literal(str(paths.tokenized / "validation")) if validated else None,
         "data.seed": recipe.training.seed,
         "data.num_workers": 0,  # the rows come tokenized: reading them needs no processes of its own
         "data.use_dynamic_bsz": recipe.distributed.max_tokens_per_device is not None,
@@ -55,16 +53,17 @@ def own(
         "trainer.n_gpus_per_node": topology.processes,
         "trainer.project_name": "recipe",
         "trainer.experiment_name": paths.run.name,
-        "trainer.default_local_dir": _literal(str(paths.checkpoints)),
+        "trainer.default_local_dir": literal(str(paths.checkpoints)),
         "trainer.resume_mode": "resume_path" if resume else "disable",
-        "trainer.resume_from_path": _literal(str(resume.path)) if resume else None,
+        "trainer.resume_from_path": literal(str(resume.path)) if resume else None,
     }
     if not validated:
         found["trainer.test_freq"] = -1  # it would iterate over no loader
-    return found | (_own_megatron(recipe) if on_megatron(recipe) else _own_fsdp(recipe, topology, paths))
+    return found | (_own_megatron(recipe) if on_megatron(recipe) else own_fsdp(recipe, topology, paths))
 
 
-def _own_fsdp(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
+def own_fsdp(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
+    """Those of a model that trains under FSDP, by any method."""
     lora = recipe.tuning.type == "lora"
     found: dict[str, Any] = {
         "engine.mixed_precision.reduce_dtype": "fp32",
@@ -73,7 +72,7 @@ def _own_fsdp(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any
         "checkpoint.save_lora_only": lora,
     }
     if lora:
-        found["model.lora_adapter_path"] = _literal(str(paths.run / ADAPTER))
+        found["model.lora_adapter_path"] = literal(str(paths.run / ADAPTER))
         found["model.target_modules"] = None  # the adapter's own config says
         found["model.exclude_modules"] = None
     elif recipe.training.weight_decay:
@@ -97,21 +96,13 @@ def _own_megatron(recipe: Recipe) -> dict[str, Any]:
 
 def lora_file(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     """What lora.py makes the initial adapter of."""
-    told = {e.native.partition(": ")[2]: e.value for e in entries(recipe, Topology()) if e.native.startswith(LORA_FILE)}
+    told = {e.native.partition(": ")[2]: e.value for e in tuning(recipe) if e.native.startswith(LORA_FILE)}
     return {
         "model": paths.model,
         "trust_remote_code": recipe.model.trust_remote_code,
         "seed": recipe.training.seed,
         "options": {"r": recipe.tuning.rank, "lora_alpha": recipe.tuning.alpha, **told},
     }
-
-
-def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
-    """The native keys that `backend_options` may not set, each with the recipe field to use instead ("" if none)."""
-    paths = Paths(run=Path(), python=Path("python"), model="")
-    keys = dict.fromkeys(own(recipe, topology, PreparedData(), paths, None), "")
-    given = {e.native: e.field for e in entries(recipe, topology, PreparedData(train_rows=1)) if e.status == "mapped"}
-    return keys | given
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -132,6 +123,6 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Hydra reads ${…} as a reference; a path means what it says."""
     return text.replace("${", "\\${")

@@ -126,5 +126,15 @@ def _one_backend_a_device() -> None:
     torch.distributed.init_process_group = init_process_group
 
 
+def _pin_nothing() -> None:
+    """The reference model's weights are pinned when they are offloaded (workers/engine/fsdp), which wants CUDA."""
+
+    def pin_memory(self: torch.Tensor, device: Any = None) -> torch.Tensor:
+        return self
+
+    torch.Tensor.pin_memory = pin_memory
+
+
 set_platform(CpuPlatform())
 _one_backend_a_device()
+_pin_nothing()

@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from adapters.verl.checkpoints import whole_checkpoints, world_size
+from adapters.verl.checkpoints import weights, whole_checkpoints, world_size
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 TOKENIZER = ("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja")  # and all that have "token" in the name
@@ -32,7 +32,7 @@ def export(
     ]
     if not found:
         raise SystemExit(f"no whole checkpoint under {checkpoints}: the trainer did not finish one")
-    newest = found[0].path
+    newest = weights(found[0].path)
     temporary = model.with_name(f".{model.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -79,8 +79,8 @@ def _whole(values: list[Any]) -> Any:
 def _write_adapter(state: dict[str, Any], initial: Path, target: Path) -> None:
     from safetensors.torch import save_file
 
-    weights = {_peft_name(name): value for name, value in state.items() if ".lora_" in name}
-    save_file(weights, target / "adapter_model.safetensors", metadata={"format": "pt"})
+    trained = {_peft_name(name): value for name, value in state.items() if ".lora_" in name}
+    save_file(trained, target / "adapter_model.safetensors", metadata={"format": "pt"})
     config = json.loads((initial / "adapter_config.json").read_text(encoding="utf-8"))
     text = json.dumps(config | {"inference_mode": True}, indent=2, sort_keys=True)
     (target / "adapter_config.json").write_text(text + "\n", encoding="utf-8")

@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from adapters.plan import plain
-from recipes import Problem, did_you_mean
+from recipes import Problem, Recipe, did_you_mean
 from recipes.load import LoadedRecipe
 
 FILE = Path(__file__).with_name("tree.json")
-ENGINES = ("fsdp", "megatron")
-OPEN = ("engine.wrap_policy", "engine.override_transformer_config")  # verl reads more there than its YAML shows
+TREES = {  # verl's entry, and what is chosen in it
+    "sft-fsdp": ("sft_trainer_engine", ["engine=fsdp", "optim=fsdp"]),
+    "sft-megatron": ("sft_trainer_engine", ["engine=megatron", "optim=megatron"]),
+    "grpo": ("ppo_trainer", []),
+}
+# verl reads more there than its YAML shows
+OPEN = (
+    "engine.wrap_policy",
+    "engine.override_transformer_config",
+    "ray_kwargs.ray_init",
+    "actor_rollout_ref.actor.fsdp_config.wrap_policy",
+)
 _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "list": (list,), "dict": (dict,),
     "null": (type(None),),
@@ -27,19 +37,25 @@ _ANY: dict[str, Any] = {"types": [], "default": None}
 
 
 @cache
-def tree(engine: str) -> dict[str, dict[str, Any]]:
-    """Dotted key to {"types": names of JSON-like types, empty for any; "default"} of the SFT tree with an engine."""
+def tree(name: str) -> dict[str, dict[str, Any]]:
+    """Dotted key to {"types": names of JSON-like types, empty for any; "default"} of one of verl's trees."""
     loaded = json.loads(FILE.read_text(encoding="utf-8"))
-    known: dict[str, dict[str, Any]] = loaded["common"] | loaded[engine]
+    known: dict[str, dict[str, Any]] = loaded[name] | (loaded["sft"] if name.startswith("sft") else {})
     return known
+
+
+def tree_of(recipe: Recipe) -> str:
+    if recipe.method == "grpo":
+        return "grpo"
+    return "sft-megatron" if recipe.distributed.strategy == "megatron" else "sft-fsdp"
 
 
 def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
     """What is wrong with the recipe's `backend_options`: unknown, owned by a recipe field, or of a wrong type."""
-    engine = "megatron" if loaded.recipe.distributed.strategy == "megatron" else "fsdp"
+    known = tree(tree_of(loaded.recipe))
     found = []
     for path, value in _leaves(plain(loaded.recipe.backend_options), ()):
-        text = _problem(".".join(path), value, own, tree(engine))
+        text = _problem(".".join(path), value, own, known)
         if text:
             found.append(loaded.document.problem(("backend_options", *path), text))
     return found
@@ -59,7 +75,7 @@ def _problem(key: str, value: Any, own: dict[str, str], known: dict[str, dict[st
         instead = f"; use the recipe's {own[key]}" if own[key] else ""
         return f"the adapter sets this key itself{instead}"
     if key.startswith("data."):
-        return "the rows come prepared and tokenized; use the recipe's data section"
+        return "the rows come prepared; use the recipe's data section"
     leaf = known.get(key) or _free(key, known)
     if leaf is None:
         return f"verl 0.9.1 has no such key{_near(key, known)}"
@@ -89,21 +105,23 @@ def _fits(value: Any, kind: str) -> bool:
 
 
 def _describe() -> dict[str, dict[str, Any]]:
-    """Every leaf of the composed tree and of its dataclasses, shared or by engine; runs inside the environment."""
-    trees = {engine: dict(_describe_engine(engine)) for engine in ENGINES}
-    shared = {key for key in trees["fsdp"] if trees["fsdp"][key] == trees["megatron"].get(key)}
-    result = {"common": {key: trees["fsdp"][key] for key in sorted(shared)}}
-    for engine in ENGINES:
-        result[engine] = {key: trees[engine][key] for key in sorted(trees[engine].keys() - shared)}
-    return result
+    """Every leaf of the composed trees and of their dataclasses, what SFT's share apart; runs in the environment."""
+    trees = {name: dict(_describe_tree(*entry)) for name, entry in TREES.items()}
+    fsdp, megatron = trees["sft-fsdp"], trees["sft-megatron"]
+    shared = {key: leaf for key, leaf in fsdp.items() if leaf == megatron.get(key)}
+    parts = {"sft": shared} | {
+        name: {key: leaf for key, leaf in leaves.items() if name == "grpo" or key not in shared}
+        for name, leaves in trees.items()
+    }
+    return {name: dict(sorted(leaves.items())) for name, leaves in parts.items()}
 
 
-def _describe_engine(engine: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _describe_tree(entry: str, overrides: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
     with initialize_config_module("verl.trainer.config", version_base=None):
-        config = compose("sft_trainer_engine", overrides=[f"engine={engine}", f"optim={engine}"])
+        config = compose(entry, overrides=overrides)
     yield from _describe_nodes(OmegaConf.to_container(config, resolve=False), "")
 
 

@@ -39,7 +39,8 @@ def schedule(recipe: Recipe, data: PreparedData) -> Schedule:
     training = recipe.training
     if data.train_rows is None:
         return Schedule(per_epoch=None, total=training.max_steps, epochs=math.ceil(training.epochs))
-    per_epoch = max(1, math.ceil(data.train_rows / training.global_batch_size))
+    count = math.floor if recipe.method == "grpo" else math.ceil  # verl's GRPO leaves the last, smaller batch out
+    per_epoch = max(1, count(data.train_rows / training.global_batch_size))
     total = training.max_steps or math.ceil(training.epochs * per_epoch)
     return Schedule(per_epoch=per_epoch, total=total, epochs=math.ceil(total / per_epoch))
 
@@ -64,34 +65,35 @@ def data_parallel(recipe: Recipe, topology: Topology) -> int:
 
 
 def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None) -> list[Entry]:
-    """The ledger: what becomes of every leaf of the schema."""
+    """The ledger of SFT: what becomes of every leaf of the schema."""
     steps = schedule(recipe, data or PreparedData())
     return [
         *runner_fields(),
         runner("method", "sft: verl.trainer.sft_trainer"),
-        *_model(recipe),
-        *_tuning(recipe),
+        *model(recipe),
+        *tuning(recipe),
         *_length(recipe, steps),
-        *_optimizer(recipe, steps),
-        *_computing(recipe, topology),
+        *optimizer(recipe, steps),
+        *computing(recipe, topology),
         *_distributed(recipe),
         *_saving(recipe),
-        *_refused(),
+        *refused_everywhere(),
+        *(refused(name, "belongs to method: grpo") for name in schema.leaves() if name.startswith("grpo.")),
         runner("backend_options", "native keys, laid over the config"),
     ]
 
 
-def _model(recipe: Recipe) -> list[Entry]:
-    model = recipe.model
-    attention = "sdpa" if model.attention == "auto" else model.attention
+def model(recipe: Recipe) -> list[Entry]:
+    given = recipe.model
+    attention = "sdpa" if given.attention == "auto" else given.attention
     return [
-        mapped("model.path", "model.path", model.path),
-        mapped("model.trust_remote_code", "model.trust_remote_code", model.trust_remote_code),
+        mapped("model.path", "model.path", given.path),
+        mapped("model.trust_remote_code", "model.trust_remote_code", given.trust_remote_code),
         mapped("model.attention", "model.override_config.attn_implementation", attention),
     ]
 
 
-def _tuning(recipe: Recipe) -> list[Entry]:
+def tuning(recipe: Recipe) -> list[Entry]:
     tuning = recipe.tuning
     quantization = refused("tuning.quantization", f"QLoRA {ON_LLAMAFACTORY}")
     names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")
@@ -123,7 +125,7 @@ def _length(recipe: Recipe, steps: Schedule) -> list[Entry]:
     ]
 
 
-def _optimizer(recipe: Recipe, steps: Schedule) -> list[Entry]:
+def optimizer(recipe: Recipe, steps: Schedule) -> list[Entry]:
     training = recipe.training
     return [
         mapped("training.learning_rate", "optim.lr", training.learning_rate),
@@ -163,7 +165,7 @@ def _warmup(recipe: Recipe, steps: Schedule) -> list[Entry]:
     return [entry, runner("training.warmup_steps", "not given: warmup_ratio is")]
 
 
-def _computing(recipe: Recipe, topology: Topology) -> list[Entry]:
+def computing(recipe: Recipe, topology: Topology) -> list[Entry]:
     training, compute = recipe.training, precision(recipe, topology)
     if on_megatron(recipe):
         again = "full" if training.gradient_checkpointing else None
@@ -217,13 +219,13 @@ def _saving(recipe: Recipe) -> list[Entry]:
     ]
 
 
-def _refused() -> list[Entry]:
+def refused_everywhere() -> list[Entry]:
+    """What no method on verl honours."""
     return [
         *(
             refused(name, f"{name.partition('.')[2]} {ON_LLAMAFACTORY}")
             for name in schema.leaves()
             if name.startswith("preference.")
         ),
-        *(refused(name, "grpo is not there yet") for name in schema.leaves() if name.startswith("grpo.")),
         refused("data.packing", "verl packs each micro batch instead; set distributed.remove_padding: true"),
     ]

@@ -14,9 +14,7 @@ train`). What this adds, each where verl 0.9.1 falls short:
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -26,16 +24,9 @@ import torch
 from verl.trainer import sft_trainer
 from verl.utils import tensordict_utils
 
-from adapters.verl.checkpoints import whole_checkpoints, world_size
-
-
-class Tracking(sft_trainer.Tracking):  # type: ignore[misc]
-    """verl's loggers, whose metrics file opens with the number of steps."""
-
-    def __init__(self, *args: Any, config: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(*args, config=config, **kwargs)
-        begin = {"event": "begin", "total_steps": config["trainer"]["total_training_steps"]}
-        self.logger["file"].fp.write(json.dumps(begin).encode() + b"\n")
+from adapters.verl.checkpoints import prune, same_world
+from adapters.verl.compose import compose
+from adapters.verl.tracking import Tracking
 
 
 class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
@@ -88,37 +79,12 @@ class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
         self.ckpt_handler.save_checkpoint = save_checkpoint
 
 
-def prune(directory: Path, keep: int | None) -> None:
-    """Remove all but the newest `keep` whole checkpoints."""
-    for checkpoint in whole_checkpoints(directory)[keep:] if keep else []:
-        shutil.rmtree(checkpoint.path, ignore_errors=True)
-
-
-def compose(file: Path) -> Any:
-    """verl's config tree with the plan's file laid over it."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-
-    with initialize_config_dir(str(file.resolve().parent), version_base=None):
-        return hydra_compose(file.stem)
-
-
-def _same_world(config: Any) -> None:
-    """verl's shards load on as many processes as wrote them, and its own failure names a missing file."""
-    start = config.trainer.resume_from_path
-    now = int(os.environ["WORLD_SIZE"])
-    if start and world_size(Path(start)) not in (None, now):
-        raise SystemExit(
-            f"{start} was written by {world_size(Path(start))} processes, and this run has {now}: resume on as many"
-        )
-
-
 def main(file: str, stop: str = "0") -> None:
     from verl.utils.device import auto_set_device
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
     config = compose(Path(file))
-    _same_world(config)
+    same_world(config.trainer.resume_from_path, int(os.environ["WORLD_SIZE"]))
     auto_set_device(config)
     initialize_global_process_group()
     sft_trainer.Tracking = Tracking

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -214,7 +215,6 @@ def test_a_path_is_no_reference_of_hydra(tmp_path: Path) -> None:
             GPUS,
             "training.weight_decay: under strategy: fsdp verl decays norms and biases too",
         ),
-        (["method=grpo", "grpo={rewards: [{type: exact}]}"], GPUS, "method: grpo on verl is not there yet"),
     ],
 )  # fmt: skip
 def test_what_is_refused(overrides: list[str], topology: Topology, expected: str) -> None:
@@ -226,7 +226,9 @@ def test_what_is_refused(overrides: list[str], topology: Topology, expected: str
 def test_other_methods_point_to_llamafactory(method: str) -> None:
     """The schema is first for a recipe's file; the adapter says so too."""
     loaded = load_text(BASE.replace("verl", "llamafactory").replace("sft", method).encode(), Path("r.yaml"))
-    assert [p.text for p in verl.problems(loaded, GPUS)] == [f"{method} runs on backend: llamafactory; allowed: sft"]
+    assert [p.text for p in verl.problems(loaded, GPUS)] == [
+        f"{method} runs on backend: llamafactory; allowed: sft, grpo"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_other_methods_point_to_llamafactory(method: str) -> None:
         ("{optim: {lr: 1}}", "optim.lr: the adapter sets this key itself; use the recipe's training.learning_rate"),
         ("{model: {target_modules: [q]}}", "model.target_modules: the adapter sets this key itself"),
         ("{trainer.device: cpu}", "trainer.device: the adapter sets this key itself"),
-        ("{data.truncation: left}", "data.truncation: the rows come prepared and tokenized"),
+        ("{data.truncation: left}", "data.truncation: the rows come prepared"),
         ("{engine.tensor_model_parallel_size: 2}", "engine.tensor_model_parallel_size: verl 0.9.1 has no such key"),
     ],
 )
@@ -262,7 +264,11 @@ def test_native_options_go_in_at_their_place() -> None:
 def test_the_adapters_own_keys_are_keys_of_verl() -> None:
     """What it writes is in the tree that the pinned version composes."""
     added = {"data.seed"}  # read by our own data set
-    for overrides, engine in (((), "fsdp"), ((FULL, "training.weight_decay=0.1"), "fsdp"), (MEGATRON, "megatron")):
+    for overrides, engine in (
+        ((), "sft-fsdp"),
+        ((FULL, "training.weight_decay=0.1"), "sft-fsdp"),
+        (MEGATRON, "sft-megatron"),
+    ):
         known = options.tree(engine)
         for key in config(*overrides, "eval.every=2", "data.validation.fraction=0.1"):
             if key.startswith(("defaults", "hydra")) or key in added:
@@ -351,8 +357,12 @@ def test_planning_imports_no_framework() -> None:
     assert not {"torch", "verl", "hydra", "omegaconf", "transformers", "numpy", "ray"} & set(ast.literal_eval(shown))
 
 
-def test_the_lock_holds_names_and_versions_only() -> None:
-    lines = verl.LOCKS["cpu"].read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_lock_holds_names_and_versions_only(device: str) -> None:
+    lock = verl.LOCKS[device]
+    lines = lock.read_text(encoding="utf-8").splitlines()
     assert all("==" in line and "://" not in line and not line.startswith(("#", "-")) for line in lines)
-    wanted = (verl.LOCKS["cpu"].parent / "requirements.in").read_text(encoding="utf-8").split()
-    assert {line.lower() for line in wanted if "==" in line} <= {line.split(" ;")[0] for line in lines}
+    wanted = [line.split(";")[0].strip() for line in lock.with_suffix(".in").read_text(encoding="utf-8").splitlines()]
+    pinned = {re.sub(r"\[.*\]", "", line).lower() for line in wanted if "==" in line and not line.startswith("#")}
+    assert pinned <= {line.split(" ;")[0] for line in lines}
+    assert any(line.startswith("vllm==0.24.0") for line in lines) == (device == "cuda")

@@ -21,6 +21,10 @@ from runner.diagnose import cause, tail
         ("RuntimeError: The server socket has failed to listen: EADDRINUSE", "the port is in use; set MASTER_PORT"),
         ("ModuleNotFoundError: No module named 'flash_attn'", "package flash_attn is missing"),
         ("ValueError: Some keys are not used by the HfArgumentParser: ['foo']", "the backend does not know ['foo']"),
+        (
+            "x.RewardsFailed: 3 rewards failed; the first: a.py:2: no",
+            "3 rewards failed; the first: a.py:2: no; try them",
+        ),
         ("everything is fine", ""),
     ],
 )

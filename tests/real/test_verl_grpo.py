@@ -1,0 +1,150 @@
+"""GRPO for real on a CPU, with Ray, vLLM and FSDP2 on a model of two layers: a kill, a resume, a failing reward."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters import backend
+from adapters.plan import Paths, PreparedData, Topology
+from recipes import catalogue, load
+from runner import process
+from runner.rundir import Run
+from tests.real.conftest import Recipe, inside, metrics, steps
+from tests.real.test_llamafactory_backend import start_and_kill
+from tests.real.test_verl_backend import FULL
+
+pytestmark = pytest.mark.real
+
+GPUS = Topology(gpus=8, processes=8, devices=tuple("01234567"))
+# Random weights write no numbers: what they can earn is for their words.
+REWARDS = "grpo.rewards=[{type: regex, pattern: '[a-m]'}, {type: length, target: 5, weight: 0.5}]"
+SMALL = [
+    "checkpoint.every=2", "checkpoint.keep=1", "eval.loss_every=2", "data.train[0].max_samples=12",
+    "training.max_steps=4", "training.global_batch_size=2", "training.micro_batch_size=8", "grpo.rollouts={n: 4, max_reply_length: 8}", REWARDS,
+]  # fmt: skip
+
+
+def short(model: Path, *overrides: str) -> list[str]:
+    given = [f"model.path={model}", *SMALL, *overrides]
+    return ["run", "grpo_sums", "--no-eval", *(part for text in given for part in ("--set", text))]
+
+
+# Whether the exported adapter loads on its base and changes it.
+LOADED = """
+import sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base, adapter = sys.argv[1:]
+ids = AutoTokenizer.from_pretrained(adapter)("What is 2 + 3?", return_tensors="pt").input_ids
+model = AutoModelForCausalLM.from_pretrained(base)
+before = model(ids).logits
+after = PeftModel.from_pretrained(model, adapter)(ids).logits
+print(bool((before != after).any()), bool(torch.isfinite(after).all()))
+"""
+
+
+def test_killed_and_resumed_it_trains_to_its_end(
+    recipe: Recipe, tiny_model: Path, verl_python: Path, tmp_path: Path
+) -> None:
+    """Each step once, the rollouts and whole checkpoints kept, nothing of Ray or vLLM left after a kill -9."""
+    run = tmp_path / "runs" / "killed"
+    start_and_kill([*short(tiny_model), "--name", "killed"], run, tmp_path, 3)
+    done = recipe("resume", "killed", "--no-eval")
+    assert "resuming from step 2" in done.stderr
+    assert not process.marked(Run(run).mark())
+    assert steps(run) == [1, 2, 3, 4]
+    lines = metrics(run)
+    wanted = {
+        "reward", "reward/regex", "reward/length", "kl", "entropy", "reply_length", "clip_fraction", "loss", "tokens",
+        "learning_rate", "grad_norm", "step_time_s", "epoch", "memory_gb",
+    }  # fmt: skip
+    assert all(line.keys() >= wanted for line in lines if "loss" in line)
+    assert [line["learning_rate"] for line in lines if "loss" in line] == [5e-4] * 4
+    assert [line["step"] for line in lines if "eval_reward" in line] == [0, 2, 4]
+    assert all(line["reward"] == pytest.approx(line["reward/regex"] + line["reward/length"] / 2) for line in lines[1:])
+    assert {file.name for file in (run / "rollouts/validation").iterdir()} == {"0.jsonl", "2.jsonl", "4.jsonl"}
+    assert {file.name for file in (run / "rollouts/train").iterdir()} == {"1.jsonl", "2.jsonl", "4.jsonl"}
+    sample = json.loads((run / "rollouts/validation/4.jsonl").read_text().splitlines()[0])
+    assert {"input", "output", "gts", "score"} <= sample.keys()
+    assert [c.name for c in (run / "checkpoints").glob("global_step_*")] == ["global_step_4"]
+    shown = inside(verl_python, LOADED, str(tiny_model), str(run / "model"), cwd=tmp_path)
+    assert shown.splitlines()[-1] == "True True"
+
+
+def test_a_reward_that_raises_ends_the_run_and_is_named(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """Full training; the first step's eight rewards are well, and of the second step none is trained on."""
+    (tmp_path / "own.py").write_text(
+        "calls = []\ndef polite(reply, reference, row):\n    calls.append(reply)\n"
+        "    if len(calls) > 8: raise ValueError(f'no words for {row[\"answer\"]}')\n    return len(reply) % 7\n"
+    )
+    path = str(tmp_path / "own.py:polite")
+    rewards = f"grpo.rewards=[{{type: function, path: {path}}}]"
+    done = recipe(
+        *short(tiny_model, FULL, rewards, "eval.loss_every=null", "checkpoint.every=1"), "--name", "own", code=1
+    )
+    assert "rewards failed; the first: " in done.stderr and "own.py:4: ValueError: no words for" in done.stderr
+    run = tmp_path / "runs" / "own"
+    assert steps(run) == [1] and not process.marked(Run(run).mark())
+    assert [c.step for c in backend("verl").checkpoints(run / "checkpoints")] == [1]
+
+
+COMPOSE = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, str(next(Path().glob("*-cpu/backend/python")).resolve()))  # the distribution `vllm`
+from hydra import compose, initialize_config_dir
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import omega_conf_to_dataclass, validate_config
+for name in json.loads(sys.argv[1]):
+    with initialize_config_dir(str(Path(name, "backend").resolve()), version_base=None):
+        config = compose("train")
+    parts = {part: omega_conf_to_dataclass(config.actor_rollout_ref[part]) for part in ("actor", "rollout")}
+    omega_conf_to_dataclass(config.actor_rollout_ref.ref.fsdp_config)
+    omega_conf_to_dataclass(config.algorithm), omega_conf_to_dataclass(config.actor_rollout_ref.model)
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    actor = parts["actor"]
+    print(name, actor.strategy, actor.engine.strategy, actor.optim.lr, need_reference_policy(config))
+"""
+
+
+def plans() -> dict[str, list[str]]:
+    """Overrides of the catalogue's GRPO recipes and of every tuning and strategy that goes together."""
+    named = {name: [name] for name in catalogue() if load(name).recipe.method == "grpo"}
+    batch = "training.global_batch_size=16"  # 128 replies, 16 on each of eight GPUs
+    for tuning, strategy in itertools.product(("{type: lora, rank: 8}", "{type: full}"), ("fsdp", "fsdp2")):
+        name = f"{'full' if 'full' in tuning else 'lora'}-{strategy}"
+        named[name] = ["grpo_sums", batch, f"tuning={tuning}", f"distributed.strategy={strategy}"]
+    named["reward"] = ["grpo_sums", batch, "grpo.kl_in=reward", "grpo.mini_batch_size=8", "grpo.rollouts.top_p=0.9"]
+    named["nothing"] = ["grpo_sums", batch, "grpo.kl_coef=0", "distributed.max_tokens_per_device=512"]
+    return named
+
+
+def test_verl_composes_every_plan(verl_python: Path, tmp_path: Path, tiny_model: Path) -> None:
+    """With its own Hydra tree, its own dataclasses and its own check."""
+    written: dict[str, Any] = {}
+    module = backend("verl")
+    for (name, (base, *overrides)), topology in itertools.product(plans().items(), (Topology(), GPUS)):
+        loaded = load(base, overrides)
+        if module.problems(loaded, topology):
+            continue
+        run = tmp_path / f"{name}-{topology.device}"
+        paths = Paths(run=run, python=verl_python, model=str(tiny_model))
+        for file, text in module.plan(loaded.recipe, topology, PreparedData(train_rows=99), paths).files.items():
+            (run / file).parent.mkdir(parents=True, exist_ok=True)
+            (run / file).write_text(text, encoding="utf-8")
+        written[run.name] = loaded.recipe
+    shown = [
+        line.split() for line in inside(verl_python, COMPOSE, json.dumps(list(written)), cwd=tmp_path).splitlines()
+    ]
+    rows = {row[0]: row[1:] for row in shown if row and row[0] in written}
+    assert {name: float(row[2]) for name, row in rows.items()} == {
+        name: recipe.training.learning_rate for name, recipe in written.items()
+    }
+    assert {"lora-fsdp2-cpu", "full-fsdp-cuda", "reward-cuda", "gsm8k_grpo-cuda", "grpo_sums-cpu"} <= rows.keys()
+    assert all(row[0] == row[1] == name.split("-")[1] for name, row in rows.items() if "-fsdp" in name)
+    assert rows["nothing-cuda"][3] == "False" and rows["reward-cuda"][3] == "True"
