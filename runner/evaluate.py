@@ -17,6 +17,7 @@ from runner.files import code_directory, read_json, write_json
 from runner.rows import canonical
 from runner.rundir import Run
 from runner.show import table
+from runner.topology import topology
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,9 @@ def _model(name: str, path: str | Path, base: str | Path | None, output: Path, i
 def _score(
     spec: dict[str, Any], output: Path, options: EvalOptions, mark: str, say: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    python = environments.ensure(environment("eval", "cpu"), say)
+    python = environments.ensure(
+        environment(environments.VLLM if options.engine == "vllm" else "eval", topology().device), say
+    )
     if any("bundled" in m["path"] for m in spec["models"]):
         bundled.ensure(python, say)
     spec |= {

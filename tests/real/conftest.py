@@ -52,6 +52,11 @@ def eval_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    return _ensure("eval-vllm")
+
+
+@pytest.fixture(scope="session")
 def bundled_model(llamafactory_python: Path) -> Path:
     return bundled.ensure(llamafactory_python, print)
 
