@@ -42,7 +42,8 @@ class Spec:
     dtype: str = "auto"
     device: str = "auto"
     engine: str = "transformers"
-    scorer: str = "rougeL"  # of free answers; or embedding:DIRECTORY
+    scorer: str = "rougeL"  # of free answers; or embedding:DIRECTORY, bleurt:DIRECTORY
+    subsets: tuple[str, ...] = ()  # of LongBench; `e`: all of LongBench-E; empty: what there is
     seed: int = 42
     progress: bool = False
 
@@ -66,4 +67,4 @@ def read_spec(path: Path, suites: tuple[str, ...], engines: tuple[str, ...]) -> 
     if problems:
         raise UserError(*problems)
     models = tuple(Model(**(model | {"output": Path(model["output"])})) for model in raw["models"])
-    return Spec(**(raw | {"models": models, "suites": tuple(raw["suites"])}))
+    return Spec(**(raw | {"models": models, "suites": tuple(raw["suites"]), "subsets": tuple(raw.get("subsets", ()))}))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from eval.cache import Answer
 from eval.encode import Text
 from eval.metrics.reference import coverage, numbers, style, usefulness
-from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, words_f1
+from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, weights_of, words_f1
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered, generation
@@ -34,9 +34,8 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     if spec.scorer != DEFAULT:
         scorer(spec.scorer)
     samples = [replace(sample, shown=sample.shown | {"scorer": spec.scorer}) for sample in samples]
-    return Loaded(
-        samples=samples, data=found.data, settings=found.settings | {"scorer": spec.scorer, "n": len(samples)}
-    )
+    own = {"scorer": spec.scorer, "scorer_weights": weights_of(spec.scorer), "n": len(samples)}
+    return Loaded(samples=samples, data=found.data, settings=found.settings | own)
 
 
 def record(sample: Sample, answers: list[Answer]) -> Record:
@@ -62,6 +61,6 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         used = good[0]["scorer"] if good and name == "similarity" and good[0]["scorer"] != DEFAULT else ""
         values = [r[name] for r in good if r[name] is not None]
         found[f"reference.{name}"] = mean(
-            values, failures=failures, seed=seed, implementation=f"cosine, {used}" if used else implementation
+            values, failures=failures, seed=seed, implementation=f"s = {used}" if used else implementation
         )
     return found
