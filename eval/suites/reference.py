@@ -1,14 +1,18 @@
 """Replies beside reference answers: quality, style and usefulness by plain measures (see eval/metrics/reference.py).
 
+Where the specification names a judge (eval/judge.py), it is asked about every reply as well.
+
 Example prompt: {"prompt": [{"role": "user", "content": "What is 5 % of 300?"}], "reference": "15", "held_out": true}
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from eval.cache import Answer
+from eval.cache import Answer, AnswerCache
 from eval.encode import Text
+from eval.judge import check, verdicts
 from eval.metrics.reference import coverage, numbers, style, usefulness
 from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, weights_of, words_f1
 from eval.spec import Spec
@@ -33,9 +37,12 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         raise UserError(f"{found.data['path']}: reference: no prompt has a reference answer")
     if spec.scorer != DEFAULT:
         scorer(spec.scorer)
+    if spec.judge:
+        check(spec.judge)
     samples = [replace(sample, shown=sample.shown | {"scorer": spec.scorer}) for sample in samples]
     own = {"scorer": spec.scorer, "scorer_weights": weights_of(spec.scorer), "n": len(samples)}
-    return Loaded(samples=samples, data=found.data, settings=found.settings | own)
+    judged = {"judge": [spec.judge.model, spec.judge.base_url]} if spec.judge else {}
+    return Loaded(samples=samples, data=found.data, settings=found.settings | own | judged)
 
 
 def record(sample: Sample, answers: list[Answer]) -> Record:
@@ -54,6 +61,17 @@ def record(sample: Sample, answers: list[Answer]) -> Record:
     }
 
 
+def review(records: list[Record], spec: Spec, directory: Path) -> list[Record]:
+    """The records with the judge's verdicts, where there is a judge; kept in the model's directory."""
+    if not spec.judge:
+        return records
+    good, _ = answered(records)
+    cache = AnswerCache(directory / "cache" / "judge.jsonl", {"judge": spec.judge.model, "at": spec.judge.base_url})
+    asked = [{"question": r["prompt"][-1]["content"], "reference": r["reference"], "answer": r["output"]} for r in good]
+    found = dict(zip([r["id"] for r in good], verdicts(spec.judge, asked, cache, "reference: judge"), strict=True))
+    return [r | {"judge": found[r["id"]], "judged_by": spec.judge.model} if r["id"] in found else r for r in records]
+
+
 def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     good, failures = answered(records)
     found = {}
@@ -63,4 +81,10 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         found[f"reference.{name}"] = mean(
             values, failures=failures, seed=seed, implementation=f"s = {used}" if used else implementation
         )
+    judged = [r["judge"] for r in good if "judge" in r]
+    if judged:
+        scores = [verdict["score"] for verdict in judged if "score" in verdict]
+        lost = failures + len(judged) - len(scores)
+        judge = f"judge {next(r['judged_by'] for r in good if 'judge' in r)}, 1 to 5 as 0 to 1"
+        found["reference.judge"] = mean(scores, failures=lost, seed=seed, implementation=judge)
     return found
