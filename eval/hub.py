@@ -14,7 +14,7 @@ def fetched(fetch: Callable[[], str], failing: str) -> Path:
     Raises:
         UserError: it failed; `failing` says what is wanted instead.
     """
-    from huggingface_hub.errors import (  # type: ignore[import-not-found]
+    from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,

@@ -69,7 +69,7 @@ def _directory(path: str, name: str) -> Path:
         return Path(path)
     if path.startswith((".", "/", "~")):
         raise UserError(f"model {name}: {path}: no such directory")
-    from huggingface_hub import snapshot_download  # type: ignore[import-not-found]
+    from huggingface_hub import snapshot_download
 
     failing = f"model {name}: {path!r} is no directory, and the hub does not give it"
     return fetched(lambda: snapshot_download(path, allow_patterns=PATTERNS), failing)

@@ -59,7 +59,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
 
 def _from_hub() -> Path:
     """The official data.zip: a file of data, so that no code of the data set's repository runs."""
-    from huggingface_hub import hf_hub_download  # type: ignore[import-not-found]
+    from huggingface_hub import hf_hub_download
 
     failing = "longbench: no data is given, and the hub does not give THUDM/LongBench; give its data.zip or a directory"
     return fetched(lambda: hf_hub_download("THUDM/LongBench", "data.zip", repo_type="dataset"), failing)

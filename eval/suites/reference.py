@@ -7,6 +7,7 @@ Example prompt: {"prompt": [{"role": "user", "content": "What is 5 % of 300?"}],
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +21,12 @@ from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered, generation
 from recipes.errors import UserError
 
-IMPLEMENTATIONS = {
-    "rougeL": "F1 of the longest common subsequence of words (Chinese: characters)",
-    "similarity": "cosine of character 3-grams",
-    "style": "mean min/max of length, sentence length, figures, lists, marks",
-    "coverage": "share of the reference's content words",
-    "numbers": "share of the reference's figures; answers with figures only",
-    "usefulness": "coverage and figures, less repetition and cut-off",
+# Each of a reply and its reference, and what it is; a new one is a function in eval/metrics and a line here.
+METRICS: dict[str, tuple[Callable[[str, str], float | None], str]] = {
+    "rougeL": (words_f1, "F1 of the longest common subsequence of words (Chinese: characters)"),
+    "style": (style, "mean min/max of length, sentence length, figures, lists, marks"),
+    "coverage": (coverage, "share of the reference's content words"),
+    "numbers": (numbers, "share of the reference's figures; answers with figures only"),
 }
 
 
@@ -52,11 +52,8 @@ def record(sample: Sample, answers: list[Answer]) -> Record:
     return {
         **sample.shown,
         "output": output,
-        "rougeL": words_f1(output, reference),
+        **{name: metric(output, reference) for name, (metric, _) in METRICS.items()},
         "similarity": alike,
-        "style": style(output, reference),
-        "coverage": coverage(output, reference),
-        "numbers": numbers(output, reference),
         "usefulness": usefulness(output, reference, answers[0]["finished"]),
     }
 
@@ -74,13 +71,15 @@ def review(records: list[Record], spec: Spec, directory: Path) -> list[Record]:
 
 def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     good, failures = answered(records)
+    used = next((r["scorer"] for r in good), DEFAULT)
+    implementations = {name: implementation for name, (_, implementation) in METRICS.items()} | {
+        "similarity": "cosine of character 3-grams" if used == DEFAULT else f"s = {used}",
+        "usefulness": "coverage and figures, less repetition and cut-off",
+    }
     found = {}
-    for name, implementation in IMPLEMENTATIONS.items():
-        used = good[0]["scorer"] if good and name == "similarity" and good[0]["scorer"] != DEFAULT else ""
+    for name, implementation in implementations.items():
         values = [r[name] for r in good if r[name] is not None]
-        found[f"reference.{name}"] = mean(
-            values, failures=failures, seed=seed, implementation=f"s = {used}" if used else implementation
-        )
+        found[f"reference.{name}"] = mean(values, failures=failures, seed=seed, implementation=implementation)
     judged = [r["judge"] for r in good if "judge" in r]
     if judged:
         scores = [verdict["score"] for verdict in judged if "score" in verdict]
