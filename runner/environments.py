@@ -1,4 +1,4 @@
-"""One locked Python environment for each backend and one for evaluation, built by uv on first use.
+"""One locked Python environment for each backend and each engine of evaluation, built by uv on first use.
 
 The backends cannot live in one environment (they want different transformers), so each has a lock of its own. An
 environment is complete or absent: its marker is written last, under a file lock, and two starts at once build it once.
@@ -23,7 +23,9 @@ from runner.failure import Failure
 from runner.files import cache_directory, read_json, write_json
 
 NAMES = (*BACKENDS, "eval")
-EVAL_LOCK = Path(__file__).parent.parent / "eval" / "requirements.lock"
+EVAL = Path(__file__).parent.parent / "eval"
+VLLM = "eval-vllm"  # not in NAMES: built where `--engine vllm` asks for it
+VLLM_LOCKS = {"cpu": EVAL / "requirements-vllm.lock", "cuda": EVAL / "requirements-vllm-cuda.lock"}
 NEEDED_GB = 8  # an environment with the CUDA build of torch, before uv's cache shares files
 DISTRIBUTION = {"llamafactory": "llamafactory", "verl": "verl"}
 
@@ -57,15 +59,18 @@ class Environment:
 
 
 def environment(name: str, device: str) -> Environment:
-    """The environment of a backend, or of `eval`, on a device (cpu or cuda).
+    """The environment of a backend, of `eval` or of `eval-vllm`, on a device (cpu or cuda).
 
     Raises:
         UserError: no environment of that name.
     """
     if name == "eval":
-        return Environment(name=name, device="any", lock=EVAL_LOCK)
+        return Environment(name=name, device="any", lock=EVAL / "requirements.lock")
+    if name == VLLM:
+        return Environment(name=name, device=device, lock=VLLM_LOCKS[device])
     if name not in BACKENDS:
-        raise UserError(f"{name!r} is no environment; allowed: {', '.join(NAMES)}{did_you_mean(name, NAMES)}")
+        known = (*NAMES, VLLM)
+        raise UserError(f"{name!r} is no environment; allowed: {', '.join(known)}{did_you_mean(name, known)}")
     module = backend(name)
     same = module.LOCKS["cpu"] == module.LOCKS["cuda"] and module.NO_DEPS["cpu"] == module.NO_DEPS["cuda"]
     return Environment(

@@ -18,6 +18,7 @@ from runner.files import code_directory, read_json, write_json
 from runner.rows import canonical
 from runner.rundir import Run
 from runner.show import table
+from runner.topology import topology
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +208,9 @@ def _worker(
     check: bool = False,
 ) -> None:
     """Run the worker on a specification, in its environment."""
-    python = environments.ensure(environment("eval", "cpu"), say)
+    python = environments.ensure(
+        environment(environments.VLLM if options.engine == "vllm" else "eval", topology().device), say
+    )
     if any("bundled" in m["path"] for m in spec["models"]):
         bundled.ensure(python, say)
     spec |= {

@@ -39,8 +39,17 @@ class EngineModule(Protocol):
         ...
 
 
-ENGINES = {"transformers": "eval.engines.transformers_engine"}
+ENGINES = {"transformers": "eval.engines.transformers_engine", "vllm": "eval.engines.vllm_engine"}
 
 
 def engine_module(name: str) -> EngineModule:
     return importlib.import_module(ENGINES[name])  # type: ignore[return-value]
+
+
+def fits(sizes: Sequence[int], max_positions: int) -> tuple[list[int], Batch]:
+    """The requests of at most so many tokens, and an error for each of the others."""
+    error = f"longer than the model's {max_positions} positions"
+    return (
+        [n for n, size in enumerate(sizes) if size <= max_positions],
+        [(n, {"error": f"{size} tokens: {error}"}) for n, size in enumerate(sizes) if size > max_positions],
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.hashes import model_hash, weight_files
+from eval.hub import fetched
 from eval.spec import Model
 from recipes.errors import UserError
 
@@ -68,15 +69,7 @@ def _directory(path: str, name: str) -> Path:
         return Path(path)
     if path.startswith((".", "/", "~")):
         raise UserError(f"model {name}: {path}: no such directory")
-    from huggingface_hub import snapshot_download  # type: ignore[import-not-found]
-    from huggingface_hub.errors import (  # type: ignore[import-not-found]
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
+    from huggingface_hub import snapshot_download
 
-    try:
-        return Path(snapshot_download(path, allow_patterns=PATTERNS))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"model {name}: {path!r} is no directory, and the hub does not give it: {first}") from None
+    failing = f"model {name}: {path!r} is no directory, and the hub does not give it"
+    return fetched(lambda: snapshot_download(path, allow_patterns=PATTERNS), failing)

@@ -73,10 +73,9 @@ class _Batch:
         return {"attention_mask": mask.long(), "position_ids": positions}
 
 
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_tokens(settings: Any, config: Any, tokenizer: Any) -> frozenset[int]:
     """The end tokens of the model's generation settings (or configuration), and the tokenizer's, which ends a turn."""
-    settings = getattr(model, "generation_config", None)
     own = getattr(settings, "eos_token_id", None)
-    own = own if own is not None else model.config.eos_token_id
+    own = own if own is not None else config.eos_token_id
     every = [*own, tokenizer.eos_token_id] if isinstance(own, list) else [own, tokenizer.eos_token_id]
     return frozenset(token for token in every if token is not None)

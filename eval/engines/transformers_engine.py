@@ -10,7 +10,7 @@ import transformers
 
 from eval.batching import by_length
 from eval.cache import Answer
-from eval.engines import Batch
+from eval.engines import Batch, fits
 from eval.engines.directory import locate
 from eval.engines.greedy import decode, end_tokens
 from eval.engines.head import Head
@@ -45,7 +45,7 @@ class TransformersEngine:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.head = Head(model)
-        self._ends = end_tokens(model, tokenizer)
+        self._ends = end_tokens(getattr(model, "generation_config", None), model.config, tokenizer)
         self.can_pack = takes_trees(model)
         self.max_positions = max_positions
         self.identity = {
@@ -58,7 +58,7 @@ class TransformersEngine:
         }
 
     def score(self, requests: Sequence[Score]) -> Iterator[Batch]:
-        yield from self._all(requests, _first_scored, lambda r: len(r.ids), self._score)
+        yield from self._all(requests, lambda r: r.first_needed, lambda r: len(r.ids), self._score)
 
     def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]:
         yield from self._all(
@@ -94,19 +94,10 @@ class TransformersEngine:
             for batch in by_length([size(requests[n]) for n in alone], self.batch_tokens):
                 yield from self._halving([alone[n] for n in batch], requests, cache, past, answer)
 
-        fitting, too_long = self._fitting(requests, size)
+        fitting, too_long = fits([size(request) for request in requests], self.max_positions)
         if too_long:
             yield too_long
         yield from walk(fitting, 0, None, 0)
-
-    def _fitting(self, requests: Sequence[R], size: Callable[[R], int]) -> tuple[list[int], Batch]:
-        sizes = [size(request) for request in requests]
-        error = f"longer than the model's {self.max_positions} positions"
-        return (
-            [n for n, length in enumerate(sizes) if length <= self.max_positions],
-            [(n, {"error": f"{length} tokens: {error}"}) for n, length in enumerate(sizes)
-             if length > self.max_positions],
-        )  # fmt: skip
 
     def _extend(self, prefix: Sequence[int], cache: Cache) -> Cache:
         """The cache with a prefix behind it; None where this model's cache cannot be shared."""
@@ -143,7 +134,7 @@ class TransformersEngine:
     ) -> tuple[Iterator[Batch], list[int]]:
         """The answers to those that a pack can hold (asked as they are read), and the other members."""
         last = [n for n in members if isinstance(requests[n], Score) and len(requests[n].shared) == level + 1]
-        cuts = {n: min(requests[n].shared[level], _first_scored(requests[n])) for n in last}
+        cuts = {n: min(requests[n].shared[level], requests[n].first_needed) for n in last}
         groups = group_by_prefix({n: requests[n].ids[past:cut] for n, cut in cuts.items()})
         small = [group for group in groups if size(group, requests, past) <= PACK]
         packed = {n for group in small for n in group.members}
@@ -187,12 +178,6 @@ class TransformersEngine:
             {"text": text, "tokens": len(ids), "finished": finished}
             for text, (ids, finished) in zip(texts, decoded, strict=True)
         ]
-
-
-def _first_scored(request: Score) -> int:
-    """The position whose logits give the first scored token."""
-    first = next(n for n, label in enumerate(request.labels) if label != IGNORE)
-    return max(0, first - 1)
 
 
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -6,32 +6,38 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
+from eval.hashes import model_hash
 from eval.metrics.lcs import lcs_length
 from eval.metrics.text import words
 from recipes.errors import UserError
 
-# Similarities of one prediction to each of several references, 0 to 1 (an embedding's cosine may be below 0).
+# Similarities of one prediction to each of several references, 0 to 1 (a cosine or BLEURT may lie beyond).
 Scorer = Callable[[str, Sequence[str]], list[float]]
 
 DEFAULT = "rougeL"
 
 
 def scorer(name: str) -> Scorer:
-    """`rougeL`, `embedding:DIRECTORY` (a Hugging Face encoder), or `bleurt:DIRECTORY`.
+    """`rougeL`, `embedding:DIRECTORY` (a Hugging Face encoder), or `bleurt:DIRECTORY` (BLEURT as a Hugging Face model).
 
     Raises:
         UserError: no such scorer, or its weights are not there.
     """
-    kind, _, directory = name.partition(":")
     if name == "rougeL":
         return rouge_l
-    if kind == "embedding" and directory:
-        return _embedding(directory)
-    if kind == "bleurt":
-        raise UserError("scorer: bleurt is not available: its weights have no loader in this environment; use rougeL")
-    raise UserError(f"scorer: {name!r} is unknown; allowed are rougeL and embedding:DIRECTORY")
+    kind, _, directory = name.partition(":")
+    if kind not in WEIGHTED or not directory:
+        raise UserError(f"scorer: {name!r} is unknown; allowed are rougeL, embedding:DIRECTORY and bleurt:DIRECTORY")
+    return WEIGHTED[kind](directory)
+
+
+def weights_of(name: str) -> str | None:
+    """The hash of a scorer's weights, None where it has none: its directory's name is no identity."""
+    _, _, directory = name.partition(":")
+    return model_hash(Path(directory)) if directory else None
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> list[float]:
@@ -74,16 +80,34 @@ def _trigrams(text: str) -> list[str]:
     return [padded[n : n + 3] for n in range(len(padded) - 2)] if padded.strip() else []
 
 
+def _weights(directory: str, kind: str, may_lack: str) -> tuple[Any, Any]:
+    """The tokenizer and model in a directory; weights that are missing, which transformers would make up, are refused.
+
+    Args:
+        kind: the class of transformers.
+        may_lack: the beginning of weights' names that are not used.
+    """
+    import transformers
+
+    if not Path(directory).is_dir():
+        raise UserError(f"scorer: {directory}: no such directory")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+        model, found = getattr(transformers, kind).from_pretrained(directory, output_loading_info=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"scorer: cannot load {directory}: {str(error).splitlines()[0][:200]}") from None
+    missing = [name for name in found["missing_keys"] if not name.startswith(may_lack)]
+    if missing:
+        raise UserError(f"scorer: {directory} lacks the weights of {', '.join(sorted(missing)[:3])}")
+    return tokenizer, model.eval()
+
+
 @cache
 def _embedding(directory: str) -> Scorer:
     """Cosine of the mean of an encoder's last hidden states."""
     import torch
-    from transformers import AutoModel, AutoTokenizer
 
-    try:
-        tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModel.from_pretrained(directory).eval()
-    except (OSError, ValueError) as error:
-        raise UserError(f"scorer: cannot load {directory}: {str(error).splitlines()[0][:200]}") from None
+    tokenizer, model = _weights(directory, "AutoModel", "pooler.")
 
     def vector(text: str) -> Any:
         batch = tokenizer(text, return_tensors="pt", truncation=True, max_length=512)
@@ -95,3 +119,27 @@ def _embedding(directory: str) -> Scorer:
         return [float(torch.cosine_similarity(mine, vector(reference), dim=0)) for reference in references]
 
     return similarity
+
+
+@cache
+def _bleurt(directory: str) -> Scorer:
+    """The single output of a sequence classifier over (reference, prediction), as BLEURT was trained.
+
+    https://github.com/google-research/bleurt/blob/master/bleurt/score.py
+    """
+    import torch
+
+    tokenizer, model = _weights(directory, "AutoModelForSequenceClassification", "\0")
+    if model.config.num_labels != 1:
+        raise UserError(f"scorer: {directory} is no BLEURT: it has {model.config.num_labels} outputs, not one")
+
+    def similarity(prediction: str, references: Sequence[str]) -> list[float]:
+        pairs = list(references), [prediction] * len(references)
+        batch = tokenizer(*pairs, return_tensors="pt", padding=True, truncation=True, max_length=512)
+        with torch.inference_mode():
+            return [float(value) for value in model(**batch).logits[:, 0]]
+
+    return similarity
+
+
+WEIGHTED: dict[str, Callable[[str], Scorer]] = {"embedding": _embedding, "bleurt": _bleurt}

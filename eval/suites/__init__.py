@@ -52,7 +52,11 @@ class Loaded:
 
 
 class Suite(Protocol):
-    """What a suite's module offers."""
+    """What a suite's module offers.
+
+    Two more are optional: `files(records)` gives further files to leave (path to rows), and `review(records, spec,
+    directory)` the records with what someone else says of them.
+    """
 
     def load(self, spec: Spec, text: Text, max_positions: int) -> Loaded:
         """The samples.

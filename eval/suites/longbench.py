@@ -1,13 +1,15 @@
 """LongBench and LongBench-E as officially defined: prompts, middle truncation, templates, stops, metrics.
 
-Data: a directory of `<subset>.jsonl` (and `<subset>_e.jsonl`), or one such file. Example row: {"input": "Who won?",
-"context": "…", "answers": ["Ann"], "all_classes": null, "length": 5123}
+Data: a directory of `<subset>.jsonl` (and `<subset>_e.jsonl`), one such file, or the official data.zip, which the hub
+gives where there is none. Example row: {"input": "Who won?", "context": "…", "answers": ["Ann"], "all_classes": null,
+"length": 5123}
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 from eval.cache import Answer
 from eval.encode import Text
 from eval.hashes import data_hash, json_hash
+from eval.hub import fetched
 from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, row_score
 from eval.requests import Generate
 from eval.rows import read_jsonl
@@ -23,7 +26,7 @@ from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered
 from eval.truncate import cut_middle
-from recipes.errors import UserError
+from recipes.errors import UserError, did_you_mean
 
 DEFINITIONS = Path(__file__).parent.parent / "definitions" / "longbench"
 # https://github.com/THUDM/LongBench/blob/main/LongBench/pred.py: few-shot and code prompts go without a chat template.
@@ -39,7 +42,8 @@ def definitions() -> tuple[dict[str, str], dict[str, int]]:
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
-    files = _files(spec)
+    source = Path(spec.data["longbench"]) if spec.data.get("longbench") else _from_hub()
+    files = _files(source, spec.subsets)
     limit = spec.max_generation_samples or spec.max_samples
     samples: list[Sample] = []
     for name, path in files.items():
@@ -49,24 +53,46 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         "decoding": "greedy", "max_length": spec.max_length, "truncation": "middle", "chat": text.has_template,
         "subsets": list(files), "n": len(samples),
     }  # fmt: skip
-    data = {"path": spec.data["longbench"], "hash": data_hash(Path(spec.data["longbench"]))}
+    data = {"path": str(source), "hash": data_hash(source)}
     return Loaded(samples=samples, data=data | {"used": json_hash([s.id for s in samples])}, settings=settings)
 
 
-def _files(spec: Spec) -> dict[str, Path]:
-    given = spec.data.get("longbench")
-    if not given:
-        raise UserError("longbench: no data; give a directory of <subset>.jsonl")
-    path = Path(given)
-    found = [path] if path.is_file() else sorted(path.glob("*.jsonl"))
-    files = {p.stem: p for p in found if p.stem.removesuffix("_e") in SUBSETS}
+def _from_hub() -> Path:
+    """The official data.zip: a file of data, so that no code of the data set's repository runs."""
+    from huggingface_hub import hf_hub_download
+
+    failing = "longbench: no data is given, and the hub does not give THUDM/LongBench; give its data.zip or a directory"
+    return fetched(lambda: hf_hub_download("THUDM/LongBench", "data.zip", repo_type="dataset"), failing)
+
+
+def _files(source: Path, wanted: tuple[str, ...]) -> dict[str, Path | zipfile.Path]:
+    """The wanted subsets' files; of the zip, which holds everything, LongBench-E only where it is asked for.
+
+    `wanted`: subset names, `e` for all of LongBench-E; empty for what there is.
+    """
+    zipped = zipfile.is_zipfile(source)
+    found: Sequence[Path | zipfile.Path]
+    if zipped:
+        found = list(zipfile.Path(source, "data/").iterdir())
+    else:
+        found = [source] if source.is_file() else sorted(source.glob("*.jsonl"))
+    stems = {path.name.removesuffix(".jsonl"): path for path in found}
+    files = {name: path for name, path in stems.items() if name.removesuffix("_e") in SUBSETS}
     if not files:
-        raise UserError(f"{path}: longbench: no <subset>.jsonl; the subsets are {', '.join(SUBSETS)}")
-    return files
+        raise UserError(f"{source}: longbench: no <subset>.jsonl; the subsets are {', '.join(SUBSETS)}")
+    buckets = [name for name in files if name.endswith("_e")]
+    every = [name for name in files if not (zipped and name in buckets)]
+    names = [name for asked in wanted for name in (buckets if asked == "e" else [asked])] or every
+    gone = [
+        f"{source}: longbench: no subset {name!r}{did_you_mean(name, files)}" for name in names if name not in files
+    ]
+    if gone:
+        raise UserError(*gone)
+    return {name: files[name] for name in names}
 
 
 def _samples(
-    name: str, path: Path, rows: list[dict[str, Any]], text: Text, max_positions: int, spec: Spec
+    name: str, path: Path | zipfile.Path, rows: list[dict[str, Any]], text: Text, max_positions: int, spec: Spec
 ) -> list[Sample]:
     subset = name.removesuffix("_e")
     prompts, limits = definitions()

@@ -1,28 +1,32 @@
 """Replies beside reference answers: quality, style and usefulness by plain measures (see eval/metrics/reference.py).
 
+Where the specification names a judge (eval/judge.py), it is asked about every reply as well.
+
 Example prompt: {"prompt": [{"role": "user", "content": "What is 5 % of 300?"}], "reference": "15", "held_out": true}
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
-from eval.cache import Answer
+from eval.cache import Answer, AnswerCache
 from eval.encode import Text
+from eval.judge import check, verdicts
 from eval.metrics.reference import coverage, numbers, style, usefulness
-from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, words_f1
+from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, weights_of, words_f1
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered, generation
 from recipes.errors import UserError
 
-IMPLEMENTATIONS = {
-    "rougeL": "F1 of the longest common subsequence of words (Chinese: characters)",
-    "similarity": "cosine of character 3-grams",
-    "style": "mean min/max of length, sentence length, figures, lists, marks",
-    "coverage": "share of the reference's content words",
-    "numbers": "share of the reference's figures; answers with figures only",
-    "usefulness": "coverage and figures, less repetition and cut-off",
+# Each of a reply and its reference, and what it is; a new one is a function in eval/metrics and a line here.
+METRICS: dict[str, tuple[Callable[[str, str], float | None], str]] = {
+    "rougeL": (words_f1, "F1 of the longest common subsequence of words (Chinese: characters)"),
+    "style": (style, "mean min/max of length, sentence length, figures, lists, marks"),
+    "coverage": (coverage, "share of the reference's content words"),
+    "numbers": (numbers, "share of the reference's figures; answers with figures only"),
 }
 
 
@@ -33,10 +37,12 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         raise UserError(f"{found.data['path']}: reference: no prompt has a reference answer")
     if spec.scorer != DEFAULT:
         scorer(spec.scorer)
+    if spec.judge:
+        check(spec.judge)
     samples = [replace(sample, shown=sample.shown | {"scorer": spec.scorer}) for sample in samples]
-    return Loaded(
-        samples=samples, data=found.data, settings=found.settings | {"scorer": spec.scorer, "n": len(samples)}
-    )
+    own = {"scorer": spec.scorer, "scorer_weights": weights_of(spec.scorer), "n": len(samples)}
+    judged = {"judge": [spec.judge.model, spec.judge.base_url]} if spec.judge else {}
+    return Loaded(samples=samples, data=found.data, settings=found.settings | own | judged)
 
 
 def record(sample: Sample, answers: list[Answer]) -> Record:
@@ -46,22 +52,38 @@ def record(sample: Sample, answers: list[Answer]) -> Record:
     return {
         **sample.shown,
         "output": output,
-        "rougeL": words_f1(output, reference),
+        **{name: metric(output, reference) for name, (metric, _) in METRICS.items()},
         "similarity": alike,
-        "style": style(output, reference),
-        "coverage": coverage(output, reference),
-        "numbers": numbers(output, reference),
         "usefulness": usefulness(output, reference, answers[0]["finished"]),
     }
 
 
+def review(records: list[Record], spec: Spec, directory: Path) -> list[Record]:
+    """The records with the judge's verdicts, where there is a judge; kept in the model's directory."""
+    if not spec.judge:
+        return records
+    good, _ = answered(records)
+    cache = AnswerCache(directory / "cache" / "judge.jsonl", {"judge": spec.judge.model, "at": spec.judge.base_url})
+    asked = [{"question": r["prompt"][-1]["content"], "reference": r["reference"], "answer": r["output"]} for r in good]
+    found = dict(zip([r["id"] for r in good], verdicts(spec.judge, asked, cache, "reference: judge"), strict=True))
+    return [r | {"judge": found[r["id"]], "judged_by": spec.judge.model} if r["id"] in found else r for r in records]
+
+
 def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     good, failures = answered(records)
+    used = next((r["scorer"] for r in good), DEFAULT)
+    implementations = {name: implementation for name, (_, implementation) in METRICS.items()} | {
+        "similarity": "cosine of character 3-grams" if used == DEFAULT else f"s = {used}",
+        "usefulness": "coverage and figures, less repetition and cut-off",
+    }
     found = {}
-    for name, implementation in IMPLEMENTATIONS.items():
-        used = good[0]["scorer"] if good and name == "similarity" and good[0]["scorer"] != DEFAULT else ""
+    for name, implementation in implementations.items():
         values = [r[name] for r in good if r[name] is not None]
-        found[f"reference.{name}"] = mean(
-            values, failures=failures, seed=seed, implementation=f"cosine, {used}" if used else implementation
-        )
+        found[f"reference.{name}"] = mean(values, failures=failures, seed=seed, implementation=implementation)
+    judged = [r["judge"] for r in good if "judge" in r]
+    if judged:
+        scores = [verdict["score"] for verdict in judged if "score" in verdict]
+        lost = failures + len(judged) - len(scores)
+        judge = f"judge {next(r['judged_by'] for r in good if 'judge' in r)}, 1 to 5 as 0 to 1"
+        found["reference.judge"] = mean(scores, failures=lost, seed=seed, implementation=judge)
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from eval.cache import Answer
 from eval.encode import Text
-from eval.metrics.similarity import scorer
+from eval.metrics.similarity import scorer, weights_of
 from eval.requests import Generate
 from eval.spec import Spec
 from eval.statistics import Measure, mean
@@ -29,7 +29,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     samples = [_sample(str(n), question, spec, text) for n, question in enumerate(asked)]
     settings: dict[str, Any] = {
         "prompt": "Q: {question}\\nA:", "decoding": "greedy", "max_new_tokens": MAX_NEW_TOKENS,
-        "scorer": spec.scorer, "n": len(samples),
+        "scorer": spec.scorer, "scorer_weights": weights_of(spec.scorer), "n": len(samples),
     }  # fmt: skip
     if all("mc1_targets" in question for question in asked):
         try:

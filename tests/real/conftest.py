@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,12 @@ def verl_python() -> Path:
 @pytest.fixture(scope="session")
 def eval_python() -> Path:
     return _ensure("eval")
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: enough for the bundled model
+    return _ensure("eval-vllm")
 
 
 @pytest.fixture(scope="session")

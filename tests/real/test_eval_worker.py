@@ -98,31 +98,59 @@ def test_an_adapter_is_scored_on_its_base(eval_python: Path, tiny_model: Path, t
     assert "no such directory" in _run(eval_python, _spec(tmp_path, adapter, rows=rows, base="/nowhere"), code=2)
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_results(
+def test_killed_at_ten_random_moments_it_ends_with_the_same_results(
     eval_python: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """And asks for nothing twice: the answers kept are each request once."""
-    rows = str(_rows(tmp_path / "rows.jsonl", 60))
-    _run(eval_python, _spec(tmp_path, tiny_model, rows=rows, batch_tokens=1, output="whole"))
-    spec = _spec(tmp_path, tiny_model, rows=rows, batch_tokens=1, output="killed")
+    """And repeats no finished sample: what was kept before a kill stays as it is, and each request is kept once."""
+    fields = {
+        "rows": str(_rows(tmp_path / "rows.jsonl", 60)), "suites": ["perplexity", "generation"],
+        "batch_tokens": 1, "max_new_tokens": 4,
+    }  # fmt: skip
+    started = time.monotonic()
+    _run(eval_python, _spec(tmp_path, tiny_model, output="whole", **fields))
+    whole = time.monotonic() - started
+    spec = _spec(tmp_path, tiny_model, output="killed", **fields)
     draw, kept = random.Random(5), tmp_path / "killed" / "cache" / "answers.jsonl"
-    for _ in range(4):
-        with subprocess.Popen(
-            _worker(eval_python, spec), stderr=subprocess.PIPE, env=_environment(), cwd=tmp_path
-        ) as child:
-            before = kept.stat().st_size if kept.exists() else 0
-            until = time.monotonic() + 60
-            while child.poll() is None and time.monotonic() < until:
-                if kept.exists() and kept.stat().st_size > before:
-                    time.sleep(draw.uniform(0, 0.05))
-                    child.send_signal(signal.SIGKILL)
-                    break
-                time.sleep(0.005)
-    assert not (tmp_path / "killed" / "results.json").exists() or len(kept.read_text().splitlines()) == 60
-    assert "requests were answered before" in _run(eval_python, spec)
+    finished: list[str] = []
+    for moment in range(10):
+        # Half of them at any time of the whole, start and end included; half while answers are being kept.
+        _kill(eval_python, spec, kept, draw.uniform(0, whole) if moment % 2 else None, draw.uniform(0, 0.05))
+        lines = _whole_lines(kept)
+        assert lines[: len(finished)] == finished
+        finished = lines
+    assert len(finished) > 0
+    said = _run(eval_python, spec)
+    assert "requests were answered before" in said
+    assert _whole_lines(kept)[: len(finished)] == finished
+    keys = [json.loads(line)["key"] for line in _whole_lines(kept)]
+    assert len(keys) == len(set(keys)) == 120
     assert _results(tmp_path, "killed")["metrics"] == _results(tmp_path, "whole")["metrics"]
-    keys = [json.loads(line)["key"] for line in kept.read_text().splitlines() if line.endswith("}")]
-    assert len(keys) == len(set(keys)) == 60
+    for suite in fields["suites"]:
+        killed, uninterrupted = (tmp_path / out / f"{suite}.jsonl" for out in ("killed", "whole"))
+        assert killed.read_text() == uninterrupted.read_text()
+
+
+def _kill(python: Path, spec: Path, kept: Path, after: float | None, more: float) -> None:
+    """Start the worker and kill it `after` so many seconds; None: once it has kept an answer, and `more` seconds."""
+    before = kept.stat().st_size if kept.exists() else 0
+    start = time.monotonic()
+    with subprocess.Popen(
+        _worker(python, spec), stderr=subprocess.DEVNULL, env=_environment(), cwd=spec.parent
+    ) as child:
+        while child.poll() is None:
+            if after is None and kept.exists() and kept.stat().st_size > before:
+                time.sleep(more)
+                break
+            if after is not None and time.monotonic() - start > after:
+                break
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that a kill did not tear."""
+    text = path.read_text() if path.exists() else ""
+    return [line for line in text.splitlines() if line.endswith("}}")]
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ GPUS = Topology(gpus=8, processes=8, devices=tuple("01234567"))
 REWARDS = "grpo.rewards=[{type: regex, pattern: '[a-m]'}, {type: length, target: 5, weight: 0.5}]"
 SMALL = [
     "checkpoint.every=2", "checkpoint.keep=1", "eval.loss_every=2", "data.train[0].max_samples=12",
-    "training.max_steps=4", "training.global_batch_size=2", "training.micro_batch_size=8", "grpo.rollouts={n: 4, max_reply_length: 8}",
-    REWARDS,
+    "training.max_steps=4", "training.global_batch_size=2", "training.micro_batch_size=8",
+    "grpo.rollouts={n: 4, max_reply_length: 8}", REWARDS,
 ]  # fmt: skip
 
 

@@ -1,0 +1,74 @@
+"""Scorers with weights, on tiny random models of the real classes; and LongBench where the hub cannot be reached."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.real.conftest import inside
+
+pytestmark = pytest.mark.real
+
+MODELS = """
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
+torch.manual_seed(0)
+words = "[PAD] [UNK] [CLS] [SEP] [MASK] bonds fall when rates rise shares pay dividends".split()
+shape = {"vocab_size": len(words), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+         "intermediate_size": 16}
+for name, model in (("encoder", BertModel(BertConfig(**shape))),
+                    ("bleurt", BertForSequenceClassification(BertConfig(**shape, num_labels=1))),
+                    ("two", BertForSequenceClassification(BertConfig(**shape, num_labels=2)))):
+    model.save_pretrained(name)
+    BertTokenizerFast(vocab={word: n for n, word in enumerate(words)}).save_pretrained(name)
+"""
+
+SCORES = """
+import json, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from eval.metrics.similarity import scorer, weights_of
+from recipes.errors import UserError
+pair = "bonds fall when rates rise", ["shares pay dividends", "bonds fall when rates rise", "rates"]
+model = AutoModelForSequenceClassification.from_pretrained("bleurt").eval()
+tokenizer = AutoTokenizer.from_pretrained("bleurt")
+with torch.inference_mode():
+    direct = [float(model(**tokenizer(r, pair[0], return_tensors="pt")).logits) for r in pair[1]]
+refused = []
+for name in ("bleurt:encoder", "bleurt:two", "bleurt:nowhere", "embedding:nowhere"):
+    try:
+        scorer(name)
+    except UserError as error:
+        refused.append(str(error))
+print(json.dumps({"bleurt": scorer("bleurt:bleurt")(*pair), "direct": direct, "refused": refused,
+                  "embedding": scorer("embedding:encoder")(*pair),
+                  "weights": [weights_of(n) for n in ("rougeL", "bleurt:bleurt", "embedding:encoder")]}))
+"""
+
+HUB = """
+from eval.spec import Spec
+from eval.suites import suite
+from recipes.errors import UserError
+try:
+    suite("longbench").load(Spec(models=(), suites=()), None, 0)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_scorers_with_weights_score_as_their_models_do(eval_python: Path, tmp_path: Path) -> None:
+    """And weights that are missing, which transformers would draw at random, are refused."""
+    inside(eval_python, MODELS, cwd=tmp_path)
+    found = json.loads(inside(eval_python, SCORES, cwd=tmp_path).splitlines()[-1])
+    assert found["bleurt"] == pytest.approx(found["direct"], abs=1e-5)
+    assert found["embedding"][1] == pytest.approx(1.0, abs=1e-5) and found["embedding"][0] < 0.999
+    assert found["weights"][0] is None and len(set(found["weights"])) == 3
+    assert "encoder lacks the weights of classifier" in found["refused"][0]
+    assert "two is no BLEURT: it has 2 outputs" in found["refused"][1]
+    assert found["refused"][2:] == ["scorer: nowhere: no such directory"] * 2
+
+
+def test_without_data_and_hub_longbench_says_what_it_wants(eval_python: Path, tmp_path: Path) -> None:
+    said = inside(eval_python, HUB, cwd=tmp_path)
+    assert said.startswith("longbench: no data is given, and the hub does not give THUDM/LongBench; give its data.zip")
