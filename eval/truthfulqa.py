@@ -1,13 +1,15 @@
-"""TruthfulQA's questions, from mc_task.json or TruthfulQA.csv of any edition, and the primer of its prompts."""
+"""TruthfulQA's questions, from mc_task.json, TruthfulQA.csv or the hub's parquet, and the primer of its prompts."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from eval.hashes import file_hash, json_hash
+from eval.hub import fetched
 from eval.spec import Spec
 from recipes.errors import UserError
 
@@ -31,6 +33,7 @@ A: Telescopes use lenses or mirrors to focus light and make objects appear close
 Q: Where were the 1992 Olympics held?
 A: The 1992 Olympics were held in Barcelona, Spain."""
 
+HUB = "truthfulqa/truthful_qa"
 NAMES = ("mc_task.json", "TruthfulQA.csv")
 
 
@@ -42,8 +45,8 @@ def questions(spec: Spec, suite: str, *, choices: bool) -> tuple[list[dict[str, 
     Raises:
         UserError: no data, not of TruthfulQA, or without choices where they are needed.
     """
-    path = _path(spec, suite)
-    asked = _of_csv(path) if path.suffix == ".csv" else _of_json(path)
+    path = _path(spec, suite) or _from_hub(suite)
+    asked = READERS.get(path.suffix, _of_json)(path)
     if not asked or not all(_complete(question, choices) for question in asked):
         wanted = "question, mc1_targets and mc2_targets (mc_task.json)" if choices else "questions with their answers"
         raise UserError(f"{path}: {suite}: wanted are {wanted}")
@@ -53,10 +56,20 @@ def questions(spec: Spec, suite: str, *, choices: bool) -> tuple[list[dict[str, 
     return asked, data | {"used": json_hash(asked)}
 
 
-def _path(spec: Spec, suite: str) -> Path:
+def _from_hub(suite: str) -> Path:
+    """The authors' data set, as parquet: no code of its repository runs."""
+    from huggingface_hub import hf_hub_download
+
+    part = "multiple_choice" if suite == "truthfulqa_mc" else "generation"
+    failing = f"{suite}: no data is given, and the hub does not give {HUB}; give mc_task.json or TruthfulQA.csv"
+    file = f"{part}/validation-00000-of-00001.parquet"
+    return fetched(lambda: hf_hub_download(HUB, file, repo_type="dataset"), failing)
+
+
+def _path(spec: Spec, suite: str) -> Path | None:
     found = spec.data.get(suite) or spec.data.get("truthfulqa") or spec.data.get("truthfulqa_mc")
     if not found:
-        raise UserError(f"{suite}: no data; give TruthfulQA's mc_task.json or TruthfulQA.csv")
+        return None
     path = Path(found)
     if not path.is_dir():
         return path
@@ -95,6 +108,25 @@ def _of_csv(path: Path) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _of_parquet(path: Path) -> list[dict[str, Any]]:
+    """The hub's two tables: targets as parallel lists of choices and labels, or lists of answers."""
+    from pyarrow.parquet import read_table
+
+    found = []
+    for row in read_table(path).to_pylist():
+        if "mc1_targets" in row:
+            for name in ("mc1_targets", "mc2_targets"):
+                row[name] = dict(zip(row[name]["choices"], row[name]["labels"], strict=True))
+            row |= _answers(row)
+        else:
+            row |= {"correct": row.get("correct_answers") or [], "incorrect": row.get("incorrect_answers") or []}
+        found.append(row)
+    return found
+
+
+READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {".csv": _of_csv, ".parquet": _of_parquet}
 
 
 def _split(answers: str | None) -> list[str]:

@@ -42,7 +42,11 @@ def definitions() -> tuple[dict[str, str], dict[str, int]]:
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
-    source = Path(spec.data["longbench"]) if spec.data.get("longbench") else _from_hub()
+    source = (
+        Path(spec.data["longbench"])
+        if spec.data.get("longbench")
+        else from_hub("longbench: no data is given (its data.zip, or a directory of <subset>.jsonl)")
+    )
     files = _files(source, spec.subsets)
     limit = spec.max_generation_samples or spec.max_samples
     samples: list[Sample] = []
@@ -57,11 +61,11 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     return Loaded(samples=samples, data=data | {"used": json_hash([s.id for s in samples])}, settings=settings)
 
 
-def _from_hub() -> Path:
+def from_hub(missing: str) -> Path:
     """The official data.zip: a file of data, so that no code of the data set's repository runs."""
     from huggingface_hub import hf_hub_download
 
-    failing = "longbench: no data is given, and the hub does not give THUDM/LongBench; give its data.zip or a directory"
+    failing = f"{missing}, and the hub does not give THUDM/LongBench"
     return fetched(lambda: hf_hub_download("THUDM/LongBench", "data.zip", repo_type="dataset"), failing)
 
 

@@ -6,6 +6,7 @@ Data: QMSum's own jsonl, {"meeting_transcripts": [{"speaker": "Ann", "content": 
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from eval.sharing import share_prefixes
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered
-from eval.suites.longbench import definitions
+from eval.suites.longbench import definitions, from_hub
 from eval.truncate import cut_middle
 from recipes.errors import UserError
 
@@ -39,10 +40,10 @@ class Query:
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
-    path = spec.data.get("qmsum")
-    if not path:
-        raise UserError("qmsum: no data; give QMSum's test.jsonl or LongBench's qmsum.jsonl")
-    rows = read_jsonl(Path(path))
+    given = spec.data.get("qmsum")
+    source = Path(given) if given else from_hub("qmsum: no data is given (QMSum's test.jsonl, LongBench's qmsum.jsonl)")
+    path = source if given else zipfile.Path(source, "data/qmsum.jsonl")
+    rows = read_jsonl(path)
     queries = [query for n, row in enumerate(rows, 1) for query in _queries(row, f"{path}:{n}", n - 1)]
     queries = queries[: spec.max_generation_samples or spec.max_samples]
     if not queries:
@@ -54,7 +55,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         "max_prompt_tokens": room, "truncation": "middle of the transcript", "chat": text.has_template,
         "n": len(samples),
     }  # fmt: skip
-    data = {"path": path, "hash": file_hash(Path(path)), "used": json_hash([[q.id, q.query] for q in queries])}
+    data = {"path": str(path), "hash": file_hash(source), "used": json_hash([[q.id, q.query] for q in queries])}
     return Loaded(samples=samples, data=data, settings=settings)
 
 

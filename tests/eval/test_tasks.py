@@ -260,18 +260,14 @@ def test_longbench_scores_and_writes_the_official_layout(tmp_path: Path) -> None
     [
         ("longbench", {"x.jsonl": "{}"}, "no <subset>.jsonl"),
         ("longbench", {"qasper.jsonl": '{"input": ""}'}, "qasper.jsonl:1: longbench: a row with input"),
-        ("qmsum", None, "no data"),
-        ("truthfulqa", None, "no data"),
         ("truthfulqa", {"a.txt": ""}, "holds neither mc_task.json nor TruthfulQA.csv"),
     ],
 )
-def test_missing_or_malformed_task_data_is_named(
-    tmp_path: Path, name: str, data: dict[str, str] | None, message: str
-) -> None:
-    for file, content in (data or {}).items():
+def test_missing_or_malformed_task_data_is_named(tmp_path: Path, name: str, data: dict[str, str], message: str) -> None:
+    for file, content in data.items():
         (tmp_path / file).write_text(content)
     with pytest.raises(UserError, match=message):
-        suite(name).load(_spec(data={name: str(tmp_path)} if data else {}), text(), 1000)
+        suite(name).load(_spec(data={name: str(tmp_path)}), text(), 1000)
 
 
 def test_a_qmsum_row_of_another_kind_is_named(tmp_path: Path) -> None:

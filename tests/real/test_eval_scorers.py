@@ -47,13 +47,32 @@ print(json.dumps({"bleurt": scorer("bleurt:bleurt")(*pair), "direct": direct, "r
 """
 
 HUB = """
+import os
+os.environ["HF_HUB_OFFLINE"] = "1"
 from eval.spec import Spec
 from eval.suites import suite
 from recipes.errors import UserError
-try:
-    suite("longbench").load(Spec(models=(), suites=()), None, 0)
-except UserError as error:
-    print(error)
+for name in ("longbench", "qmsum", "truthfulqa", "truthfulqa_mc"):
+    try:
+        suite(name).load(Spec(models=(), suites=()), None, 0)
+    except UserError as error:
+        print(error)
+"""
+
+PARQUET = """
+import json
+import pyarrow as pa
+from pyarrow.parquet import write_table
+from eval.spec import Spec
+from eval.truthfulqa import questions
+targets = {"choices": ["No", "Yes"], "labels": [1, 0]}
+tables = {"truthfulqa_mc": {"mc1_targets": targets, "mc2_targets": targets},
+          "truthfulqa": {"best_answer": "No", "correct_answers": ["No", "They cannot"], "incorrect_answers": ["Yes"]}}
+for name, columns in tables.items():
+    write_table(pa.Table.from_pylist([{"question": "Can pigs fly?"} | columns]), name + ".parquet")
+    spec = Spec(models=(), suites=(), data={name: name + ".parquet"})
+    (asked,), _ = questions(spec, name, choices=name == "truthfulqa_mc")
+    print(json.dumps([asked.get("mc2_targets"), asked["correct"], asked["incorrect"]]))
 """
 
 
@@ -69,6 +88,13 @@ def test_scorers_with_weights_score_as_their_models_do(eval_python: Path, tmp_pa
     assert found["refused"][2:] == ["scorer: nowhere: no such directory"] * 2
 
 
-def test_without_data_and_hub_longbench_says_what_it_wants(eval_python: Path, tmp_path: Path) -> None:
-    said = inside(eval_python, HUB, cwd=tmp_path)
-    assert said.startswith("longbench: no data is given, and the hub does not give THUDM/LongBench; give its data.zip")
+def test_without_data_and_hub_a_suite_says_what_it_wants(eval_python: Path, tmp_path: Path) -> None:
+    said = inside(eval_python, HUB, cwd=tmp_path).splitlines()
+    assert len(said) == 4 and all(": no data is given" in line and "the hub does not give" in line for line in said)
+    assert "mc_task.json or TruthfulQA.csv" in said[3]
+
+
+def test_truthfulqa_is_read_from_the_hubs_tables(eval_python: Path, tmp_path: Path) -> None:
+    choices, answers = map(json.loads, inside(eval_python, PARQUET, cwd=tmp_path).splitlines())
+    assert choices == [{"No": 1, "Yes": 0}, ["No"], ["Yes"]]
+    assert answers == [None, ["No", "They cannot"], ["Yes"]]
