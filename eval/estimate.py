@@ -35,17 +35,20 @@ def seconds(requests: Sequence[Request], engine: Engine) -> float | None:
     if reading + 10 * writing < WORTH_A_PROBE:
         return None
     ids = max(requests, key=lambda request: len(request.ids)).ids[:PROBE]
-    score = Score(ids=ids, labels=[IGNORE] * (len(ids) - 1) + ids[-1:])
-    per_read = _timed(lambda: list(engine.score([score]))) / len(ids)
+    per_read = _timed(lambda ids: list(engine.score([_last(ids)])), ids) / len(ids)
     if not writing:
         return reading * per_read
-    generate = Generate(ids=ids[:8], max_new_tokens=NEW)
-    return reading * per_read + writing * _timed(lambda: list(engine.generate([generate]))) / NEW
+    per_write = _timed(lambda ids: list(engine.generate([Generate(ids=ids, max_new_tokens=NEW)])), ids[:8]) / NEW
+    return reading * per_read + writing * per_write
 
 
-def _timed(call: Callable[[], object]) -> float:
-    """The second of two calls: the first warms up."""
-    call()
+def _last(ids: list[int]) -> Score:
+    return Score(ids=ids, labels=[IGNORE] * (len(ids) - 1) + ids[-1:])
+
+
+def _timed(ask: Callable[[list[int]], object], ids: list[int]) -> float:
+    """The second of two calls: the first warms up, on other tokens, which an engine's cache could not give again."""
+    ask(ids[::-1])
     start = time.perf_counter()
-    call()
+    ask(ids)
     return time.perf_counter() - start
