@@ -318,7 +318,10 @@ def runner_fields() -> list[Entry]:
         ),
         *(
             runner(f"eval.{leaf}", "scores the finished run")
-            for leaf in ("suites", "base", "max_samples", "max_new_tokens", "data")
+            for leaf in (
+                *("suites", "base", "max_samples", "max_new_tokens", "data", "longbench_subsets", "engine", "scorer"),
+                *("judge.base_url", "judge.model", "judge.key_env"),
+            )
         ),
         *(
             runner(f"eval.{leaf}", "scores saved checkpoints")

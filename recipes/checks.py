@@ -93,6 +93,9 @@ def _eval_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]
         yield document.problem(("eval", "patience"), text)
     if judged.get("devices") and mode != "concurrent":
         yield document.problem(("eval", "devices"), f"belongs to mode: concurrent, and the mode is {mode}")
+    judge = judged.get("judge", {})
+    if bool(judge.get("base_url")) != bool(judge.get("model")):
+        yield document.problem(("eval", "judge"), "base_url and model go together")
     if judged.get("combined_score") is not None:
         yield from _formula_checks(judged["combined_score"], suites, document)
 

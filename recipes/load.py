@@ -145,5 +145,7 @@ def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
     for reward in full["grpo"]["rewards"]:
         if reward["path"]:
             reward["path"] = str((path.parent / reward["path"]).resolve())
+    kind, colon, where = judged["scorer"].partition(":")
+    judged["scorer"] = kind + colon + str(local_path(where, path.parent) or where if colon else "")
     judged["data"] = {suite: str(local_path(where, path.parent) or where) for suite, where in judged["data"].items()}
     return full

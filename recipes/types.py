@@ -147,6 +147,13 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judge:
+    base_url: str | None
+    model: str | None
+    key_env: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Eval:
     every: int | None
     loss_every: int | None
@@ -160,6 +167,10 @@ class Eval:
     max_samples: int | None
     max_new_tokens: int
     data: Mapping[str, str]
+    longbench_subsets: tuple[str, ...]
+    engine: Literal["transformers", "vllm"]
+    scorer: str
+    judge: Judge
 
     @property
     def of_checkpoints(self) -> bool:

@@ -150,7 +150,12 @@ def _eval_verbs(verbs: Verbs) -> None:
     evaluate.add_argument("--max-samples", type=_count, help="rows per suite")
     evaluate.add_argument("--max-generation-samples", type=_count, help="rows per suite that generates")
     evaluate.add_argument("--base-model", help="score this as the base model")
-    evaluate.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    evaluate.add_argument("--engine", choices=("transformers", "vllm"), help="what answers (default: the recipe's)")
+    evaluate.add_argument("--subsets", nargs="+", default=[], help="subsets of LongBench; e: all of LongBench-E")
+    evaluate.add_argument("--scorer", help="of free answers: rougeL, embedding:DIR or bleurt:DIR")
+    evaluate.add_argument("--judge-url", help="OpenAI-compatible endpoint that judges the suite reference")
+    evaluate.add_argument("--judge-model", help="the judge's name there")
+    evaluate.add_argument("--judge-key-env", metavar="NAME", help="environment variable that holds its key")
     evaluate.add_argument("--output", type=Path, help="directory for the results (default: in each run)")
     evaluate.add_argument("--json", action="store_true", help="print the results as JSON")
     _where(evaluate)
@@ -170,7 +175,7 @@ def _eval_verbs(verbs: Verbs) -> None:
 
 def _machine_verbs(verbs: Verbs) -> None:
     setup = _verb(verbs, "setup", _setup, "build backend environments ahead of time")
-    setup.add_argument("names", nargs="*", metavar="BACKEND", help="llamafactory, verl, eval (default: all)")
+    setup.add_argument("names", nargs="*", metavar="BACKEND", help="llamafactory, verl, eval (the default), eval-vllm")
     _verb(verbs, "doctor", _doctor, "look at the machine and say what to do about what is missing")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from runner.environments import clean_environment, environment
 from runner.failure import Failure
 from runner.files import code_directory, read_json, write_json
 from runner.rows import canonical
-from runner.rundir import Run
+from runner.rundir import Run, runs
 from runner.show import table
 from runner.topology import topology
 
@@ -29,7 +29,10 @@ class EvalOptions:
     skip: tuple[str, ...] = ()
     max_samples: int | None = None
     max_generation_samples: int | None = None
-    engine: str = "transformers"
+    engine: str | None = None
+    scorer: str | None = None
+    subsets: tuple[str, ...] = ()
+    judge: dict[str, str | None] | None = None
     base: bool | None = None
     base_model: str | None = None
     data: dict[str, str] | None = None
@@ -86,12 +89,20 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
 
 
 def _take_answers(run: Run) -> None:
-    """The finished model may have been scored as a checkpoint: those answers, keyed by its content, serve again."""
-    source = run.path / "eval" / f"eval_step_{run.read().get('model_step')}" / "cache" / "answers.jsonl"
-    target = run.path / "eval" / "cache" / "answers.jsonl"
-    if source.is_file() and not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    """Answers are keyed by the model's content, so those of a checkpoint, or of another run's base, serve again."""
+    own = run.path / "eval"
+    _take(own / f"eval_step_{run.read().get('model_step')}", own)
+    model = run.read()["model"]
+    for other in runs(run.path.parent):
+        if other.path != run.path and other.read()["model"] == model:
+            _take(other.path / "eval" / "base", own / "base")
+
+
+def _take(source: Path, target: Path) -> None:
+    answers, kept = (directory / "cache" / "answers.jsonl" for directory in (source, target))
+    if answers.is_file() and not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(answers, kept)
 
 
 def _info(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -127,6 +138,10 @@ def _run_spec(
         "trust_remote_code": recipe.model.trust_remote_code,
         "max_samples": options.max_samples or recipe.eval.max_samples,
         "max_new_tokens": recipe.eval.max_new_tokens,
+        "engine": options.engine or recipe.eval.engine,
+        "scorer": options.scorer or recipe.eval.scorer,
+        "subsets": list(options.subsets or recipe.eval.longbench_subsets),
+        "judge": options.judge or (asdict(recipe.eval.judge) if recipe.eval.judge.base_url else None),
     }
 
 
@@ -148,6 +163,10 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         "trust_remote_code": False,
         "max_samples": options.max_samples,
         "max_new_tokens": 128,
+        "engine": options.engine or "transformers",
+        "scorer": options.scorer or "rougeL",
+        "subsets": list(options.subsets),
+        "judge": options.judge,
     }
     with process.signals_raise():
         return _score(spec, output, options, f"eval:{output}", say)["model"]
@@ -208,9 +227,8 @@ def _worker(
     check: bool = False,
 ) -> None:
     """Run the worker on a specification, in its environment."""
-    python = environments.ensure(
-        environment(environments.VLLM if options.engine == "vllm" else "eval", topology().device), say
-    )
+    name = environments.VLLM if spec["engine"] == "vllm" else "eval"
+    python = environments.ensure(environment(name, topology().device), say)
     if any("bundled" in m["path"] for m in spec["models"]):
         bundled.ensure(python, say)
     spec |= {
@@ -218,7 +236,6 @@ def _worker(
         "batch_tokens": 4096,
         "dtype": "auto",
         "device": "auto",
-        "engine": options.engine,
         "seed": 42,
         "progress": sys.stderr.isatty(),
     }

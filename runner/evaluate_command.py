@@ -30,6 +30,9 @@ def evaluate(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
         max_samples=arguments.max_samples,
         max_generation_samples=arguments.max_generation_samples,
         engine=arguments.engine,
+        scorer=_scorer(arguments.scorer),
+        subsets=tuple(arguments.subsets),
+        judge=_judge(arguments),
         base_model=arguments.base_model,
         data=_suite_data(arguments),
         output=arguments.output.resolve() if arguments.output else None,
@@ -84,6 +87,22 @@ def _suite_data(arguments: argparse.Namespace) -> dict[str, str]:
     return {named[0]: str(_existing(arguments.data))}
 
 
+def _scorer(text: str | None) -> str | None:
+    """`embedding:DIR` with DIR made absolute: the worker has another directory."""
+    kind, colon, where = (text or "").partition(":")
+    if text and kind not in (("embedding", "bleurt") if colon else ("rougeL",)):
+        raise UserError(f"--scorer {text}; allowed: rougeL, embedding:DIR, bleurt:DIR")
+    return f"{kind}:{Path(where).resolve()}" if colon else text
+
+
+def _judge(arguments: argparse.Namespace) -> dict[str, str | None] | None:
+    if bool(arguments.judge_url) != bool(arguments.judge_model):
+        raise UserError("--judge-url and --judge-model go together")
+    if not arguments.judge_url:
+        return None
+    return {"base_url": arguments.judge_url, "model": arguments.judge_model, "key_env": arguments.judge_key_env}
+
+
 def _existing(text: str) -> Path:
     path = Path(text).expanduser().resolve()
     if not path.exists():
@@ -95,7 +114,7 @@ def _one_model(arguments: argparse.Namespace, options: EvalOptions, say: Callabl
     if arguments.runs:
         raise UserError("--model goes without runs; score them one after the other")
     rows = None if options.data or not arguments.data else _existing(arguments.data)
-    if rows is None and not options.data:
+    if rows is None and not options.data and not set(arguments.suites or ()) - set(ROW_SUITES):
         raise UserError("--model needs --data: a file of rows, or the data of the suite that is named")
     result = evaluate_model(arguments.model, rows, options, say)
     if arguments.json:
