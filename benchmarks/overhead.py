@@ -28,7 +28,7 @@ from runner.train import Options, make_plan, model_path, ready_python
 LIMIT = 1.05
 OVERRIDES = [
     "training.max_steps=8",
-    "eval.every=null",
+    "eval.loss_every=null",
     "checkpoint.every=null",
     "model.path=bundled:smollm2-135m-instruct",
 ]
