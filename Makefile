@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast golden bench clean
+.PHONY: quickstart test test-fast test-browser golden bench clean
 
 quickstart: .venv/ready ## train the bundled model with the quickstart recipe on a CPU, and score it
 	$(BIN)/recipe run quickstart
@@ -15,7 +15,10 @@ test-fast: .venv/dev ## lint, types and unit tests, without a backend
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not real" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not real and not browser" --cov --cov-report=term:skip-covered
+
+test-browser: .venv/dev ## the report in headless Chromium, which must be installed
+	$(BIN)/python -m pytest -m browser
 
 golden: .venv/dev ## rewrite the golden plans
 	$(BIN)/python -m pytest tests/adapters/test_plans.py --golden
