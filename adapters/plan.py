@@ -234,16 +234,18 @@ def launcher(python: str, topology: Topology) -> tuple[str, ...]:
     """The interpreter, under torchrun where the run has more than one process."""
     if topology.world_size == 1:
         return (python,)
-    return (
-        python,
-        "-m",
-        "torch.distributed.run",
-        f"--nnodes={topology.nodes}",
-        f"--node_rank={topology.node_rank}",
-        f"--nproc_per_node={topology.processes}",
-        f"--master_addr={topology.master_addr}",
-        f"--master_port={topology.master_port}",
+    # One node takes any free port: two runs on a machine would fight over a fixed one.
+    meeting = (
+        ("--standalone",)
+        if topology.nodes == 1
+        else (
+            f"--nnodes={topology.nodes}",
+            f"--node_rank={topology.node_rank}",
+            f"--master_addr={topology.master_addr}",
+            f"--master_port={topology.master_port}",
+        )
     )
+    return (python, "-m", "torch.distributed.run", *meeting, f"--nproc_per_node={topology.processes}")
 
 
 def value_at(recipe: Recipe, dotted: str) -> Any:

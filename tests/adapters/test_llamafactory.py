@@ -130,9 +130,11 @@ def test_torchrun_starts_more_than_one_process() -> None:
     topology = Topology(gpus=8, processes=8, nodes=2, node_rank=1, master_addr="10.0.0.1", master_port=1234)
     argv = llamafactory.plan(loaded.recipe, topology, PreparedData(), fixed_paths(loaded)).argv
     assert argv[1:8] == (
-        "-m", "torch.distributed.run", "--nnodes=2", "--node_rank=1", "--nproc_per_node=8",
-        "--master_addr=10.0.0.1", "--master_port=1234",
+        "-m", "torch.distributed.run", "--nnodes=2", "--node_rank=1", "--master_addr=10.0.0.1", "--master_port=1234",
+        "--nproc_per_node=8",
     )  # fmt: skip
+    alone = llamafactory.plan(loaded.recipe, Topology(gpus=8, processes=8), PreparedData(), fixed_paths(loaded)).argv
+    assert alone[1:5] == ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=8"), "on any free port"
 
 
 def test_a_single_gpu_hides_the_others() -> None:
