@@ -23,7 +23,8 @@ FRAME = """<!doctype html><title>waiting</title>
 document.querySelector("iframe").onload = event => {{
   const page = event.target.contentDocument;
   const seen = [page.documentElement.scrollWidth, page.querySelectorAll("svg").length,
-                page.querySelectorAll("script").length, page.body.textContent.includes("<script>alert(1)<" + "/script>")];
+                page.querySelectorAll("script").length,
+                page.body.textContent.includes("<script>alert(1)<" + "/script>")];
   document.title = seen.join(" ");
 }};
 </script>
