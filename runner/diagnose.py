@@ -8,6 +8,11 @@ from pathlib import Path
 
 CAUSES = (
     (
+        r"node running low on memory",  # before the GPU's: Ray's error has the same name
+        "out of memory, so Ray ended the training; lower training.micro_batch_size or the lengths in grpo.rollouts, or "
+        "end what else runs here",
+    ),
+    (
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
         "out of GPU memory; lower training.micro_batch_size or data.max_length, set "
         "training.gradient_checkpointing: true, "

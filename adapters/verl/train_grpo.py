@@ -40,6 +40,7 @@ def main(file: Path, template: Path | None) -> None:
     directory = config.ray_kwargs.ray_init._temp_dir
     shutil.rmtree(directory, ignore_errors=True)  # of an attempt that was killed
     signal.signal(signal.SIGTERM, _end)
+    ray._private.utils.set_sigterm_handler = lambda handler: None  # Ray's would end all before we look what they hold
     try:
         run_ppo(config, task_runner_class=ray.remote(Runner))
     finally:
@@ -62,7 +63,7 @@ def _shared_memory() -> set[Path]:
 
 
 def _end(number: int, _frame: Any) -> None:
-    sys.exit(128 + number)  # so that Ray's own clean-up runs
+    sys.exit(128 + number)  # so that the clean-up runs
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ from runner.diagnose import cause, tail
     "text,expected",
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "out of GPU memory"),
+        (
+            "ray.exceptions.OutOfMemoryError: 3 worker(s) were killed due to the node running low on memory.",
+            "out of memory, so Ray ended the training",
+        ),
         ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", "out of memory"),
         ("OSError: [Errno 28] No space left on device", "disk full"),
         ("huggingface_hub.errors.GatedRepoError: 403 Client Error", "a gated model"),
