@@ -1,6 +1,6 @@
 """verl: SFT on FSDP2, FSDP and Megatron, GRPO with rollouts by vLLM on FSDP2 and FSDP; LoRA or full training.
 
-Keys and traps are those of verl 0.9.1; the keys of its configuration are listed in tree.json (made by options.py).
+Keys and traps are those of verl 0.9.1; the keys of its configuration are listed in tree.json (made by describe.py).
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ import argparse
 import shutil
 import signal
 import sys
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,29 +39,40 @@ def main(file: Path, template: Path | None) -> None:
             config.actor_rollout_ref.model.custom_chat_template = template.read_text(encoding="utf-8")
     auto_set_device(config)
     validate_config(config, need_reference_policy(config), need_critic(config))
-    directory = config.ray_kwargs.ray_init._temp_dir
-    shutil.rmtree(directory, ignore_errors=True)  # of an attempt that was killed
+    directory = Path(config.ray_kwargs.ray_init._temp_dir)
+    segments = directory.with_name(f"{directory.name}.segments")
+    _clear(directory, segments)  # of an attempt that was killed
     signal.signal(signal.SIGTERM, _end)
-    ray._private.utils.set_sigterm_handler = lambda handler: None  # Ray's would end all before we look what they hold
+    ray._private.utils.set_sigterm_handler = lambda handler: None  # Ray's would end all without the clean-up
+    threading.Thread(target=_note_shared_memory, args=(segments,), daemon=True).start()
     try:
         run_ppo(config, task_runner_class=ray.remote(Runner))
     finally:
-        left = _shared_memory()
         ray.shutdown()
-        for segment in left:
-            segment.unlink(missing_ok=True)
-    shutil.rmtree(directory, ignore_errors=True)
+        _clear(directory, segments)
 
 
-def _shared_memory() -> set[Path]:
-    """What our processes hold of it: Ray ends vLLM before it can give its queues back, 400 MB of memory a run."""
+def _note_shared_memory(file: Path) -> None:
+    """Write down what our processes hold of it: Ray ends vLLM before that can give its queues back, 400 MB a run."""
     import psutil
 
     found: set[str] = set()
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            found |= {mapped.path for mapped in child.memory_maps()}
-    return {Path(path) for path in found if path.startswith("/dev/shm/")}
+    while True:
+        known = len(found)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                found |= {held.path for held in child.memory_maps() if held.path.startswith("/dev/shm/")}
+        if len(found) > known:
+            file.write_text("\n".join(sorted(found)), encoding="utf-8")
+        time.sleep(10)
+
+
+def _clear(directory: Path, segments: Path) -> None:
+    """Remove Ray's directory, and the shared memory that was written down."""
+    for name in segments.read_text(encoding="utf-8").splitlines() if segments.is_file() else []:
+        Path(name).unlink(missing_ok=True)
+    segments.unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _end(number: int, _frame: Any) -> None:

@@ -253,6 +253,6 @@ def test_verl_composes_every_plan(verl_python: Path, tmp_path: Path, tiny_model:
 
 
 def test_the_checked_in_tree_is_that_of_the_pinned_version(verl_python: Path, tmp_path: Path) -> None:
-    code = "import json; from adapters.verl.options import _describe; print(json.dumps(_describe()))"
+    code = "import json; from adapters.verl.describe import describe; print(json.dumps(describe()))"
     found = json.loads(inside(verl_python, code, cwd=tmp_path).splitlines()[-1])
     assert found == json.loads(options.FILE.read_text(encoding="utf-8"))
