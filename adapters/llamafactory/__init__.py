@@ -1,6 +1,6 @@
 """LLaMA-Factory: SFT, DPO, ORPO and KTO with LoRA, QLoRA or full training.
 
-Keys and traps are those of LLaMA-Factory 0.9.5; the options it knows are listed in arguments.json (made by describe.py).
+Keys and traps are those of LLaMA-Factory 0.9.5; arguments.json (made by describe.py) lists the options it knows.
 """
 
 from __future__ import annotations
