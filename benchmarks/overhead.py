@@ -20,10 +20,11 @@ from benchmarks.measure import once
 from recipes import load
 from runner import rundir
 from runner.environments import clean_environment
+from runner.planning import make_plan, model_path
 from runner.prepare import prepare
 from runner.rundir import Run
 from runner.topology import topology
-from runner.train import Options, make_plan, model_path, ready_python
+from runner.train import Options, ready_python
 
 LIMIT = 1.05
 OVERRIDES = [

@@ -230,8 +230,8 @@ def _schema(_arguments: argparse.Namespace) -> None:
 
 def _validate(arguments: argparse.Namespace) -> int:
     from recipes import load
+    from runner.planning import check
     from runner.topology import topology
-    from runner.train import check
 
     found = []
     for name in arguments.recipes:
@@ -248,8 +248,8 @@ def _validate(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> None:
     from recipes import load
     from runner import show
+    from runner.planning import check, make_plan
     from runner.topology import topology
-    from runner.train import check, make_plan
 
     loaded = load(arguments.recipe, arguments.overrides)
     machines = topology(without=loaded.recipe.eval.devices)
@@ -279,8 +279,9 @@ def _reward_try(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from recipes import load
+    from runner.planning import check
     from runner.topology import topology
-    from runner.train import Options, check, run_recipe
+    from runner.train import Options, run_recipe
 
     several = len(arguments.recipes) > 1
     if several and arguments.name:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from adapters import backend
-from adapters.plan import Backend, Checkpoint, Paths, Plan, PreparedData, Topology, plain
+from adapters.plan import Backend, Checkpoint, Plan, PreparedData, Topology, plain
 from recipes import LoadedRecipe, Recipe, UserError
 from runner import bundled, diagnose, environments, metrics, nodes, process, rundir
 from runner.environments import clean_environment, current_python, environment
 from runner.evaluate import check_suites
 from runner.failure import Failure
 from runner.files import code_directory, read_json, safetensors_header, write_text
+from runner.planning import check, make_plan, model_path, paths
 from runner.prepare import prepare
 from runner.progress import Progress
 from runner.rundir import Run
@@ -32,50 +33,6 @@ class Options:
     name: str | None = None
     env: str = "locked"  # or current: this interpreter
     say: Callable[[str], None] = print
-
-
-def check(loaded: LoadedRecipe, topology: Topology) -> None:
-    """Raise UserError with everything that the backend refuses, and how these machines cannot be scored on."""
-    problems = backend(loaded.recipe.backend).problems(loaded, topology)
-    judged = loaded.recipe.eval
-    if judged.mode == "pause" and topology.nodes > 1:
-        text = "pause stops one node; allowed on several: after, concurrent"
-        problems.append(loaded.document.problem(("eval", "mode"), text))
-    if judged.mode == "concurrent" and topology.gpus and not judged.devices:
-        text = "mode: concurrent needs the ids of GPUs to score on, which training then leaves free"
-        problems.append(loaded.document.problem(("eval", "devices"), text))
-    if problems:
-        raise UserError(*problems)
-
-
-def make_plan(
-    loaded: LoadedRecipe,
-    topology: Topology,
-    run: Path,
-    *,
-    data: PreparedData | None = None,
-    python: Path | None = None,
-    attempt: int = 1,
-    resume: Checkpoint | None = None,
-    stop: int | None = None,
-) -> Plan:
-    """The plan of a checked recipe; nothing is built, read or started."""
-    recipe = loaded.recipe
-    paths = _paths(recipe, run, python or environment(recipe.backend, topology.device).python, snapshot=bool(python))
-    rows = data or PreparedData()
-    return backend(recipe.backend).plan(recipe, topology, rows, paths, attempt=attempt, resume=resume, stop=stop)
-
-
-def _paths(recipe: Recipe, run: Path, python: Path, *, snapshot: bool = True) -> Paths:
-    code = code_directory() if snapshot else Path("<code>")
-    return Paths(run=run, python=python, model=model_path(recipe), code=code)
-
-
-def model_path(recipe: Recipe) -> str:
-    """What the backend loads: a bundled model's directory, a hub snapshot's id, or a local directory."""
-    if recipe.model.path.startswith("bundled:"):
-        return str(bundled.directory())
-    return recipe.model.path
 
 
 def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
@@ -241,8 +198,8 @@ class _Attempt:
     def export(self, step: int, target: Path) -> None:
         """Make a model directory of the checkpoint of a step."""
         run, plan = self.run, self.plan(1)
-        paths = _paths(self.loaded.recipe, run.path, self.python)
-        command = self.module.export(self.loaded.recipe, self.topology, paths, target, step)
+        places = paths(self.loaded.recipe, run.path, self.python)
+        command = self.module.export(self.loaded.recipe, self.topology, places, target, step)
         log = target.with_name("export.log")
         _call(run, plan, command, f"making a model of step {step}", log, run.mark("eval"))
 

@@ -13,9 +13,10 @@ from adapters.plan import PreparedData, Topology
 from adapters.verl.settings import ADAPTER
 from recipes import LoadedRecipe, load
 from runner import rundir
+from runner.planning import make_plan
 from runner.prepare import prepare
 from runner.rundir import Run
-from runner.train import child_environment, make_plan
+from runner.train import child_environment
 from tests.real.conftest import Recipe, inside, losses
 from tests.real.templates import TEMPLATES
 
