@@ -143,9 +143,11 @@ class Checkpoint:
 Metrics = dict[str, float]
 
 
-def checkpoints_kept(recipe: Recipe) -> int | None:
-    """How many checkpoints the backend keeps: all where they are scored, for the runner removes them after that."""
-    return None if recipe.eval.of_checkpoints else recipe.checkpoint.keep
+def kept_checkpoints(recipe: Recipe, native: str) -> Entry:
+    """`checkpoint.keep`; the backend keeps all that are to be scored, and the runner removes them after that."""
+    if recipe.eval.of_checkpoints:
+        return mapped("checkpoint.keep", native, None, "all, until they are scored; then the runner removes the old")
+    return mapped("checkpoint.keep", native, recipe.checkpoint.keep)
 
 
 # Threads that spin while they wait stall each other where cores are shared: 43 s a step became 9 s on two busy cores.

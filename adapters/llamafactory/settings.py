@@ -9,8 +9,8 @@ from adapters.plan import (
     Entry,
     Paths,
     Topology,
-    checkpoints_kept,
     gradient_accumulation,
+    kept_checkpoints,
     mapped,
     plain,
     precision,
@@ -172,7 +172,7 @@ def _saving(recipe: Recipe) -> list[Entry]:
         mapped(
             "checkpoint.every", "save_steps", checkpoint.every or 10**9, "" if checkpoint.every else "at the end only"
         ),
-        mapped("checkpoint.keep", "save_total_limit", checkpoints_kept(recipe)),
+        kept_checkpoints(recipe, "save_total_limit"),
         mapped("eval.loss_every", "eval_steps", evaluation.loss_every),
         mapped("logging", "report_to", plain(recipe.logging) or "none"),
     ]

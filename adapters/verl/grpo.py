@@ -17,7 +17,7 @@ from adapters.plan import (
     Paths,
     PreparedData,
     Topology,
-    checkpoints_kept,
+    kept_checkpoints,
     mapped,
     plain,
     precision,
@@ -114,7 +114,7 @@ def _distributed(recipe: Recipe) -> list[Entry]:
 def _saving(recipe: Recipe) -> list[Entry]:
     return [
         mapped("checkpoint.every", "trainer.save_freq", recipe.checkpoint.every or NEVER, "and at the end"),
-        mapped("checkpoint.keep", "trainer.max_actor_ckpt_to_keep", checkpoints_kept(recipe)),
+        kept_checkpoints(recipe, "trainer.max_actor_ckpt_to_keep"),
         mapped("eval.loss_every", "trainer.test_freq", recipe.eval.loss_every or -1, "greedy replies"),
         mapped("logging", "trainer.logger", ["console", "file", *recipe.logging]),
     ]

@@ -9,7 +9,7 @@ from adapters.plan import (
     Entry,
     PreparedData,
     Topology,
-    checkpoints_kept,
+    kept_checkpoints,
     mapped,
     plain,
     precision,
@@ -213,7 +213,7 @@ def _distributed(recipe: Recipe) -> list[Entry]:
 def _saving(recipe: Recipe) -> list[Entry]:
     return [
         mapped("checkpoint.every", "trainer.save_freq", recipe.checkpoint.every or -1, "and at the end"),
-        mapped("checkpoint.keep", "trainer.max_ckpt_to_keep", checkpoints_kept(recipe)),
+        kept_checkpoints(recipe, "trainer.max_ckpt_to_keep"),
         mapped("eval.loss_every", "trainer.test_freq", recipe.eval.loss_every or -1),
         mapped("logging", "trainer.logger", ["console", "file", *recipe.logging]),
     ]
