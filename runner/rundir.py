@@ -144,7 +144,7 @@ def _make(directory: Path, base: str, *, exact: bool) -> Path:
 def runs(directory: Path) -> Iterator[Run]:
     """The runs of a directory, oldest first."""
     found = [Run(p.parent.resolve()) for p in directory.glob("*/run.json")]
-    yield from sorted(found, key=lambda run: str(run.read().get("created", "")))
+    yield from sorted(found, key=lambda run: (str(run.read().get("created", "")), run.name))
 
 
 def find(name: str, directory: Path) -> Run:

@@ -1,0 +1,85 @@
+"""Comparing runs: from run directories as an evaluation leaves them, to tables and one report."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from eval.results import Entry
+from recipes import load
+from runner import rundir
+from runner.cli import main
+from runner.compare import entries, trained_parameters
+from runner.rundir import Run
+from tests.eval.test_report import _entry
+
+
+def leave(entry: Entry, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "results.json").write_text(json.dumps(entry.results))
+    for suite, records in entry.records.items():
+        (directory / f"{suite}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def scored(runs: Path, name: str, shift: float, *overrides: str) -> Run:
+    """A finished run with results, and its base's."""
+    run = rundir.create(load("finance_lora", overrides), runs, name)
+    run.update(state="succeeded", training_time_s=12.5)
+    run.metrics.write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 2.0, "memory_gb": 1.5}\n')
+    leave(_entry("tuned", shift=shift), run.path / "eval")
+    leave(_entry("base"), run.path / "eval" / "base")
+    return run
+
+
+def test_runs_of_one_base_share_it(tmp_path: Path) -> None:
+    chosen = [scored(tmp_path, "a", -1.0), scored(tmp_path, "b", -0.5, "tuning.rank=4")]
+    assert [entry.name for entry in entries(chosen)] == ["base", "a", "b"]
+    assert [entry.name for entry in entries(chosen, base=False)] == ["a", "b"]
+    leave(_entry("base", n=20), chosen[1].path / "eval" / "base")
+    assert [entry.name for entry in entries(chosen)] == ["base", "a", "base of b", "b"]
+
+
+def test_compare_prints_tests_costs_and_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, shift, rank in (("a", -1.0, 8), ("b", -0.5, 4)):
+        scored(tmp_path, name, shift, f"tuning.rank={rank}")
+    assert main(["compare", "--runs-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "a against base" in said.out and "b against base" in said.out and "tuning.rank" in said.out
+    assert "better" in said.out and "12 s" in said.out and "1.50 GB" in said.out
+    written = json.loads((tmp_path / "evaluation_results.json").read_text())
+    assert [model["model_name"] for model in written] == ["base", "a", "b"]
+    assert written[1]["initial_train_loss"] == 2.5 and written[1]["training_time_seconds"] == 12.5
+    assert (tmp_path / "report.html").is_file() and str(tmp_path / "report.html") in said.err
+
+
+def test_runs_that_were_measured_otherwise_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scored(tmp_path, "a", -1.0)
+    other = scored(tmp_path, "b", -0.5)
+    leave(_entry("tuned", n=20), other.path / "eval")
+    asked = ["compare", "a", "b", "--no-base", "--runs-dir", str(tmp_path)]
+    assert main(asked) == 2
+    assert "a and b were not measured alike" in capsys.readouterr().err
+    assert main([*asked, "--allow-unlike"]) == 0
+    assert "Not measured alike" in capsys.readouterr().out
+
+
+def test_one_model_is_none_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = scored(tmp_path, "a", -1.0)
+    assert main(["compare", "--no-base", "--runs-dir", str(tmp_path)]) == 2
+    assert "two are needed" in capsys.readouterr().err
+    (run.path / "eval/results.json").unlink()
+    assert main(["compare", "a", "--runs-dir", str(tmp_path)]) == 2
+    assert "run `recipe eval` first" in capsys.readouterr().err
+
+
+def test_trained_parameters_are_those_in_the_weights(tmp_path: Path) -> None:
+    """Of an adapter beside other weights: its own."""
+    for name, shape in (("adapter_model", [4, 8]), ("model", [100, 100])):
+        header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}}).encode()
+        (tmp_path / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    assert trained_parameters(tmp_path) == 32
+    (tmp_path / "adapter_model.safetensors").unlink()
+    assert trained_parameters(tmp_path) == 10_000
