@@ -127,6 +127,11 @@ def _run_verbs(verbs: Verbs) -> None:
     resume.add_argument("--no-eval", action="store_true", help="do not score the finished run")
     _where(resume)
     _env(resume)
+    merge = _verb(verbs, "merge", _merge, "merge a run's LoRA adapter into its base, and check the result")
+    merge.add_argument("run", help="a run's name or directory")
+    merge.add_argument("--output", type=Path, help="the model's directory (default: merged/ in the run)")
+    merge.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    _where(merge)
     runs = _verb(verbs, "runs", _runs, "list runs")
     runs.add_argument("--json", action="store_true", help="the manifests, one JSON object a line")
     _where(runs)
@@ -352,6 +357,13 @@ def _score_finished(run: Run, arguments: argparse.Namespace) -> None:
     from runner.evaluate_command import score_run
 
     _say(results_table(score_run(run, EvalOptions(), _say)))
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    from runner.merge import merge
+    from runner.rundir import find
+
+    print(merge(find(arguments.run, arguments.runs_dir), arguments.output, arguments.dtype, _say))
 
 
 def _runs(arguments: argparse.Namespace) -> None:

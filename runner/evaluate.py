@@ -52,7 +52,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
             f"{run.name} has state {state}: only a run that succeeded can be scored (`recipe resume {run.name}`?)"
         )
     recipe = run.recipe().recipe
-    base = _base_model(recipe, options)
+    base = options.base_model or base_model(recipe)
     output = options.output / run.name if options.output else run.path / "eval"
     models = [_model("tuned", run.model, base if recipe.tuning.type == "lora" else None, output, _info(run, recipe))]
     if recipe.eval.base if options.base is None else options.base:
@@ -70,7 +70,7 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
         UserError, Failure: as `evaluate_run`.
     """
     recipe, options = run.recipe().recipe, EvalOptions()
-    base = _base_model(recipe, options) if recipe.tuning.type == "lora" else None
+    base = base_model(recipe) if recipe.tuning.type == "lora" else None
     models = [_model("tuned", model, base, output, _info(run, recipe))]
     _score(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, recipe.eval.devices)
 
@@ -84,7 +84,7 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
     recipe, options, output = run.recipe().recipe, EvalOptions(), run.path / "eval"
     if set(recipe.eval.suites) <= set(ROW_SUITES):
         return
-    models = [_model("base", _base_model(recipe, options), None, output, {})]
+    models = [_model("base", base_model(recipe), None, output, {})]
     _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, check=True)
 
 
@@ -179,9 +179,8 @@ def _no_rows(suite: str, method: str) -> str | None:
     return "grpo rows have no reply" if suite == "perplexity" and method == "grpo" else None
 
 
-def _base_model(recipe: Recipe, options: EvalOptions) -> str | Path:
-    if options.base_model:
-        return options.base_model
+def base_model(recipe: Recipe) -> str | Path:
+    """Where the base model of a recipe lies: a directory or a hub id."""
     return bundled.directory() if recipe.model.path.startswith("bundled:") else recipe.model.path
 
 
