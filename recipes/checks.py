@@ -79,11 +79,6 @@ def _eval_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]
             if judged.get(leaf):
                 text = "needs data.validation; set data.validation.fraction: 0.1, say"
                 yield document.problem(("eval", leaf), text)
-    saved = value.get("checkpoint", {}).get("every")
-    if every and suites and saved and every % saved:
-        near = max(every // saved, 1) * saved
-        text = f"{every} is no multiple of checkpoint.every ({saved}), and only checkpoints are scored; nearest: {near}"
-        yield document.problem(("eval", "every"), text)
     if not (every and suites):
         for leaf in ("patience", "best_model"):
             if judged.get(leaf):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,7 +128,9 @@ def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
     full["name"] = full.get("name") or re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:80] or "recipe"
     tuning, training, judged = full["tuning"], full["training"], full["eval"]
     if judged["every"] and judged["suites"]:
-        full["checkpoint"]["every"] = value.get("checkpoint", {}).get("every") or judged["every"]
+        # Only checkpoints are scored, so there is one wherever a score is asked for.
+        saved = value.get("checkpoint", {}).get("every") or judged["every"]
+        full["checkpoint"]["every"] = math.gcd(saved, judged["every"])
     if judged["loss_every"] is None and checks.has_validation(full):
         judged["loss_every"] = judged["every"]
     if tuning["alpha"] is None:

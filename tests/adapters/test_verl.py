@@ -164,7 +164,7 @@ def test_a_resume_names_its_checkpoint() -> None:
 
 
 def test_validation_only_where_it_is_asked_for_and_there() -> None:
-    asked = ("eval.every=5", "data.validation.fraction=0.1")
+    asked = ("eval.loss_every=5", "data.validation.fraction=0.1")
     assert config(*asked)["data.val_files"] == "/runs/r/data/tokenized/validation"
     assert config(*asked)["trainer.test_freq"] == 5
     empty = config(*asked, data=PreparedData(train_rows=100, validation_rows=0))
@@ -270,7 +270,7 @@ def test_the_adapters_own_keys_are_keys_of_verl() -> None:
         (MEGATRON, "sft-megatron"),
     ):
         known = options.tree(engine)
-        for key in config(*overrides, "eval.every=2", "data.validation.fraction=0.1"):
+        for key in config(*overrides, "eval.loss_every=2", "data.validation.fraction=0.1"):
             if key.startswith(("defaults", "hydra")) or key in added:
                 continue
             assert key in known or options._free(key, known), key

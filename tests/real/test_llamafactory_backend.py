@@ -31,7 +31,15 @@ OWN_METRICS = {
     "orpo": {"rewards/margins", "sft_loss", "odds_ratio_loss"},
     "kto": {"rewards/chosen", "rewards/margins", "kl"},
 }
-QUICK = ["--no-eval", "--set", "training.max_steps=2", "--set", "eval.every=2", "--set", "data.train[0].max_samples=24"]
+QUICK = [
+    "--no-eval",
+    "--set",
+    "training.max_steps=2",
+    "--set",
+    "eval.loss_every=2",
+    "--set",
+    "data.train[0].max_samples=24",
+]
 
 
 def short(name: str, tiny_model: Path, *overrides: str) -> list[str]:

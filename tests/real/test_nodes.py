@@ -37,7 +37,7 @@ def test_two_nodes_train_together(backend: str, tiny_model: Path, tmp_path: Path
     arguments = [
         "run", "quickstart", "--no-eval", "--name", "both", "--set", f"backend={backend}",
         "--set", "training.max_steps=2",
-        "--set", f"model.path={tiny_model}", "--set", "eval.every=null", "--set", "data.train[0].max_samples=24",
+        "--set", f"model.path={tiny_model}", "--set", "eval.loss_every=null", "--set", "data.train[0].max_samples=24",
     ]  # fmt: skip
     port = free_port()
     started = [node(rank, port, arguments, tmp_path) for rank in (1, 0)]

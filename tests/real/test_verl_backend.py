@@ -28,7 +28,7 @@ GPUS = Topology(gpus=8, processes=8, devices=tuple("01234567"))
 
 
 def short(model: Path, *overrides: str, steps: int = 4) -> list[str]:
-    given = [f"model.path={model}", f"training.max_steps={steps}", "eval.every=2", *overrides]
+    given = [f"model.path={model}", f"training.max_steps={steps}", "eval.loss_every=2", *overrides]
     return ["run", "quickstart", *QUICK, *(part for text in given for part in ("--set", text))]
 
 

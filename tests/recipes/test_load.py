@@ -142,3 +142,13 @@ def test_a_recipe_cannot_be_changed(minimal: Path) -> None:
         recipe.name = "other"  # type: ignore[misc]
     with pytest.raises(TypeError):
         recipe.backend_options["x"] = 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "given,every", [("", 6), ("checkpoint.every=null", 6), ("checkpoint.every=4", 2), ("checkpoint.every=3", 3)]
+)
+def test_there_is_a_checkpoint_wherever_one_is_scored(given: str, every: int) -> None:
+    """quickstart's own is 12."""
+    asked = ["eval.every=6", *([given] if given else ["checkpoint={}"])]
+    assert load("quickstart", asked).recipe.checkpoint.every == every
+    assert load("quickstart", ["eval.every=6", "eval.suites=[]", "checkpoint={}"]).recipe.checkpoint.every == 500
