@@ -47,6 +47,7 @@ class Scorer:
         self.looked = 0.0
         self.pool: ThreadPoolExecutor | None = None
         self.task: Future[None] | None = None
+        self.closing = False
 
     def next_stop(self, step: int) -> int | None:
         """Where a training that stands at `step` pauses to be scored; None where it does not."""
@@ -98,10 +99,12 @@ class Scorer:
     def close(self) -> None:
         """End the scoring that is under way; it goes on from its answers when it is started again."""
         if self.pool:
+            self.closing = True
             if self.task and not self.task.done():
                 process.end_all(self.run.mark("eval"))
             self.pool.shutdown()
             self.pool = self.task = None
+            self.closing = False
 
     def stops_early(self) -> bool:
         """Whether the last `eval.patience` scores were no better than the best before them."""
@@ -124,9 +127,10 @@ class Scorer:
         try:
             self.export(checkpoint.step, model)
             evaluate_checkpoint(self.run, model, output, self.say)
-        except (UserError, Failure) as error:
+        except (UserError, Failure, OSError) as error:
             self.failed.add(checkpoint.step)
-            self.say(f"step {checkpoint.step} could not be scored, and the run goes on: {error}")
+            if not self.closing:
+                self.say(f"step {checkpoint.step} could not be scored, and the run goes on: {error}")
             return
         finally:
             shutil.rmtree(model, ignore_errors=True)

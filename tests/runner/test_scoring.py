@@ -1,0 +1,116 @@
+"""Scoring checkpoints: which are due, which are kept, where a training pauses and when it ends early."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.plan import Checkpoint
+from recipes import load
+from runner import rundir, scoring
+from runner.failure import Failure
+from runner.scoring import EarlyStop, Scorer
+
+
+class Directories:
+    """A backend whose checkpoints are directories step-N."""
+
+    @staticmethod
+    def checkpoints(directory: Path) -> list[Checkpoint]:
+        found = [Checkpoint(step=int(p.name.removeprefix("step-")), path=p) for p in directory.glob("step-*")]
+        return sorted(found, key=lambda c: -c.step)
+
+
+def scorer(tmp_path: Path, *overrides: str, steps: tuple[int, ...] = ()) -> Scorer:
+    loaded = load("quickstart", ["eval.every=10", "eval.suites=[perplexity]", "checkpoint.every=5", *overrides])
+    run = rundir.create(loaded, tmp_path, None)
+    for step in steps:
+        save(run.path, step)
+    return Scorer(run, loaded.recipe, Directories(), lambda step, target: target.mkdir(parents=True), lambda text: None)  # type: ignore[arg-type]
+
+
+def save(run: Path, step: int) -> None:
+    (run / "checkpoints" / f"step-{step}").mkdir()
+
+
+def score(found: Scorer, step: int, perplexity: float) -> None:
+    directory = found.directory / f"eval_step_{step}"
+    directory.mkdir(parents=True)
+    (directory / "results.json").write_text(json.dumps({"metrics": {"perplexity": {"value": perplexity}}}))
+
+
+def kept(found: Scorer) -> list[int]:
+    return [c.step for c in Directories.checkpoints(found.run.path / "checkpoints")][::-1]
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
+    """What an evaluation of a step gives: a perplexity, or an exception."""
+    answers: dict[int, Any] = {}
+
+    def evaluate(run: Any, model: Path, output: Path, say: Any) -> None:
+        assert model.is_dir()
+        answer = answers[int(output.name.removeprefix("eval_step_"))]
+        if isinstance(answer, Exception):
+            raise answer
+        (output / "results.json").write_text(json.dumps({"metrics": {"perplexity": {"value": answer}}}))
+
+    monkeypatch.setattr(scoring, "evaluate_checkpoint", evaluate)
+    monkeypatch.setattr(scoring, "LOOK_EVERY_S", 0.0)
+    return answers
+
+
+def test_due_are_the_multiples_and_the_last(tmp_path: Path) -> None:
+    found = scorer(tmp_path, steps=(5, 10, 15, 20, 25))
+    score(found, 10, 9.0)
+    assert [c.step for c in found.due()] == [20]
+    assert [c.step for c in found.due(ended=True)] == [20, 25]
+    assert scorer(tmp_path, "eval.suites=[]", steps=(10,)).due(ended=True) == []
+
+
+def test_a_training_pauses_at_each_multiple_in_that_mode_only(tmp_path: Path) -> None:
+    found = scorer(tmp_path, "eval.mode=pause")
+    assert [found.next_stop(step) for step in (0, 9, 10, 25)] == [10, 10, 20, 30]
+    assert scorer(tmp_path).next_stop(0) is None
+
+
+def test_what_is_scored_and_old_is_removed(tmp_path: Path, evaluated: dict[int, Any]) -> None:
+    found = scorer(tmp_path, "checkpoint.keep=1", "eval.best_model=true", steps=(5, 10, 15, 20))
+    evaluated.update({10: 7.0, 20: 8.0})
+    found.score_due()
+    assert kept(found) == [10, 20], "the best is kept beside the newest"
+    assert found.chosen_step() == 10
+    written = json.loads((found.directory / "eval_history.json").read_text())
+    assert (written["best_step"], written["best_score"]) == (10, -7.0)
+    assert not (found.directory / "eval_step_10" / "model").exists()
+
+
+def test_a_failure_is_passed_over_and_tried_again_when_asked(tmp_path: Path, evaluated: dict[int, Any]) -> None:
+    found = scorer(tmp_path, "checkpoint.keep=1", steps=(10, 20))
+    evaluated.update({10: Failure("the evaluation"), 20: OSError("disk full")})
+    found.score_due()
+    assert found.due() == [] and not (found.directory / "eval_history.json").exists()
+    found.failed.clear()
+    evaluated.update({10: 7.0, 20: 8.0})
+    save(found.run.path, 35)
+    found.score_due()
+    assert sorted(scoring.scored(found.run)) == [10, 20] and kept(found) == [35]
+
+
+def test_scores_that_no_longer_rise_end_a_training(tmp_path: Path, evaluated: dict[int, Any]) -> None:
+    found = scorer(tmp_path, "eval.mode=concurrent", "eval.patience=1", steps=(10,))
+    evaluated.update({10: 7.0, 20: 7.5})
+    found.poll()
+    found.wait()
+    assert not found.stops_early()
+    save(found.run.path, 20)
+    found.poll()
+    assert found.task is not None
+    found.task.result()
+    with pytest.raises(EarlyStop):
+        found.poll()
+    found.close()
+    assert found.chosen_step() == 20
