@@ -16,7 +16,7 @@ SUITES = ("perplexity", "preference", "truthfulqa", "truthfulqa_mc", "qmsum", "l
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the boundary at which mistakes and failures are printed."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
     try:
         result: int = arguments.verb(arguments) or 0
         return result
@@ -30,6 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:  # noqa: BLE001 - re-raised where it is our own bug
         return _failed(error)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with what stands after two dashes as `more`; only some verbs pass such on."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv[:at])
+    arguments.more = list(argv[at + 1 :])
+    if arguments.more and not getattr(arguments, "takes_more", False):
+        parser.error(f"unrecognized arguments: {' '.join(arguments.more)}")
+    return arguments
 
 
 def _failed(error: Exception) -> int:
@@ -132,6 +143,13 @@ def _run_verbs(verbs: Verbs) -> None:
     merge.add_argument("--output", type=Path, help="the model's directory (default: merged/ in the run)")
     merge.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     _where(merge)
+    serve = _verb(verbs, "serve", _serve, "serve a run's model by vLLM, as OpenAI's interface; ^C ends it")
+    serve.add_argument("run", help="a run's name or directory")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=_count, default=8000)
+    serve.epilog = "What stands after two dashes goes to vLLM: recipe serve RUN -- --max-model-len 4096"
+    serve.set_defaults(takes_more=True)
+    _where(serve)
     runs = _verb(verbs, "runs", _runs, "list runs")
     runs.add_argument("--json", action="store_true", help="the manifests, one JSON object a line")
     _where(runs)
@@ -364,6 +382,14 @@ def _merge(arguments: argparse.Namespace) -> None:
     from runner.rundir import find
 
     print(merge(find(arguments.run, arguments.runs_dir), arguments.output, arguments.dtype, _say))
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from runner.rundir import find
+    from runner.serve import serve
+
+    run = find(arguments.run, arguments.runs_dir)
+    serve(run, arguments.host, arguments.port, arguments.more, _say)
 
 
 def _runs(arguments: argparse.Namespace) -> None:
