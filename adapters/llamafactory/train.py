@@ -74,4 +74,4 @@ def _peak_memory_gb(torch: Any) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:4])

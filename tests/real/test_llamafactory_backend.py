@@ -77,14 +77,12 @@ def test_qlora_trains(recipe: Recipe, tiny_model: Path) -> None:
     assert len(losses(Path(done.stdout.splitlines()[-1]))) == 2
 
 
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize("name", [name for name, file in catalogue().items() if load(file).recipe.method != "grpo"])
 def test_its_own_parser_accepts_every_config(
     name: str, llamafactory_python: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
     loaded = load(name, ["backend=llamafactory"])
     module = backend("llamafactory")
-    if loaded.recipe.method not in ("sft", "dpo", "orpo", "kto"):
-        return
     paths = Paths(run=tmp_path, python=llamafactory_python, model=str(tiny_model))
     plan = module.plan(loaded.recipe, Topology(), PreparedData(), paths)
     config = yaml.safe_load(plan.files["backend/train.yaml"]) | {"bf16": False}  # this machine may not have it
