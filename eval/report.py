@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,13 +35,11 @@ def number(value: float | None) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e9 else f"{value:#.4g}".rstrip(".")
 
 
-def summary(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows of a table of results.json contents: metrics down, models across, then n; the first row is the header."""
-    names = [result["provenance"]["name"] for result in results]
-    metrics = dict.fromkeys(metric for result in results for metric in result["metrics"])
-    rows: list[tuple[str, ...]] = [("metric", *names, "n")]
-    for metric in metrics:
-        found = [result["metrics"].get(metric) for result in results]
+def summary(models: Mapping[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A table of each model's metrics: metrics down, models across, then n; the first row is the header."""
+    rows: list[tuple[str, ...]] = [("metric", *models, "n")]
+    for metric in dict.fromkeys(metric for metrics in models.values() for metric in metrics):
+        found = [metrics.get(metric) for metrics in models.values()]
         counts = dict.fromkeys(str(m["n"]) for m in found if m)
         rows.append((metric, *(cell(m) for m in found), "/".join(counts)))
     return rows

@@ -9,7 +9,7 @@ from math import isfinite
 from eval.compare import examples
 from eval.plots import Curve, intervals, lines
 from eval.report import Report, comparison_rows, cost_rows, notes, summary
-from eval.report_markdown import METHOD, asked, example_metrics, named, replied
+from eval.report_markdown import METHOD, asked, example_metrics, replied
 from eval.results import Entry
 
 STYLE = """
@@ -34,7 +34,7 @@ def html(report: Report) -> str:
     by_name = {entry.name: entry for entry in report.entries}
     parts = ["<h1>Evaluation report</h1>", *(f'<p class="note">{escape(note)}</p>' for note in notes(report))]
     parts += ["<h2>Results</h2><p>Values with 95 % intervals.</p>", _interval_plots(report)]
-    parts += [table(summary([named(entry) for entry in report.entries]))]
+    parts += [table(summary({entry.name: entry.metrics for entry in report.entries}))]
     for name, rows in report.comparisons.items():
         parts += [f"<h2>{escape(name)} against {escape(first.name)}</h2><p>{escape(METHOD)}</p>"]
         parts += [table(comparison_rows(first, by_name[name], rows))]

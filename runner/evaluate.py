@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from adapters.plan import CPU_ENV, plain
+from eval import ROW_SUITES
 from recipes import Recipe, UserError
 from runner import bundled, diagnose, environments, process
 from runner.environments import clean_environment, environment
 from runner.failure import Failure
-from runner.files import code_directory, read_json, write_json
+from runner.files import NewLines, code_directory, read_json, write_json
 from runner.rows import canonical
 from runner.rundir import Run, runs
 from runner.show import table
@@ -60,7 +61,8 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
     if not options.output:
         _take_answers(run)
     with process.signals_raise():
-        return _score(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say)
+        _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say)
+    return _results(models)
 
 
 def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str], None]) -> None:
@@ -72,7 +74,7 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
     recipe, options = run.recipe().recipe, EvalOptions()
     base = base_model(recipe) if recipe.tuning.type == "lora" else None
     models = [_model("tuned", model, base, output, _info(run, recipe))]
-    _score(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, recipe.eval.devices)
+    _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, recipe.eval.devices)
 
 
 def check_suites(run: Run, say: Callable[[str], None]) -> None:
@@ -107,9 +109,6 @@ def _take(source: Path, target: Path) -> None:
 
 def _info(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {"run": run.name, "backend": recipe.backend, "method": recipe.method, "tuning": recipe.tuning.type}
-
-
-ROW_SUITES = ("perplexity", "preference", "generation", "reference")
 
 
 def _run_spec(
@@ -150,8 +149,9 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
     model = _located(path, say)
     output = (options.output or Path("eval-results")).resolve()
     base = _located(options.base_model, say) if options.base_model else None
+    models = [_model("model", model, base, output, {})]
     spec = {
-        "models": [_model("model", model, base, output, {})],
+        "models": models,
         "suites": list(options.suites or ("perplexity",)),
         "data": options.data or {},
         "rows": str(canonical(rows, output / "rows.jsonl")) if rows else None,
@@ -169,7 +169,8 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         "judge": options.judge,
     }
     with process.signals_raise():
-        return _score(spec, output, options, f"eval:{output}", say)["model"]
+        _worker(spec, output, options, f"eval:{output}", say)
+    return _results(models)["model"]
 
 
 def _no_rows(suite: str, method: str) -> str | None:
@@ -202,17 +203,8 @@ def _model(name: str, path: str | Path, base: str | Path | None, output: Path, i
     return {"name": name, "path": str(path), "base": str(base) if base else None, "output": str(output), "run": info}
 
 
-def _score(
-    spec: dict[str, Any],
-    output: Path,
-    options: EvalOptions,
-    mark: str,
-    say: Callable[[str], None],
-    devices: Sequence[str] = (),
-) -> dict[str, dict[str, Any]]:
-    say(f"scoring {', '.join(spec['suites'])}")
-    _worker(spec, output, options, mark, say, devices)
-    return {m["name"]: read_json(Path(m["output"]) / "results.json") for m in spec["models"]}
+def _results(models: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {m["name"]: read_json(Path(m["output"]) / "results.json") for m in models}
 
 
 def _worker(
@@ -225,7 +217,9 @@ def _worker(
     *,
     check: bool = False,
 ) -> None:
-    """Run the worker on a specification, in its environment."""
+    """Run the worker on a specification, in its environment; `check`: only read the data that it names."""
+    if not check:
+        say(f"scoring {', '.join(spec['suites'])}")
     name = environments.VLLM if spec["engine"] == "vllm" else "eval"
     python = environments.ensure(environment(name, topology().device), say)
     if any("bundled" in m["path"] for m in spec["models"]):
@@ -240,8 +234,6 @@ def _worker(
     }
     write_json(output / "spec.json", spec)
     log = output / "eval.log"
-    offset = log.stat().st_size if log.is_file() else 0
-    follow = _Follow(log, offset, say)
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
     own = {"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1", **CPU_ENV, **chosen}
     code = process.run(
@@ -250,7 +242,7 @@ def _worker(
         env=clean_environment(own),
         log=log,
         mark=mark,
-        poll=follow,
+        poll=_follow(log, say),
     )
     if code == 2:
         raise UserError(*(diagnose.tail(log, 3).splitlines()))
@@ -259,40 +251,20 @@ def _worker(
         raise Failure("the evaluation", cause=diagnose.cause(last, code), tail=last, log=log)
 
 
-class _Follow:
-    """Passes the worker's plain progress lines on."""
+def _follow(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
+    """Passes the worker's plain progress lines on, from now."""
+    new = NewLines(log, log.stat().st_size if log.is_file() else 0)
 
-    def __init__(self, log: Path, offset: int, say: Callable[[str], None]) -> None:
-        self.log, self.offset, self.say = log, offset, say
-
-    def __call__(self) -> None:
-        if not self.log.is_file():
-            return
-        with self.log.open("rb") as stream:
-            stream.seek(self.offset)
-            text = stream.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        for line in whole.decode("utf-8", "replace").splitlines():
+    def poll() -> None:
+        for line in new():
             if line.startswith("eval: "):
-                self.say(f"  {line.removeprefix('eval: ')}")
+                say(f"  {line.removeprefix('eval: ')}")
+
+    return poll
 
 
 def results_table(results: dict[str, dict[str, Any]]) -> str:
     """Metrics down, models across, each with its 95 % interval and n."""
-    names = list(results)
-    metrics = list(dict.fromkeys(metric for result in results.values() for metric in result["metrics"]))
-    rows: list[Sequence[str]] = [("metric", *names, "n")]
-    for metric in metrics:
-        found = [results[name]["metrics"].get(metric) for name in names]
-        counted = next((f["n"] for f in found if f), "-")
-        rows.append((metric, *(_cell(f) for f in found), str(counted)))
-    return table(rows)
+    from eval.report import summary
 
-
-def _cell(metric: dict[str, Any] | None) -> str:
-    if not metric or metric["value"] is None:
-        return "-"
-    interval = metric.get("ci95")
-    shown = f"{metric['value']:.4g}"
-    return f"{shown} [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else shown
+    return table(summary({name: result["metrics"] for name, result in results.items()}))

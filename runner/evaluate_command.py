@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from eval import ROW_SUITES
 from recipes import UserError
 from runner.compare import report_runs
-from runner.evaluate import ROW_SUITES, EvalOptions, evaluate_model, evaluate_run, results_table
+from runner.evaluate import EvalOptions, evaluate_model, evaluate_run, results_table
 from runner.failure import Failure
 from runner.rundir import Run, find
 from runner.rundir import runs as all_runs

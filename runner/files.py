@@ -45,6 +45,23 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+class NewLines:
+    """The whole lines that a growing file has got since the last call; none where it is not there yet."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self.path, self.offset = path, offset
+
+    def __call__(self) -> list[str]:
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset)
+            text = stream.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return whole.decode("utf-8", "replace").splitlines()
+
+
 def safetensors_header(file: Path) -> dict[str, Any] | None:
     """Tensor name to dtype, shape and data_offsets; None where the file is shorter than its header says."""
     with file.open("rb") as stream:

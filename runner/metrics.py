@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.plan import Backend
-from runner.files import write_text
+from runner.files import NewLines, write_text
 
 TRAINING = ("loss", "reward")
 
@@ -30,21 +30,13 @@ class Splicer:
         seen: Callable[[dict[str, float]], None],
         begin: Callable[[int], None] = lambda total: None,
     ) -> None:
-        self.source, self.target, self.backend = source, target, backend
+        self.new, self.target, self.backend = NewLines(source), target, backend
         self.seen, self.begin = seen, begin
-        self.offset = 0
         self.bad: str | None = None  # the first step whose loss is not a number
         self.last = {kind: _last(target, kind) for kind in ("train", "eval")}
 
     def __call__(self) -> None:
-        if not self.source.is_file():
-            return
-        with self.source.open("rb") as stream:
-            stream.seek(self.offset)
-            text = stream.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        for line in whole.decode("utf-8", "replace").splitlines():
+        for line in self.new():
             self._line(json.loads(line))
 
     def _line(self, raw: dict[str, Any]) -> None:

@@ -10,16 +10,22 @@ from pathlib import Path
 from adapters import backend
 from adapters.plan import Checkpoint, Paths, Plan, PreparedData, Topology
 from recipes import LoadedRecipe, Recipe, UserError
+from runner.topology import topology
 
 
-def check(loaded: LoadedRecipe, topology: Topology) -> None:
+def machines_of(loaded: LoadedRecipe) -> Topology:
+    """The machines that a recipe trains on: those of the environment, less what it is scored on meanwhile."""
+    return topology(without=loaded.recipe.eval.devices)
+
+
+def check(loaded: LoadedRecipe, machines: Topology) -> None:
     """Raise UserError with everything that the backend refuses, and how these machines cannot be scored on."""
-    problems = backend(loaded.recipe.backend).problems(loaded, topology)
+    problems = backend(loaded.recipe.backend).problems(loaded, machines)
     judged = loaded.recipe.eval
-    if judged.mode == "pause" and topology.nodes > 1:
+    if judged.mode == "pause" and machines.nodes > 1:
         text = "pause stops one node; allowed on several: after, concurrent"
         problems.append(loaded.document.problem(("eval", "mode"), text))
-    if judged.mode == "concurrent" and topology.gpus and not judged.devices:
+    if judged.mode == "concurrent" and machines.gpus and not judged.devices:
         text = "mode: concurrent needs the ids of GPUs to score on, which training then leaves free"
         problems.append(loaded.document.problem(("eval", "devices"), text))
     if problems:

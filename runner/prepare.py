@@ -12,7 +12,7 @@ from recipes import Problem, Recipe, UserError
 from runner import diagnose, process
 from runner.environments import clean_environment
 from runner.failure import Failure
-from runner.files import code_directory, read_json, write_json
+from runner.files import NewLines, code_directory, read_json, write_json
 from runner.rundir import Run
 
 
@@ -45,7 +45,7 @@ def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str]
         env=clean_environment({"PYTHONPATH": str(code_directory()), "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}),
         log=log,
         mark=run.mark(),
-        poll=_Progress(log, say),
+        poll=_progress(log, say),
     )
     problems = directory / "problems.json"
     if code == 2 and problems.is_file():
@@ -88,24 +88,17 @@ def specification(recipe: Recipe, model: str, directory: Path) -> dict[str, Any]
     }
 
 
-class _Progress:
+def _progress(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
     """Says every few seconds how many rows are read."""
+    new = NewLines(log)
 
-    def __init__(self, log: Path, say: Callable[[str], None]) -> None:
-        self.log, self.say, self.offset = log, say, 0
+    def poll() -> None:
+        lines = [line for line in new() if line.startswith('{"rows"')]
+        rows = json.loads(lines[-1])["rows"] if lines else 0
+        if rows > 1:
+            say(f"  {rows:,} rows read")
 
-    def __call__(self) -> None:
-        if not self.log.is_file():
-            return
-        with self.log.open("rb") as stream:
-            stream.seek(self.offset)
-            text = stream.read()
-        lines = [line for line in text.decode("utf-8", "replace").splitlines() if line.startswith('{"rows"')]
-        if lines and len(text) and text.endswith(b"\n"):
-            self.offset += len(text)
-            rows = json.loads(lines[-1])["rows"]
-            if rows > 1:
-                self.say(f"  {rows:,} rows read")
+    return poll
 
 
 def summary(accounting: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from eval.engines import VLLM_ON_CPU
 from recipes import UserError
 from runner import diagnose, environments, process
 from runner.environments import clean_environment, environment
@@ -17,7 +18,6 @@ from runner.merge import merge
 from runner.rundir import Run
 from runner.topology import topology
 
-ON_A_CPU = {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 # A process that gives itself a title overwrites the environment by which we find it again; and no word to anyone.
 ALWAYS = {"SPT_NOENV": "1", "VLLM_NO_USAGE_STATS": "1"}
 
@@ -43,7 +43,7 @@ def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str
     log.unlink(missing_ok=True)
     say(f"starting vLLM on {model}; its log: {log}")
     waiting = _Waiting(host, port, run.name, say)
-    defaults = {} if device == "cuda" else ON_A_CPU
+    defaults = {} if device == "cuda" else VLLM_ON_CPU
     with process.signals_raise():
         code = process.run(
             command,

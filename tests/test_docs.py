@@ -12,7 +12,7 @@ from eval.ask import ask
 from eval.cache import AnswerCache
 from eval.metrics import reference
 from eval.spec import Spec
-from eval.suites import SUITES, Sample, suite
+from eval.suites import MODULES, Sample, suite
 from eval.suites import reference as reference_suite
 from recipes import load_text
 from runner.cli import _parser
@@ -61,7 +61,7 @@ def test_the_suite_of_the_contributing_guide_works(tmp_path: Path, monkeypatch: 
     """One file and one line: it is asked, recorded and measured."""
     (tmp_path / "figures_of_the_guide.py").write_text(SUITE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(SUITES, "figures", "figures_of_the_guide")
+    monkeypatch.setitem(MODULES, "figures", "figures_of_the_guide")
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"question": "5 % of 300?", "answer": "15"}\n{"question": "2 + 2?", "answer": "4"}\n')
     module = suite("figures")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.cache import Answer
-from eval.engines import Batch, fits
+from eval.engines import VLLM_ON_CPU, Batch, fits
 from eval.engines.directory import ModelFiles, locate
 from eval.engines.greedy import end_tokens
 from eval.engines.loading import device_of, dtype_of, load_model
@@ -22,8 +22,7 @@ from recipes.errors import UserError
 
 # In this process, so that a killed worker leaves no child behind, and no word about it to anyone.
 ALWAYS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
-# On a CPU: threads as OMP_NUM_THREADS says, and 4 GiB of cache, not most of the machine's memory.
-DEFAULTS = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_LOGGING_LEVEL": "ERROR"}
+DEFAULTS = {**VLLM_ON_CPU, "VLLM_LOGGING_LEVEL": "ERROR"}
 TOKENS_AT_ONCE = 2048  # in one pass: bounds the float32 logits of scored prompts at 2048 × vocabulary
 
 

@@ -1,6 +1,6 @@
 """What is asked: a suite is a module that turns data into samples, answers into records, and records into measures.
 
-A new suite is one file here and one line in `SUITES`.
+A new suite is one file here and its name in `eval.SUITES`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,14 @@ import importlib
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from eval import SUITES
 from eval.cache import Answer
 from eval.encode import Text
 from eval.requests import Request
 from eval.spec import Spec
 from eval.statistics import Measure
 
-SUITES = {
-    "perplexity": "eval.suites.perplexity",
-    "preference": "eval.suites.preference",
-    "truthfulqa": "eval.suites.truthfulqa",
-    "truthfulqa_mc": "eval.suites.truthfulqa_mc",
-    "qmsum": "eval.suites.qmsum",
-    "longbench": "eval.suites.longbench",
-    "reference": "eval.suites.reference",
-    "generation": "eval.suites.generation",
-}
+MODULES = {name: f"eval.suites.{name}" for name in SUITES}
 
 Record = dict[str, Any]  # one line of <suite>.jsonl: the sample's id, what was asked, what was answered, its scores
 
@@ -76,7 +68,7 @@ class Suite(Protocol):
 
 
 def suite(name: str) -> Suite:
-    return importlib.import_module(SUITES[name])  # type: ignore[return-value]
+    return importlib.import_module(MODULES[name])  # type: ignore[return-value]
 
 
 def answered(records: list[Record]) -> tuple[list[Record], int]:

@@ -196,7 +196,7 @@ def test_evaluation_results_have_all_fields() -> None:
 def test_summary_shows_values_intervals_failures_and_counts() -> None:
     base, tuned = _entry("base"), _entry("tuned")
     tuned.results["metrics"]["perplexity"] |= {"failures": 2, "n": 28, "ci95": None}
-    rows = summary([base.results, tuned.results])
+    rows = summary({"base": base.metrics, "tuned": tuned.metrics})
     assert rows[0] == ("metric", "base", "tuned", "n")
     assert rows[1][0] == "perplexity" and rows[1][3] == "30/28"
     assert rows[1][1].endswith("]") and rows[1][2].endswith("(2 failed)")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from eval import SUITES
 from eval.batching import common_prefix
 from eval.encode import Text
 from eval.estimate import tokens_to_read
@@ -21,7 +22,7 @@ from eval.metrics.text import repeated_share, words
 from eval.requests import Generate, Request, Score
 from eval.score import score_longbench
 from eval.spec import Spec
-from eval.suites import SUITES, suite
+from eval.suites import suite
 from eval.suites.longbench import DEFINITIONS, NO_CHAT, definitions, files
 from eval.suites.truthfulqa_mc import mc1, mc2
 from eval.truncate import cut_middle

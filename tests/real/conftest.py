@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters import backend
+from adapters.plan import Paths, PreparedData, Topology
+from recipes import load
 from runner import bundled, environments
 from runner.environments import clean_environment, environment
-from runner.files import code_directory
+from runner.files import code_directory, write_text
 
 Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -107,3 +111,24 @@ def losses(run: Path) -> list[float]:
 
 def steps(run: Path) -> list[int]:
     return [line["step"] for line in metrics(run) if "loss" in line]
+
+
+def write_plans(
+    named: Mapping[str, Sequence[str]], topologies: Sequence[Topology], python: Path, model: Path, directory: Path
+) -> dict[str, float]:
+    """Write the files of verl's plan of each recipe (a name and overrides) on each of these machines.
+
+    Returns the learning rates by the directory's name, of those that verl does not refuse there.
+    """
+    written: dict[str, float] = {}
+    module = backend("verl")
+    for (name, (base, *overrides)), topology in itertools.product(named.items(), topologies):
+        loaded = load(base, ["backend=verl", *overrides])
+        if module.problems(loaded, topology):
+            continue
+        run = directory / f"{name}-{topology.device}"
+        paths = Paths(run=run, python=python, model=str(model))
+        for file, text in module.plan(loaded.recipe, topology, PreparedData(train_rows=99), paths).files.items():
+            write_text(run / file, text)
+        written[run.name] = loaded.recipe.training.learning_rate
+    return written

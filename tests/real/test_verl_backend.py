@@ -7,17 +7,15 @@ import json
 import random
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from adapters import backend
-from adapters.plan import Paths, PreparedData, Topology
+from adapters.plan import Topology
 from adapters.verl import options
 from recipes import catalogue, load
 from runner.environments import clean_environment
 from runner.files import code_directory
-from tests.real.conftest import Recipe, inside, losses, metrics, steps
+from tests.real.conftest import Recipe, inside, losses, metrics, steps, write_plans
 from tests.real.test_llamafactory_backend import start_and_kill
 
 pytestmark = pytest.mark.real
@@ -232,18 +230,7 @@ def sft_on_verl(name: str) -> bool:
 
 def test_verl_composes_every_plan(verl_python: Path, tmp_path: Path, tiny_model: Path) -> None:
     """With its own Hydra tree and its own dataclasses; Megatron needs no GPU for that."""
-    written: dict[str, Any] = {}
-    module = backend("verl")
-    for (name, (base, *overrides)), topology in itertools.product(plans().items(), (Topology(), GPUS)):
-        loaded = load(base, ["backend=verl", *overrides])
-        if module.problems(loaded, topology):
-            continue
-        run = tmp_path / f"{name}-{topology.device}"
-        paths = Paths(run=run, python=verl_python, model=str(tiny_model))
-        for file, text in module.plan(loaded.recipe, topology, PreparedData(train_rows=99), paths).files.items():
-            (run / file).parent.mkdir(parents=True, exist_ok=True)
-            (run / file).write_text(text, encoding="utf-8")
-        written[run.name] = loaded.recipe.training.learning_rate
+    written = write_plans(plans(), (Topology(), GPUS), verl_python, tiny_model, tmp_path)
     shown = inside(verl_python, COMPOSE, json.dumps(list(written)), cwd=tmp_path).splitlines()[-len(written) :]
     rows = {line.split()[0]: line.split()[1:] for line in shown}
     assert {name: float(row[2]) for name, row in rows.items()} == written

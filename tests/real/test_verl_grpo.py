@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from adapters import backend
-from adapters.plan import Paths, PreparedData, Topology
+from adapters.plan import Topology
 from recipes import catalogue, load
 from runner import process
 from runner.rundir import Run
-from tests.real.conftest import Recipe, inside, metrics, steps
+from tests.real.conftest import Recipe, inside, metrics, steps, write_plans
 from tests.real.test_llamafactory_backend import start_and_kill
 from tests.real.test_verl_backend import FULL
 
@@ -127,25 +126,12 @@ def plans() -> dict[str, list[str]]:
 
 def test_verl_composes_every_plan(verl_python: Path, tmp_path: Path, tiny_model: Path) -> None:
     """With its own Hydra tree, its own dataclasses and its own check."""
-    written: dict[str, Any] = {}
-    module = backend("verl")
-    for (name, (base, *overrides)), topology in itertools.product(plans().items(), (Topology(), GPUS)):
-        loaded = load(base, overrides)
-        if module.problems(loaded, topology):
-            continue
-        run = tmp_path / f"{name}-{topology.device}"
-        paths = Paths(run=run, python=verl_python, model=str(tiny_model))
-        for file, text in module.plan(loaded.recipe, topology, PreparedData(train_rows=99), paths).files.items():
-            (run / file).parent.mkdir(parents=True, exist_ok=True)
-            (run / file).write_text(text, encoding="utf-8")
-        written[run.name] = loaded.recipe
+    written = write_plans(plans(), (Topology(), GPUS), verl_python, tiny_model, tmp_path)
     shown = [
         line.split() for line in inside(verl_python, COMPOSE, json.dumps(list(written)), cwd=tmp_path).splitlines()
     ]
     rows = {row[0]: row[1:] for row in shown if row and row[0] in written}
-    assert {name: float(row[2]) for name, row in rows.items()} == {
-        name: recipe.training.learning_rate for name, recipe in written.items()
-    }
+    assert {name: float(row[2]) for name, row in rows.items()} == written
     assert {"lora-fsdp2-cpu", "full-fsdp-cuda", "reward-cuda", "gsm8k_grpo-cuda", "grpo_sums-cpu"} <= rows.keys()
     assert all(row[0] == row[1] == name.split("-")[1] for name, row in rows.items() if "-fsdp" in name)
     assert rows["nothing-cuda"][3] == "False" and rows["reward-cuda"][3] == "True"

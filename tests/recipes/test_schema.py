@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 
 from adapters import BACKENDS
+from eval import SUITES
 from recipes import schema, types
 from recipes.types import Recipe
-from runner.cli import SUITES
 
 
 def type_leaves(kind: Any, name: str = "") -> Iterator[str]:
