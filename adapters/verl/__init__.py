@@ -82,7 +82,7 @@ def plan(
     files = {"backend/train.yaml": to_yaml(_method(recipe).config(recipe, topology, data, paths, resume))}
     before: tuple[tuple[str, ...], ...] = ()
     until = (str(stop),) if stop else ()
-    if recipe.tuning.type == "lora":
+    if settings.initial_adapter(recipe):
         files[settings.LORA_FILE] = json.dumps(config.lora_file(recipe, paths), indent=1) + "\n"
         before = ((python, "-m", "adapters.verl.lora", settings.LORA_FILE, settings.ADAPTER),)
     env, argv = _environment(recipe, topology), (*launcher(python, topology), "-m", "adapters.verl.train")
@@ -127,7 +127,7 @@ def _template(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _export(recipe: Recipe, topology: Topology, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:
-    adapter = ("--adapter", settings.ADAPTER) if recipe.tuning.type == "lora" else ()
+    adapter = ("--adapter", settings.ADAPTER) if settings.initial_adapter(recipe) else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
     places = (str(source), str(target), precision(recipe, topology))
     return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *_template(recipe), *trust)
@@ -143,6 +143,8 @@ def _notes(recipe: Recipe, topology: Topology, data: PreparedData) -> list[str]:
         )
     if settings.on_megatron(recipe):
         notes.append("megatron-core, Megatron-Bridge and TransformerEngine are not in verl's lock: use --env current")
+        if recipe.tuning.type == "lora":
+            notes.append("Megatron-Bridge draws the adapter's first weights: not those of other strategies")
     return notes
 
 

@@ -88,6 +88,8 @@ def model_dtype(recipe: Recipe, topology: Topology) -> str:
 
 def _own_megatron(recipe: Recipe) -> dict[str, Any]:
     found: dict[str, Any] = {"engine.use_mbridge": True}  # its checkpoints then hold Hugging Face weights
+    if recipe.tuning.type == "lora":
+        found["model.lora.lora_A_init_method"] = "kaiming"  # as PEFT's
     if recipe.training.gradient_checkpointing:
         where = "engine.override_transformer_config"
         found |= {f"{where}.recompute_method": "uniform", f"{where}.recompute_num_layers": 1}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from adapters.plan import Topology, precision
 from adapters.verl import grpo, settings
-from recipes import Recipe
+from recipes import Recipe, did_you_mean
 
 MAX_RANK = 512  # of LoRA in vLLM
 
@@ -23,13 +23,22 @@ def conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
         yield "eval.mode", "grpo does not stop at a step yet; allowed: after, concurrent"
     if name == "megatron" and recipe.method == "grpo":
         yield "distributed.strategy", "megatron trains sft only so far; allowed for grpo: fsdp2, fsdp"
-    elif name == "megatron" and recipe.tuning.type == "lora":
-        yield "tuning.type", "lora under strategy: megatron is not there yet; use full, or strategy: fsdp2"
+    elif name == "megatron":
+        yield from _megatron_layers(recipe)
     if name == "megatron" and precision(recipe, topology) == "fp32":
         yield "training.precision", "fp32 does not go with strategy: megatron; allowed: bf16, fp16"
     if name == "fsdp" and recipe.tuning.type == "full" and training.weight_decay:
         text = "under strategy: fsdp verl decays norms and biases too, fsdp2 and llamafactory do not; use fsdp2, or 0"
         yield "training.weight_decay", text
+
+
+def _megatron_layers(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    asked, known = recipe.tuning.target_modules, settings.MEGATRON_LAYERS
+    if recipe.tuning.type == "lora" and not isinstance(asked, str):
+        for name in asked:
+            if name not in known:
+                text = f"{name} has no name in Megatron here; allowed: {', '.join(known)}{did_you_mean(name, known)}"
+                yield "tuning.target_modules", text
 
 
 def _batch(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:

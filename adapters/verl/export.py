@@ -36,7 +36,10 @@ def export(
     temporary = model.with_name(f".{model.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    if (newest / MEGATRON).is_dir():
+    if (newest / MEGATRON / "adapter").is_dir():
+        shutil.copytree(newest / MEGATRON / "adapter", temporary, dirs_exist_ok=True)
+        _copy_tokenizer(newest / MEGATRON, temporary)
+    elif (newest / MEGATRON).is_dir():
         shutil.copytree(newest / MEGATRON, temporary, dirs_exist_ok=True)
     elif adapter:
         _write_adapter(merged_shards(newest), adapter, temporary)

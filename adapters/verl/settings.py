@@ -100,6 +100,8 @@ def tuning(recipe: Recipe) -> list[Entry]:
     if tuning.type == "full":
         kind = mapped("tuning.type", "model.lora_rank", 0)
         return [kind, quantization, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
+    if on_megatron(recipe):
+        return [*_megatron_lora(recipe), quantization]
     # Its FSDP engine has no key for most PEFT options: they go in with the adapter that it starts from.
     return [
         mapped("tuning.type", "model.lora_adapter_path", ADAPTER, f"made of {LORA_FILE} before the training"),
@@ -111,6 +113,40 @@ def tuning(recipe: Recipe) -> list[Entry]:
         mapped("tuning.dora", f"{LORA_FILE}: use_dora", tuning.dora),
         quantization,
     ]
+
+
+# The linear layers of Hugging Face models by Megatron-Bridge's names; its canonical LoRA splits what Megatron fuses.
+MEGATRON_LAYERS = {
+    "q_proj": "linear_q",
+    "k_proj": "linear_k",
+    "v_proj": "linear_v",
+    "o_proj": "linear_proj",
+    "gate_proj": "linear_fc1_gate",
+    "up_proj": "linear_fc1_up",
+    "down_proj": "linear_fc2",
+}
+
+
+def _megatron_lora(recipe: Recipe) -> list[Entry]:
+    tuning, no = recipe.tuning, "its LoRA under Megatron has none; use strategy: fsdp2"
+    asked = tuning.target_modules
+    layers = list(MEGATRON_LAYERS) if isinstance(asked, str) else asked
+    return [
+        mapped("tuning.type", "model.lora.type", "canonical_lora"),
+        mapped("tuning.rank", "model.lora.rank", tuning.rank),
+        mapped("tuning.alpha", "model.lora.alpha", tuning.alpha),
+        mapped("tuning.dropout", "model.lora.dropout", tuning.dropout),
+        mapped(
+            "tuning.target_modules", "model.lora.target_modules", [MEGATRON_LAYERS.get(name, name) for name in layers]
+        ),
+        refused("tuning.rslora", no),
+        refused("tuning.dora", no),
+    ]
+
+
+def initial_adapter(recipe: Recipe) -> bool:
+    """Whether a run starts from an adapter that lora.py makes."""
+    return recipe.tuning.type == "lora" and not on_megatron(recipe)
 
 
 def _length(recipe: Recipe, steps: Schedule) -> list[Entry]:

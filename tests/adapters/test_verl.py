@@ -182,6 +182,18 @@ def test_megatron_has_keys_of_its_own() -> None:
     assert written["engine.dtype"] == "bfloat16" and "engine.mixed_precision.param_dtype" not in written
 
 
+def test_lora_under_megatron_has_keys_and_layers_of_its_own() -> None:
+    tuning = "tuning={rank: 4, dropout: 0.1, target_modules: [q_proj, down_proj]}"
+    given = ("distributed.strategy=megatron", tuning)
+    written, plan = config(*given), planned(*given)
+    lora = {key.removeprefix("model.lora."): value for key, value in written.items() if "lora" in key}
+    assert lora == {
+        "type": "canonical_lora", "rank": 4, "alpha": 8, "dropout": 0.1, "lora_A_init_method": "kaiming",
+        "target_modules": ["linear_q", "linear_fc2"],
+    }  # fmt: skip
+    assert plan.before == () and "--adapter" not in plan.export
+
+
 def test_a_path_is_no_reference_of_hydra(tmp_path: Path) -> None:
     (tmp_path / "${x}").mkdir()
     loaded = load_text(BASE.encode(), Path("r.yaml"), [f"model.path={tmp_path}/${{x}}"])
@@ -207,7 +219,13 @@ def test_a_path_is_no_reference_of_hydra(tmp_path: Path) -> None:
         (["distributed.sequence_parallel=3"], GPUS, "4 processes do not divide"),
         (["distributed.max_tokens_per_device=100"], GPUS, "below data.max_length (2048)"),
         (["distributed.tensor_parallel=2"], GPUS, "distributed.tensor_parallel: belongs to strategy: megatron"),
-        (["distributed.strategy=megatron"], GPUS, "tuning.type: lora under strategy: megatron is not there yet"),
+        (["distributed.strategy=megatron", "tuning={rslora: true}"], GPUS, "tuning.rslora: its LoRA under Megatron"),
+        (
+            ["distributed.strategy=megatron", "tuning={target_modules: [q_prj]}"],
+            GPUS,
+            "tuning.target_modules: q_prj has no name in Megatron here; allowed: q_proj, k_proj, v_proj, o_proj, "
+            "gate_proj, up_proj, down_proj; did you mean 'q_proj'?",
+        ),
         ([*MEGATRON, "distributed.tensor_parallel=3"], GPUS, "distributed.tensor_parallel: 4 processes do not divide"),
         ([*MEGATRON, "training.precision=fp32"], GPUS, "training.precision: fp32 does not go with"),
         (

@@ -234,7 +234,8 @@ def test_verl_composes_every_plan(verl_python: Path, tmp_path: Path, tiny_model:
     shown = inside(verl_python, COMPOSE, json.dumps(list(written)), cwd=tmp_path).splitlines()[-len(written) :]
     rows = {line.split()[0]: line.split()[1:] for line in shown}
     assert {name: float(row[2]) for name, row in rows.items()} == written
-    assert rows["full-megatron-cuda"][:2] == ["McoreEngineConfig", "McoreOptimizerConfig"]
+    for name in ("full-megatron-cuda", "lora-megatron-cuda"):
+        assert rows[name][:2] == ["McoreEngineConfig", "McoreOptimizerConfig"]
     assert rows["quickstart-cpu"][:2] == ["FSDPEngineConfig", "FSDPOptimizerConfig"]
     assert {"moved-cuda", "options-cuda", "lora-fsdp2-cpu", "lora-fsdp-cuda", "qwen3_4b_financial-cuda"} <= rows.keys()
 
