@@ -88,7 +88,7 @@ def plan(
     env, argv = _environment(recipe, topology), (*launcher(python, topology), "-m", "adapters.verl.train")
     unset: tuple[str, ...] = ()
     if recipe.method == "grpo":
-        argv = (python, "-m", "adapters.verl.train_grpo", *_template(recipe))
+        argv = (python, "-m", "adapters.verl.train_grpo", *_template(recipe), *_node(topology, attempt))
         env |= grpo.environment(recipe, topology, paths, attempt)
         files |= grpo.files(recipe, topology)
         unset = grpo.unset(topology)
@@ -124,6 +124,11 @@ def export(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step:
 
 def _template(recipe: Recipe) -> tuple[str, ...]:
     return ("--chat-template", recipe.model.chat_template) if recipe.model.chat_template else ()
+
+
+def _node(topology: Topology, attempt: int) -> tuple[str, ...]:
+    ended = ("--ended", f"backend/ended-{attempt}")  # written by node 0
+    return ("--node-rank", str(topology.node_rank), *ended) if topology.nodes > 1 else ()
 
 
 def _export(recipe: Recipe, topology: Topology, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:

@@ -89,8 +89,6 @@ def _machine(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
 
 def _grpo(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     yield from _prompts(recipe, topology)
-    if topology.nodes > 1:
-        yield "method", "grpo on several nodes is not there yet; run it with NNODES=1"
     rollouts = recipe.grpo.rollouts
     if topology.processes % rollouts.tensor_parallel:
         text = f"{rollouts.tensor_parallel} does not divide the {topology.processes} devices of a node"

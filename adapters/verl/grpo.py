@@ -40,6 +40,7 @@ REWARDS_FILE = "backend/rewards.json"  # read by reward.py
 PART = "reward/"  # before the name of a reward in the metrics, so that it cannot be one of verl's own keys
 ROLLOUTS = "rollouts"  # samples, in the run directory
 CPU_PATH = "backend/python"  # on PYTHONPATH where there is no GPU
+CPUS, OBJECT_STORE = 16, 500_000_000  # on a CPU: Ray counts an actor as one, they share the cores there are; bytes
 NEVER = 10**9  # save_freq in steps: it saves at the last step all the same, and not at all when it is not positive
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -189,9 +190,7 @@ def own(
         f"{ROLLOUT}.max_num_batched_tokens": max(8192, length),
         "reward.custom_reward_function.path": "pkg://adapters.verl.reward",
         "reward.custom_reward_function.name": "compute_score",
-        "ray_kwargs.ray_init.address": "local",  # never another one's Ray
-        "ray_kwargs.ray_init._temp_dir": ray_directory(paths),
-        "ray_kwargs.ray_init.include_dashboard": False,
+        **_ray(topology, paths),
         "trainer.device": topology.device,
         "trainer.nnodes": topology.nodes,
         "trainer.n_gpus_per_node": topology.processes,
@@ -211,7 +210,19 @@ def own(
     kinds = {"param_dtype": precision(recipe, topology), "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     found |= {f"{REF}.fsdp_config.mixed_precision.{name}": kind for name, kind in kinds.items()}
     found[f"{REF}.fsdp_config.param_offload"] = spread.offload_parameters
-    return found | ({} if topology.gpus else _on_cpu(topology))
+    return found | ({} if topology.gpus else ON_CPU)
+
+
+def _ray(topology: Topology, paths: Paths) -> dict[str, Any]:
+    """A Ray for this run alone: made by verl on one node, by ray_nodes.py on several."""
+    options: dict[str, Any] = {"_temp_dir": ray_directory(paths)}
+    if topology.nodes > 1:
+        options["address"] = f"{topology.master_addr}:{topology.master_port}"
+    else:
+        options |= {"address": "local", "include_dashboard": False}
+        if not topology.gpus:
+            options |= {"num_cpus": CPUS, "num_gpus": topology.processes, "object_store_memory": OBJECT_STORE}
+    return {f"ray_kwargs.ray_init.{name}": value for name, value in options.items()}
 
 
 def ray_directory(paths: Paths) -> str:
@@ -219,33 +230,32 @@ def ray_directory(paths: Paths) -> str:
     return f"/tmp/recipe-ray-{hashlib.sha256(str(paths.run).encode()).hexdigest()[:12]}"
 
 
-def _on_cpu(topology: Topology) -> dict[str, Any]:
-    """Sizes for a laptop, and what needs a GPU turned off."""
-    return {
-        "ray_kwargs.ray_init.num_cpus": 16,  # Ray counts an actor as one; they share the cores there are
-        "ray_kwargs.ray_init.num_gpus": topology.processes,
-        "ray_kwargs.ray_init.object_store_memory": 500_000_000,
-        f"{ACTOR}.use_torch_compile": False,
-        f"{ACTOR}.fsdp_config.use_torch_compile": False,
-        f"{REF}.fsdp_config.use_torch_compile": False,
-        f"{ROLLOUT}.enforce_eager": True,
-        f"{ROLLOUT}.free_cache_engine": False,
-        f"{ROLLOUT}.enable_sleep_mode": False,
-        f"{ROLLOUT}.agent.num_workers": 1,
-        f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes": 256,
-        "reward.num_workers": 1,
-        "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
-    }
+# Sizes for a laptop, and what needs a GPU turned off.
+ON_CPU = {
+    f"{ACTOR}.use_torch_compile": False,
+    f"{ACTOR}.fsdp_config.use_torch_compile": False,
+    f"{REF}.fsdp_config.use_torch_compile": False,
+    f"{ROLLOUT}.enforce_eager": True,
+    f"{ROLLOUT}.free_cache_engine": False,
+    f"{ROLLOUT}.enable_sleep_mode": False,
+    f"{ROLLOUT}.agent.num_workers": 1,
+    f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes": 256,
+    "reward.num_workers": 1,
+    "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
+}
 
 
 def environment(recipe: Recipe, topology: Topology, paths: Paths, attempt: int) -> dict[str, str]:
     """Variables that every process of Ray and vLLM inherits; their working directory may be another one."""
     env = {
         "VERL_FILE_LOGGER_PATH": str(paths.run / "backend" / f"metrics-{attempt}.jsonl"),
-        "VERL_USE_EXTERNAL_MODULES": "adapters.verl.ray_job",
+        "VERL_USE_EXTERNAL_MODULES": "adapters.verl.ray_process",
         "RECIPE_RAY_JOB": Path(ray_directory(paths)).name,
         "RECIPE_REWARDS": str(paths.run / REWARDS_FILE),
         "RECIPE_REWARD_FAILURES": str(paths.run / "backend" / f"reward_failures-{attempt}.jsonl"),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(paths.run / "backend" / "ray_token"),
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing that ends is served by others
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_COLOR_PREFIX": "0",
         "SPT_NOENV": "1",  # Ray's and vLLM's process titles overwrite the environment, by which the runner finds them
@@ -254,7 +264,7 @@ def environment(recipe: Recipe, topology: Topology, paths: Paths, attempt: int) 
         env["TENSORBOARD_DIR"] = str(paths.run / "logs" / "tensorboard")
     if not topology.gpus:
         env |= {
-            "VERL_USE_EXTERNAL_MODULES": "adapters.verl.ray_job,adapters.verl.cpu",
+            "VERL_USE_EXTERNAL_MODULES": "adapters.verl.ray_process,adapters.verl.cpu",
             "VLLM_TARGET_DEVICE": "cpu",
             "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",

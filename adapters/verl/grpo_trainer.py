@@ -23,6 +23,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from adapters.verl.checkpoints import prune
 from adapters.verl.grpo import PART
+from adapters.verl.ray_nodes import wait_for_all
 from adapters.verl.tracking import Tracking
 
 
@@ -105,4 +106,6 @@ class Runner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[misc
     def run(self, config: Any) -> None:
         trainer_base.TRAINER_REGISTRY["sync"] = Trainer
         trainer_base.Tracking = Tracking
+        if config.trainer.nnodes > 1:
+            wait_for_all(config.trainer.nnodes)
         super().run(config)

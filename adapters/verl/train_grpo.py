@@ -1,28 +1,52 @@
 """Runs verl's GRPO trainer on the config that the plan wrote; inside its environment. It starts Ray, and ends it.
 
-Usage: python -m adapters.verl.train_grpo [--chat-template FILE] backend/train.yaml
+Usage: python -m adapters.verl.train_grpo [--chat-template FILE] [--node-rank N --ended FILE] backend/train.yaml
 
-The same config runs under verl's own entry (`python -m verl.trainer.main_ppo --config-dir backend --config-name
-train`).
+On several nodes each runs it; node 0 trains, and tells the others by FILE when it has ended.
+
+The config runs under verl's own entry too (`python -m verl.trainer.main_ppo --config-dir backend --config-name train`).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from adapters.verl import ray_nodes
 from adapters.verl.checkpoints import same_world
 from adapters.verl.compose import compose
 
 
-def main(file: Path, template: Path | None) -> None:
+class Lost(Exception):
+    """A process of the training died by itself; the message says which, and why."""
+
+
+def main(file: Path, template: Path | None, rank: int, ended: Path | None) -> None:
+    config = compose(file)
+    directory = ray_nodes.directory(config, rank)
+    segments = directory.with_name(f"{directory.name}.segments")
+    _clear(directory, segments)  # of an attempt that was killed
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_note_shared_memory, args=(segments,), daemon=True).start()
+    try:
+        if ended and rank:
+            ray_nodes.take_part(config, rank, ended)
+        else:
+            with ray_nodes.token(), ray_nodes.head(config, ended) if ended else nullcontext():
+                _train(config, template)
+    finally:
+        _clear(directory, segments)
+
+
+def _train(config: Any, template: Path | None) -> None:
     import ray
     from omegaconf import open_dict
     from verl.trainer.main_ppo import run_ppo
@@ -32,24 +56,52 @@ def main(file: Path, template: Path | None) -> None:
 
     from adapters.verl.grpo_trainer import Runner
 
-    config = compose(file)
     same_world(config.trainer.resume_from_path, config.trainer.nnodes * config.trainer.n_gpus_per_node)
     if template:
         with open_dict(config):
             config.actor_rollout_ref.model.custom_chat_template = template.read_text(encoding="utf-8")
     auto_set_device(config)
     validate_config(config, need_reference_policy(config), need_critic(config))
-    directory = Path(config.ray_kwargs.ray_init._temp_dir)
-    segments = directory.with_name(f"{directory.name}.segments")
-    _clear(directory, segments)  # of an attempt that was killed
-    signal.signal(signal.SIGTERM, _end)
-    ray._private.utils.set_sigterm_handler = lambda handler: None  # Ray's would end all without the clean-up
-    threading.Thread(target=_note_shared_memory, args=(segments,), daemon=True).start()
+    init = ray.init
+
+    def init_and_watch(**options: Any) -> Any:
+        context = init(**options)
+        signal.signal(signal.SIGTERM, _end)  # Ray has put its own in place, which ends all without the clean-up
+        signal.signal(signal.SIGUSR1, _end)
+        threading.Thread(target=_watch, daemon=True).start()
+        return context
+
+    ray.init = init_and_watch
     try:
         run_ppo(config, task_runner_class=ray.remote(Runner))
+    except SystemExit as end:
+        raise Lost(_lost[0]) if _lost else end from None
     finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         ray.shutdown()
-        _clear(directory, segments)
+
+
+_lost: list[str] = []  # what _watch found, for the main thread
+
+
+def _watch() -> None:
+    """Interrupt the main thread when an actor died by itself: verl 0.9.1 may wait for its replies for ever."""
+    from ray._private.state import actors
+    from ray.exceptions import RaySystemError
+
+    while not _lost:
+        time.sleep(5)
+        with suppress(RaySystemError):  # Ray has ended
+            _lost.extend(filter(None, map(_death, actors(actor_state_name="DEAD").values())))
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _death(actor: dict[str, Any]) -> str:
+    """How an actor died, where it was not told to."""
+    short_of_memory, died = actor["DeathCause"].oom_context, actor["DeathCause"].actor_died_error_context
+    by_itself = died.Reason.Name(died.reason) in ("WORKER_DIED", "NODE_DIED")
+    message = short_of_memory.error_message or (died.error_message if by_itself else "")
+    return f"{actor['ActorClassName']} died: {message}" if message else ""
 
 
 def _note_shared_memory(file: Path) -> None:
@@ -76,12 +128,14 @@ def _clear(directory: Path, segments: Path) -> None:
 
 
 def _end(number: int, _frame: Any) -> None:
-    sys.exit(128 + number)  # so that the clean-up runs
+    sys.exit(128 + number)  # so that the clean-up runs; Ray's waiting lets no other exception through
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--chat-template", type=Path)
+    parser.add_argument("--node-rank", type=int, default=0)
+    parser.add_argument("--ended", type=Path)
     parser.add_argument("file", type=Path)
     given = parser.parse_args()
-    main(given.file, given.chat_template)
+    main(given.file, given.chat_template, given.node_rank, given.ended)

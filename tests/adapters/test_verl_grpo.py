@@ -136,7 +136,7 @@ def test_a_chat_template_goes_to_the_trainer_as_a_file() -> None:
 
 def test_a_plan_for_gpus_has_nothing_of_the_cpu_platform() -> None:
     plan = planned()
-    assert plan.env["VERL_USE_EXTERNAL_MODULES"] == "adapters.verl.ray_job"
+    assert plan.env["VERL_USE_EXTERNAL_MODULES"] == "adapters.verl.ray_process"
     assert not {"VERL_ENGINE_DEVICE", "VLLM_TARGET_DEVICE", "PYTHONPATH"} & plan.env.keys()
     assert not any("dist-info" in name for name in plan.files)
     tree = plan.files["backend/train.yaml"]
@@ -146,7 +146,7 @@ def test_a_plan_for_gpus_has_nothing_of_the_cpu_platform() -> None:
 
 def test_a_plan_for_a_cpu_brings_the_distribution_that_vllm_is_known_by(tmp_path: Path) -> None:
     plan = planned(topology=CPU)
-    assert plan.env["VERL_USE_EXTERNAL_MODULES"] == "adapters.verl.ray_job,adapters.verl.cpu"
+    assert plan.env["VERL_USE_EXTERNAL_MODULES"] == "adapters.verl.ray_process,adapters.verl.cpu"
     assert plan.env["PYTHONPATH"] == "/runs/r/backend/python"
     for name, text in plan.files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,6 @@ def test_each_run_has_a_ray_of_its_own() -> None:
         (["distributed.max_tokens_per_device=1000"], GPUS, "below the longest prompt and reply (1024)"),
         (["distributed.sequence_parallel=3"], GPUS, "4 processes do not divide among"),
         (["distributed.tensor_parallel=2"], GPUS, "distributed.tensor_parallel: belongs to strategy: megatron"),
-        ([], Topology(gpus=8, processes=8, nodes=2), "method: grpo on several nodes is not there yet"),
         (["backend_options={algorithm.adv_estimator: gae}"], GPUS, "the adapter sets this key itself"),
         (["backend_options={actor_rollout_ref.rollout.n: 4}"], GPUS, "use the recipe's grpo.rollouts.n"),
         (["backend_options={actor_rollout_ref.actor.entropy_coef: 1}"], GPUS, "did you mean"),
@@ -198,6 +197,17 @@ def test_each_run_has_a_ray_of_its_own() -> None:
 def test_what_is_refused(overrides: list[str], topology: Topology, expected: str) -> None:
     found = problems(*overrides, topology=topology)
     assert any(expected in text for text in found), found
+
+
+def test_on_several_nodes_all_meet_at_one_ray() -> None:
+    nodes = Topology(gpus=8, processes=8, nodes=2, node_rank=1, master_addr="10.0.0.1", master_port=1234)
+    plan = planned("training.global_batch_size=16", topology=nodes)
+    assert plan.argv[-6:] == (
+        "adapters.verl.train_grpo", "--node-rank", "1", "--ended", "backend/ended-1", "backend/train.yaml",
+    )  # fmt: skip
+    found = config.flat(yaml.safe_load(plan.files["backend/train.yaml"]))
+    assert found["trainer.nnodes"] == 2 and found["ray_kwargs.ray_init.address"] == "10.0.0.1:1234"
+    assert not {"ray_kwargs.ray_init.num_cpus", "ray_kwargs.ray_init.num_gpus"} & found.keys()
 
 
 def test_native_options_go_in_at_their_place() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from recipes import catalogue, load
 from runner import process
 from runner.rundir import Run
 from tests.real.conftest import Recipe, inside, metrics, steps, write_plans
-from tests.real.test_llamafactory_backend import start_and_kill
+from tests.real.test_llamafactory_backend import start, start_and_kill, wait_for_step
+from tests.real.test_nodes import free_port, node
 from tests.real.test_verl_backend import FULL
 
 pytestmark = pytest.mark.real
@@ -48,15 +51,28 @@ print(bool((before != after).any()), bool(torch.isfinite(after).all()))
 """
 
 
+def shared_memory() -> list[str]:
+    """What vLLM leaves in memory where it is not given back: 400 MB a run."""
+    return [path.name for path in Path("/dev/shm").glob("psm_*")]
+
+
+def kill_one(run: Path, title: str) -> None:
+    """Kill a process of Ray outright by its title."""
+    names = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in process.marked(Run(run).mark())}
+    (pid,) = (pid for pid, name in names.items() if title in name)
+    os.kill(pid, signal.SIGKILL)
+
+
 def test_killed_and_resumed_it_trains_to_its_end(
     recipe: Recipe, tiny_model: Path, verl_python: Path, tmp_path: Path
 ) -> None:
     """Each step once, the rollouts and whole checkpoints kept, nothing of Ray or vLLM left after a kill -9."""
     run = tmp_path / "runs" / "killed"
     start_and_kill([*short(tiny_model), "--name", "killed"], run, tmp_path, 3)
+    assert not shared_memory()
     done = recipe("resume", "killed", "--no-eval")
     assert "resuming from step 2" in done.stderr
-    assert not process.marked(Run(run).mark())
+    assert not process.marked(Run(run).mark()) and not shared_memory()
     assert steps(run) == [1, 2, 3, 4]
     lines = metrics(run)
     wanted = {
@@ -91,6 +107,37 @@ def test_a_reward_that_raises_ends_the_run_and_is_named(recipe: Recipe, tiny_mod
     run = tmp_path / "runs" / "own"
     assert steps(run) == [1] and not process.marked(Run(run).mark())
     assert [c.step for c in backend("verl").checkpoints(run / "checkpoints")] == [1]
+
+
+def test_an_engine_that_dies_ends_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    """verl by itself waits for its replies for ever."""
+    run = tmp_path / "runs" / "died"
+    runner = start([*short(tiny_model, "training.max_steps=500"), "--name", "died"], tmp_path)
+    wait_for_step(run, 1, runner)
+    kill_one(run, "VLLM::EngineCore")
+    assert runner.wait(120) == 1
+    assert "a process of the training died" in json.loads((run / "run.json").read_text())["reason"]
+    assert not process.marked(Run(run).mark()) and not shared_memory()
+
+
+def test_two_nodes_and_one_that_is_lost(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """Through Ray: full training with the divergence in the reward; a lost node ends both, and both go on."""
+    arguments = [*short(tiny_model, FULL, "grpo.kl_in=reward", "training.micro_batch_size=4"), "--name", "both"]
+    run, port = tmp_path / "runs" / "both", free_port()
+    other, first = (node(rank, port, arguments, tmp_path) for rank in (1, 0))
+    wait_for_step(run, 3, first)
+    other.kill()
+    said = first.communicate(timeout=120)[1]
+    assert first.returncode == 1 and "a node of the run was lost" in said
+    assert process.marked(Run(run).mark()) == process.marked(Run(run).mark(1)) == [] == shared_memory()
+    port = free_port()
+    again = [node(rank, port, ["resume", "both", "--no-eval"], tmp_path) for rank in (1, 0)]
+    said = [process_.communicate(timeout=300)[1] for process_ in again]
+    assert [process_.returncode for process_ in again] == [0, 0], said
+    assert "resuming from step 2" in said[1] and steps(run) == [1, 2, 3, 4]
+    assert all(line["kl"] >= 0 for line in metrics(run) if "loss" in line)
+    assert (run / "model/model.safetensors").is_file() and not (run / "backend/ray_token").exists()
+    assert process.marked(Run(run).mark()) == process.marked(Run(run).mark(1)) == [] == shared_memory()
 
 
 COMPOSE = """

@@ -29,6 +29,8 @@ from runner.diagnose import cause, tail
             "x.RewardsFailed: 3 rewards failed; the first: a.py:2: no",
             "3 rewards failed; the first: a.py:2: no; try them",
         ),
+        ("__main__.Lost: AgentLoopWorkerTQ died: The actor", "a process of the training died"),
+        ("x.NodesMissing: node 1 did not join Ray", "node 1 did not join Ray"),
         ("everything is fine", ""),
     ],
 )
