@@ -38,13 +38,13 @@ CAUSES = (
     ),
     (r"RewardsFailed: (.*)", "{0}; try them with `recipe reward try`"),
     (
+        r"its node has died|lost node 0",
+        "a node of the run was lost; its log says why (attempt-…-node-N.log)",
+    ),
+    (
         r"Lost: \w+ died|worker process has died",
         "a process of the training died: of an error that stands further up in the log, or killed from outside, most "
         "often for want of memory (see dmesg)",
-    ),
-    (
-        r"Lost: \w+ died: .*node has died|lost node 0|actor died because its node|node .* is dead",
-        "a node of the run was lost; its log says why (attempt-…-node-N.log)",
     ),
     (r"NodesMissing: (.*)", "{0}"),
     (r"EADDRINUSE|[Aa]ddress already in use", "the port is in use; set MASTER_PORT to a free one"),

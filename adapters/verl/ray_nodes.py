@@ -46,7 +46,9 @@ def token() -> Iterator[None]:
 def head(config: Any, ended: Path) -> Iterator[None]:
     """Ray's head on this node; writes to `ended` whether what was done with it went well (0) or not (1)."""
     host, port = _meeting(config)
-    flags = ("--head", f"--port={port}", "--include-dashboard=false", f"--node-ip-address={_own_address(host)}")
+    address = _address(host)
+    config.ray_kwargs.ray_init.address = f"{address}:{port}"
+    flags = ("--head", f"--port={port}", "--include-dashboard=false", f"--node-ip-address={address}")
     with _ray(config, 0, *flags) as process:
         outcome = "1"
         try:
@@ -54,7 +56,9 @@ def head(config: Any, ended: Path) -> Iterator[None]:
             yield
             outcome = "0"
         finally:
-            ended.write_text(outcome, encoding="utf-8")
+            part = ended.with_name(f".{ended.name}")
+            part.write_text(outcome, encoding="utf-8")
+            part.replace(ended)  # whole, or not there yet
 
 
 def take_part(config: Any, rank: int, ended: Path) -> None:
@@ -65,13 +69,21 @@ def take_part(config: Any, rank: int, ended: Path) -> None:
     """
     _wait_until_open(config)
     host, port = _meeting(config)
-    with _ray(config, rank, f"--address={_own_address(host)}:{port}") as process:
-        while not ended.is_file():
-            if process.poll() is not None:
-                raise SystemExit(f"node {rank}: Ray ended here, or lost node 0 at {host}:{port}")
+    with _ray(config, rank, f"--address={_address(host)}:{port}") as process:
+        while process.poll() is None and not ended.is_file():
             time.sleep(POLL_S)
+        if not _appears(ended):
+            raise SystemExit(f"node {rank}: Ray ended here, or lost node 0 at {host}:{port}")
     if ended.read_text(encoding="utf-8") != "0":
         raise SystemExit(f"node {rank}: the training failed; node 0's log says why")
+
+
+def _appears(file: Path) -> bool:
+    """Whether a file is there, or comes: shared storage may show it late."""
+    deadline = time.monotonic() + GRACE_S
+    while not file.is_file() and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return file.is_file()
 
 
 def wait_for_all(nodes: int) -> None:
@@ -106,11 +118,12 @@ def _meeting(config: Any) -> tuple[str, int]:
     return host, int(port)
 
 
-def _own_address(host: str) -> str:
-    """Ray takes no name, and for localhost its own idea of this machine's address."""
-    from ray._private.services import resolve_ip_for_localhost
+def _address(host: str) -> str:
+    """An address that other machines reach too: a machine's own name often means 127.0.1.1 on itself."""
+    from ray.util import get_node_ip_address
 
-    return str(resolve_ip_for_localhost(socket.gethostbyname(host)))
+    address = socket.gethostbyname(host)
+    return str(get_node_ip_address()) if address.startswith("127.") else address
 
 
 def _wait_until_open(config: Any, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -118,7 +131,7 @@ def _wait_until_open(config: Any, process: subprocess.Popen[bytes] | None = None
     started = time.monotonic()
     while True:
         try:
-            socket.create_connection((_own_address(host), port), timeout=POLL_S).close()
+            socket.create_connection((_address(host), port), timeout=POLL_S).close()
             return
         except OSError as error:
             if process and process.poll() is not None:

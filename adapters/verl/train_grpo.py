@@ -35,18 +35,18 @@ def main(file: Path, template: Path | None, rank: int, ended: Path | None) -> No
     segments = directory.with_name(f"{directory.name}.segments")
     _clear(directory, segments)  # of an attempt that was killed
     signal.signal(signal.SIGTERM, _end)
-    threading.Thread(target=_note_shared_memory, args=(segments,), daemon=True).start()
+    threading.Thread(target=_go_on_noting, args=(segments,), daemon=True).start()
     try:
         if ended and rank:
             ray_nodes.take_part(config, rank, ended)
         else:
             with ray_nodes.token(), ray_nodes.head(config, ended) if ended else nullcontext():
-                _train(config, template)
+                _train(config, template, segments)
     finally:
         _clear(directory, segments)
 
 
-def _train(config: Any, template: Path | None) -> None:
+def _train(config: Any, template: Path | None, segments: Path) -> None:
     import ray
     from omegaconf import open_dict
     from verl.trainer.main_ppo import run_ppo
@@ -78,6 +78,7 @@ def _train(config: Any, template: Path | None) -> None:
         raise Lost(_lost[0]) if _lost else end from None
     finally:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        _note_shared_memory(segments)
         ray.shutdown()
 
 
@@ -108,14 +109,19 @@ def _note_shared_memory(file: Path) -> None:
     """Write down what our processes hold of it: Ray ends vLLM before that can give its queues back, 400 MB a run."""
     import psutil
 
-    found: set[str] = set()
+    noted = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = set(noted.splitlines())
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            found |= {held.path for held in child.memory_maps() if held.path.startswith("/dev/shm/")}
+    text = "\n".join(sorted(found))
+    if text != noted:
+        file.write_text(text, encoding="utf-8")
+
+
+def _go_on_noting(file: Path) -> None:
     while True:
-        known = len(found)
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                found |= {held.path for held in child.memory_maps() if held.path.startswith("/dev/shm/")}
-        if len(found) > known:
-            file.write_text("\n".join(sorted(found)), encoding="utf-8")
+        _note_shared_memory(file)
         time.sleep(10)
 
 

@@ -30,6 +30,7 @@ from runner.diagnose import cause, tail
             "3 rewards failed; the first: a.py:2: no; try them",
         ),
         ("__main__.Lost: AgentLoopWorkerTQ died: The actor", "a process of the training died"),
+        ("Lost: A died: The actor died because its node has died. Node Id: a8", "a node of the run was lost"),
         ("x.NodesMissing: node 1 did not join Ray", "node 1 did not join Ray"),
         ("everything is fine", ""),
     ],
