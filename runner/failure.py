@@ -13,9 +13,11 @@ class Failure(Exception):
         self.what, self.cause, self.tail, self.log = what, cause, tail, log
 
     def __str__(self) -> str:
-        parts = [f"failed: {self.what}"]
-        if self.tail:
-            parts.append("\n".join(f"  | {line}" for line in self.tail.splitlines()))
+        return self.text(self.tail)
+
+    def text(self, tail: str = "") -> str:
+        """All of it, by default without the log's last lines."""
+        parts = [f"failed: {self.what}", *(f"  | {line}" for line in tail.splitlines())]
         if self.cause:
             parts.append(f"probable cause: {self.cause}")
         if self.log:

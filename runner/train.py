@@ -101,7 +101,7 @@ def _attempt(run: Run, loaded: LoadedRecipe, topology: Topology, options: Option
         _end(run, "interrupted", reason=str(stop))
         raise
     except (UserError, Failure) as error:
-        _end(run, "failed", reason=str(error))
+        _end(run, "failed", reason=error.text() if isinstance(error, Failure) else str(error))
         raise
     _end(run, "succeeded")
     return run
@@ -338,7 +338,7 @@ def _end(run: Run, state: str, reason: str = "") -> None:
     attempts: list[dict[str, Any]] = manifest["attempts"]
     if attempts:
         attempts[-1] |= {"ended": rundir.now(), "state": state}
-    run.update(state=state, finished=rundir.now(), reason=reason[:2000], attempts=attempts)
+    run.update(state=state, finished=rundir.now(), reason=reason, attempts=attempts)
 
 
 def _take_part(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:

@@ -130,7 +130,11 @@ def _clear(directory: Path, segments: Path) -> None:
     for name in segments.read_text(encoding="utf-8").splitlines() if segments.is_file() else []:
         Path(name).unlink(missing_ok=True)
     segments.unlink(missing_ok=True)
-    shutil.rmtree(directory, ignore_errors=True)
+    for _ in range(10):  # what ends may still be writing into it
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.5)
 
 
 def _end(number: int, _frame: Any) -> None:

@@ -36,6 +36,20 @@ AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(ta
 AutoTokenizer.from_pretrained(source).save_pretrained(target)
 """
 
+TINY_QWEN3 = """
+import sys, torch
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+source, target = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(source)
+torch.manual_seed(1)
+Qwen3ForCausalLM(Qwen3Config(
+    vocab_size=len(tokenizer), hidden_size=128, intermediate_size=192, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=32, max_position_embeddings=2048, tie_word_embeddings=True, layer_types=None,
+    eos_token_id=tokenizer.eos_token_id, bos_token_id=None, pad_token_id=tokenizer.pad_token_id,
+)).save_pretrained(target)
+tokenizer.save_pretrained(target)
+"""
+
 
 def _ensure(name: str) -> Path:
     return environments.ensure(environment(name, "cpu"), lambda text: print(text, file=sys.stderr))
@@ -82,6 +96,14 @@ def tiny_model(llamafactory_python: Path, bundled_model: Path, tmp_path_factory:
     """A random model of two layers with the bundled model's tokenizer."""
     target = tmp_path_factory.mktemp("models") / "tiny"
     inside(llamafactory_python, TINY, str(bundled_model), str(target), cwd=target.parent)
+    return target
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3(verl_python: Path, bundled_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen3 of two layers with the bundled model's tokenizer."""
+    target = tmp_path_factory.mktemp("models") / "qwen3"
+    inside(verl_python, TINY_QWEN3, str(bundled_model), str(target), cwd=target.parent)
     return target
 
 

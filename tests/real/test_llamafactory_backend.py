@@ -148,6 +148,11 @@ def start_and_kill(arguments: list[str], run: Path, cwd: Path, step: int) -> Non
     wait_for_step(run, step, runner)
     runner.kill()
     runner.wait()
+    wait_for_end(run)
+
+
+def wait_for_end(run: Path) -> None:
+    """Wait until no process of a run is left, for half a minute."""
     deadline = time.monotonic() + 30
     while process.marked(Run(run).mark()):
         assert time.monotonic() < deadline, "a process outlived its runner"
