@@ -1,14 +1,12 @@
-"""What is shown of results: a terminal table, evaluation_results.json, evaluation_report.md and report.html."""
+"""What is shown of results, as tables, values and sentences, for the terminal and for the files of report_files.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from eval.compare import Compared, compare, recipe_differences
-from eval.files import write_json, write_text
 from eval.results import Entry
 from recipes.errors import UserError
 
@@ -111,18 +109,6 @@ def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: in
                 raise
             left_out[entry.name] = str(error)
     return Report(tuple(entries), comparisons, recipe_differences(entries), left_out)
-
-
-def write_report(report: Report, directory: Path) -> list[Path]:
-    """Write evaluation_results.json, evaluation_report.md and report.html; returns their paths."""
-    from eval.report_html import html
-    from eval.report_markdown import markdown
-
-    paths = [directory / name for name in ("evaluation_results.json", "evaluation_report.md", "report.html")]
-    write_json(paths[0], evaluation_results(report.entries))
-    write_text(paths[1], markdown(report))
-    write_text(paths[2], html(report))
-    return paths
 
 
 def comparison_rows(first: Entry, other: Entry, rows: Sequence[Compared]) -> list[tuple[str, ...]]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
 
-from eval.report import Report, comparison_rows, cost_rows, evaluation_results, make_report, notes, write_report
+from eval.report import Report, comparison_rows, cost_rows, evaluation_results, make_report, notes
+from eval.report_files import write_report
 from eval.results import Entry, read_entry
 from eval.training import training
 from recipes import UserError

@@ -15,7 +15,8 @@ from eval.compare import compare, examples, recipe_differences, source
 from eval.history import COMBINED, combined_score, history, should_stop
 from eval.paired import holm, paired, sign_test
 from eval.plots import Curve, intervals, lines, ticks
-from eval.report import FIELDS, evaluation_results, make_report, notes, number, summary, write_report
+from eval.report import FIELDS, evaluation_results, make_report, notes, number, summary
+from eval.report_files import write_report
 from eval.results import Entry, read_entry
 from eval.suites import suite
 from eval.training import Training, training
