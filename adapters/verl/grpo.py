@@ -257,6 +257,7 @@ def environment(recipe: Recipe, topology: Topology, paths: Paths, attempt: int) 
         "RAY_AUTH_TOKEN_PATH": str(paths.run / "backend" / "ray_token"),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing that ends is served by others
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # of 15 by itself: it would starve beside any other work
         "RAY_COLOR_PREFIX": "0",
         "SPT_NOENV": "1",  # Ray's and vLLM's process titles overwrite the environment, by which the runner finds them
     }

@@ -144,7 +144,7 @@ def test_two_nodes_and_one_that_is_lost(recipe: Recipe, tiny_qwen3: Path, tmp_pa
     assert nothing_left(run, held)
     port = free_port()
     again = [node(rank, port, ["resume", "both", "--no-eval"], tmp_path) for rank in (1, 0)]
-    said = [process_.communicate(timeout=300)[1] for process_ in again]
+    said = [process_.communicate(timeout=600)[1] for process_ in again]
     assert [process_.returncode for process_ in again] == [0, 0], said
     assert "resuming from step 2" in said[1] and steps(run) == [1, 2, 3, 4]
     assert all(line["kl"] >= 0 for line in metrics(run) if "loss" in line)
