@@ -9,7 +9,7 @@ quickstart: .venv/ready ## train the bundled model with the quickstart recipe on
 	$(BIN)/recipe run quickstart
 
 test: test-fast ## everything that CI runs: lint, types, unit tests, real runs on both backends
-	$(BIN)/python -m pytest -m real -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m real -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/dev ## lint, types and unit tests, without a backend
 	$(BIN)/ruff check .

@@ -42,7 +42,7 @@ CAUSES = (
         "a node of the run was lost; its log says why (attempt-…-node-N.log)",
     ),
     (
-        r"Lost: \w+ died|worker process has died",
+        r"Lost: \w+ died|worker process has died|EngineDeadError",
         "a process of the training died: of an error that stands further up in the log, or killed from outside, most "
         "often for want of memory (see dmesg)",
     ),

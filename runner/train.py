@@ -229,6 +229,7 @@ def _record_start(run: Run, plan: Plan, number: int, resume: Checkpoint | None, 
     }
     run.update(
         state="running",
+        reason="",
         started=manifest.get("started") or rundir.now(),
         topology=plain(asdict(topology)),
         versions=environments.versions(environment(manifest["backend"], topology.device)),

@@ -51,6 +51,11 @@ tokenizer.save_pretrained(target)
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_verl_grpo")
+
+
 def _ensure(name: str) -> Path:
     return environments.ensure(environment(name, "cpu"), lambda text: print(text, file=sys.stderr))
 

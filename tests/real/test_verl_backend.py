@@ -221,6 +221,7 @@ def plans() -> dict[str, list[str]]:
     for tuning, strategy in itertools.product((LORA, FULL), ("fsdp", "fsdp2", "megatron")):
         name = f"{'full' if tuning == FULL else 'lora'}-{strategy}"
         named[name] = ["quickstart", BATCH, tuning, f"distributed.strategy={strategy}"]
+    named["lora-megatron"][2] = "tuning={type: lora, rank: 8, dropout: 0.1}"  # it has no rslora
     moved = ["distributed.remove_padding=true", "distributed.max_tokens_per_device=512", "training.weight_decay=0.1"]
     named["moved"] = [
         "quickstart",

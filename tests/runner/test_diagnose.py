@@ -31,6 +31,7 @@ from runner.diagnose import cause, tail
         ),
         ("__main__.Lost: AgentLoopWorkerTQ died: The actor", "a process of the training died"),
         ("Lost: A died: The actor died because its node has died. Node Id: a8", "a node of the run was lost"),
+        ("vllm.v1.engine.exceptions.EngineDeadError: EngineCore", "a process of the training died"),
         ("x.NodesMissing: node 1 did not join Ray", "node 1 did not join Ray"),
         ("everything is fine", ""),
     ],
