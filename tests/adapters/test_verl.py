@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from adapters import verl
 from adapters.plan import Checkpoint, Plan, PreparedData, Topology
 from adapters.verl import options, settings
+from adapters.verl.export import export
 from recipes import load_text
 from tests.adapters.fixed import fixed_paths
 
@@ -359,6 +361,23 @@ def test_a_checkpoint_of_megatron_is_vouched_for_by_the_tracker(tmp_path: Path) 
     assert verl.checkpoints(tmp_path) == []
     (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
     assert [c.step for c in verl.checkpoints(tmp_path)] == [4]
+
+
+@pytest.mark.parametrize("tuning,kept", [("lora", "adapter_model.safetensors"), ("full", "model.safetensors")])
+def test_a_checkpoint_of_megatron_holds_the_model_to_keep(tmp_path: Path, tuning: str, kept: str) -> None:
+    """Its bridge writes a PEFT adapter, or the whole model, in Hugging Face's form."""
+    source = tmp_path / "global_step_4/model/huggingface"
+    (source / "adapter").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"):
+        (source / name).write_text(name)
+    if tuning == "full":
+        shutil.rmtree(source / "adapter")
+        (source / "model.safetensors").write_text("model.safetensors")
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
+    export(tmp_path, tmp_path / "out", "bf16", adapter=None, template=None, trust=False)
+    found = {file.name for file in (tmp_path / "out").iterdir()}
+    settings_file = {"adapter_config.json"} if tuning == "lora" else {"config.json"}
+    assert found == {kept, "tokenizer.json"} | settings_file
 
 
 def test_planning_imports_no_framework() -> None:
