@@ -269,6 +269,7 @@ def environment(recipe: Recipe, topology: Topology, paths: Paths, attempt: int) 
             "VLLM_TARGET_DEVICE": "cpu",
             "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "TORCHDYNAMO_DISABLE": "1",  # vLLM's sampler, eager or not, would need a C++ compiler and half a minute
             "PYTHONPATH": str(paths.run / CPU_PATH),
         }
     return env

@@ -10,8 +10,9 @@ from eval.cache import Answer
 from eval.requests import Generate, Score
 from eval.spec import Model, Spec
 
-# vLLM on a CPU: threads as OMP_NUM_THREADS says, and 4 GiB of cache, not most of the machine's memory.
-VLLM_ON_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "4"}
+# vLLM on a CPU: threads as OMP_NUM_THREADS says, and 4 GiB of cache, not most of the machine's memory. It would compile
+# its sampler, eager or not: half a minute at each start, and a C++ compiler that a user's machine need not have.
+VLLM_ON_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "4", "TORCHDYNAMO_DISABLE": "1"}
 
 Batch = list[tuple[int, Answer]]  # index of the request, its answer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -21,6 +22,7 @@ from runner.environments import clean_environment, environment
 from runner.files import code_directory, write_text
 
 Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
+RunOnce = Callable[..., Path]
 
 TINY = """
 import sys, torch
@@ -54,6 +56,12 @@ tokenizer.save_pretrained(target)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first, so that no worker is left alone with it at the end."""
     items.sort(key=lambda item: item.path.stem != "test_verl_grpo")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_compiler() -> None:
+    """A user's machine need not have one."""
+    os.environ.update(CC="/nonexistent", CXX="/nonexistent")
 
 
 def _ensure(name: str) -> Path:
@@ -112,20 +120,32 @@ def tiny_qwen3(verl_python: Path, bundled_model: Path, tmp_path_factory: pytest.
     return target
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Recipe:
-    """Call the command line in a directory of its own, as a user does."""
+def calls_in(directory: Path) -> Recipe:
+    """The command line in a directory, as a user calls it."""
 
     def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "runner.cli", *arguments],
-            capture_output=True, text=True, cwd=tmp_path, check=False,
+            capture_output=True, text=True, cwd=directory, check=False,
             env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}),
         )  # fmt: skip
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
     return call
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    """The command line in a directory of the test's own."""
+    return calls_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> RunOnce:
+    """Run a recipe once for all tests of a module that give the same arguments; returns the run's directory."""
+    call = calls_in(tmp_path_factory.mktemp("once"))
+    return functools.cache(lambda *arguments: Path(call(*arguments).stdout.splitlines()[-1]))
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
