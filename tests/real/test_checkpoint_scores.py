@@ -46,23 +46,24 @@ def weights(run: Path) -> bytes:
 
 
 def test_each_mode_gives_the_same_scores_and_weights(trained: Trained, recipe: Recipe) -> None:
-    alone = trained("alone", "eval.suites=[]")
-    runs = {mode: trained(mode, *EVERY, f"eval.mode={mode}") for mode in ("after", "pause", "concurrent")}
+    four = "training.max_steps=4"
+    alone = trained("alone", four, "eval.suites=[]")
+    runs = {mode: trained(mode, four, *EVERY, f"eval.mode={mode}") for mode in ("after", "pause", "concurrent")}
     expected = history(runs["after"])
-    assert [entry["step"] for entry in expected["history"]] == [2, 4, 6]
-    assert expected["best_step"] == 6 and expected["formula"] == "-perplexity"
+    assert [entry["step"] for entry in expected["history"]] == [2, 4]
+    assert expected["best_step"] == 4 and expected["formula"] == "-perplexity"
     for mode, run in runs.items():
         assert history(run) == expected, mode
         assert weights(run) == weights(alone), mode
-        assert steps(run) == list(range(1, 7)), mode
+        assert steps(run) == [1, 2, 3, 4], mode
         kept = backend("llamafactory").checkpoints(run / "checkpoints")
-        assert [checkpoint.step for checkpoint in kept] == [6], f"{mode}: what was scored and is not kept is removed"
+        assert [checkpoint.step for checkpoint in kept] == [4], f"{mode}: what was scored and is not kept is removed"
         assert (run / "eval/eval_step_2/perplexity.jsonl").is_file() and not (run / "eval/eval_step_2/model").exists()
-    assert len(json.loads((runs["pause"] / "run.json").read_text())["attempts"]) == 3
+    assert len(json.loads((runs["pause"] / "run.json").read_text())["attempts"]) == 2
 
     recipe("eval", "pause")
     final = json.loads((runs["pause"] / "eval/final_eval_results.json").read_text())
-    assert final["best_step"] == final["model_step"] == 6
+    assert final["best_step"] == final["model_step"] == 4
     assert final["results"]["tuned"]["perplexity"]["value"] == -expected["best_score"]
     assert (runs["pause"] / "eval/report.html").is_file()
 
@@ -100,8 +101,9 @@ def test_malformed_data_of_a_suite_is_named_before_the_training(
 
 
 def test_a_pause_on_verl_changes_nothing(trained: Trained) -> None:
-    alone = trained("alone", "backend=verl", "eval.suites=[]")
-    run = trained("pause", "backend=verl", *EVERY, "eval.mode=pause")
-    assert [entry["step"] for entry in history(run)["history"]] == [2, 4, 6]
+    verl = ("backend=verl", "tuning.dropout=0.1", "training.max_steps=4")
+    alone = trained("alone", *verl, "eval.suites=[]")
+    run = trained("pause", *verl, *EVERY, "eval.mode=pause")
+    assert [entry["step"] for entry in history(run)["history"]] == [2, 4]
     assert weights(run) == weights(alone)
-    assert [c.step for c in backend("verl").checkpoints(run / "checkpoints")] == [6]
+    assert [c.step for c in backend("verl").checkpoints(run / "checkpoints")] == [4]

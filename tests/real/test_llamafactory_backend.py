@@ -21,7 +21,7 @@ from recipes import catalogue, load
 from runner import process
 from runner.environments import clean_environment
 from runner.rundir import Run
-from tests.real.conftest import Recipe, inside, losses, metrics, steps
+from tests.real.conftest import Recipe, RunOnce, inside, losses, metrics, steps
 
 pytestmark = pytest.mark.real
 
@@ -40,6 +40,7 @@ QUICK = [
     "--set",
     "data.train[0].max_samples=24",
 ]
+LORA = "tuning={type: lora}"
 
 
 def short(name: str, tiny_model: Path, *overrides: str) -> list[str]:
@@ -47,11 +48,10 @@ def short(name: str, tiny_model: Path, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize("method", OWN_METRICS)
-@pytest.mark.parametrize("tuning", ["lora", "full"])
-def test_every_method_and_tuning_trains(method: str, tuning: str, recipe: Recipe, tiny_model: Path) -> None:
+@pytest.mark.parametrize("tuning", [LORA, "tuning={type: full}"], ids=["lora", "full"])
+def test_every_method_and_tuning_trains(method: str, tuning: str, run_once: RunOnce, tiny_model: Path) -> None:
     name = "quickstart" if method == "sft" else f"finance_{method}"
-    done = recipe(*short(name, tiny_model, "--set", f"tuning={{type: {tuning}}}"))
-    run = Path(done.stdout.splitlines()[-1])
+    run = run_once(*short(name, tiny_model, "--set", tuning))
     assert steps(run) == [1, 2]
     assert metrics(run)[0].keys() >= OWN_METRICS[method] | {
         "loss",
@@ -63,9 +63,7 @@ def test_every_method_and_tuning_trains(method: str, tuning: str, recipe: Recipe
     assert any("eval_loss" in line for line in metrics(run))
     kept = {file.name for file in (run / "model").iterdir()}
     weights = (
-        {"adapter_model.safetensors", "adapter_config.json"}
-        if tuning == "lora"
-        else {"model.safetensors", "config.json"}
+        {"adapter_model.safetensors", "adapter_config.json"} if tuning == LORA else {"model.safetensors", "config.json"}
     )
     assert kept >= weights | {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
     manifest = json.loads((run / "run.json").read_text())
@@ -77,25 +75,29 @@ def test_qlora_trains(recipe: Recipe, tiny_model: Path) -> None:
     assert len(losses(Path(done.stdout.splitlines()[-1]))) == 2
 
 
-@pytest.mark.parametrize("name", [name for name, file in catalogue().items() if load(file).recipe.method != "grpo"])
-def test_its_own_parser_accepts_every_config(
-    name: str, llamafactory_python: Path, tmp_path: Path, tiny_model: Path
-) -> None:
-    loaded = load(name, ["backend=llamafactory"])
-    module = backend("llamafactory")
-    paths = Paths(run=tmp_path, python=llamafactory_python, model=str(tiny_model))
-    plan = module.plan(loaded.recipe, Topology(), PreparedData(), paths)
-    config = yaml.safe_load(plan.files["backend/train.yaml"]) | {"bf16": False}  # this machine may not have it
-    code = (
-        "import json, sys\n"
-        "from llamafactory.hparams import get_train_args\n"
-        "model, data, training, tuning, _ = get_train_args(json.loads(sys.argv[1]))\n"
-        "print(json.dumps([tuning.stage, tuning.lora_rank, training.learning_rate, training.do_train]))"
-    )
-    shown = json.loads(inside(llamafactory_python, code, json.dumps(config), cwd=tmp_path).splitlines()[-1])
-    assert shown[2:] == [loaded.recipe.training.learning_rate, True]
-    if loaded.recipe.tuning.type == "lora":
-        assert shown[1] == loaded.recipe.tuning.rank
+PARSE = """
+import json, sys
+from llamafactory.hparams import get_train_args
+for config in json.loads(sys.argv[1]):
+    model, data, training, tuning, _ = get_train_args(config)
+    print(json.dumps([tuning.stage, tuning.lora_rank, training.learning_rate, training.do_train]))
+"""
+
+
+def test_its_own_parser_accepts_every_config(llamafactory_python: Path, tmp_path: Path, tiny_model: Path) -> None:
+    recipes = [
+        load(name, ["backend=llamafactory"]).recipe for name in catalogue() if load(name).recipe.method != "grpo"
+    ]
+    module, configs = backend("llamafactory"), []
+    for recipe in recipes:
+        paths = Paths(run=tmp_path, python=llamafactory_python, model=str(tiny_model))
+        plan = module.plan(recipe, Topology(), PreparedData(), paths)
+        configs.append(yaml.safe_load(plan.files["backend/train.yaml"]) | {"bf16": False})  # a CPU may not have it
+    shown = inside(llamafactory_python, PARSE, json.dumps(configs), cwd=tmp_path).splitlines()[-len(configs) :]
+    for recipe, (stage, rank, *others) in zip(recipes, map(json.loads, shown), strict=True):
+        assert stage == {"sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}[recipe.method]
+        assert others == [recipe.training.learning_rate, True]
+        assert rank == recipe.tuning.rank or recipe.tuning.type != "lora"
 
 
 def test_the_checked_in_arguments_are_those_of_the_pinned_version(llamafactory_python: Path, tmp_path: Path) -> None:
@@ -108,14 +110,14 @@ def test_the_checked_in_arguments_are_those_of_the_pinned_version(llamafactory_p
 
 
 def test_the_losses_are_those_of_llamafactory_without_us(
-    recipe: Recipe, tiny_model: Path, llamafactory_python: Path
+    run_once: RunOnce, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
 ) -> None:
-    run = Path(recipe(*short("quickstart", tiny_model)).stdout.splitlines()[-1])
+    run = run_once(*short("quickstart", tiny_model, "--set", LORA))
     config = yaml.safe_load((run / "backend/train.yaml").read_text())
-    own = run / "own"
-    (run / "own.yaml").write_text(yaml.safe_dump(config | {"output_dir": str(own)}))
+    own, file = tmp_path / "own", tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump(config | {"output_dir": str(own)}))
     subprocess.run(
-        [str(llamafactory_python.parent / "llamafactory-cli"), "train", str(run / "own.yaml")],
+        [str(llamafactory_python.parent / "llamafactory-cli"), "train", str(file)],
         cwd=run, env=clean_environment({"OMP_NUM_THREADS": "1"}), check=True, capture_output=True,
     )  # fmt: skip
     history = json.loads((own / "trainer_state.json").read_text())["log_history"]
@@ -193,10 +195,13 @@ def test_a_failure_names_its_cause_and_log(recipe: Recipe, tiny_model: Path, tmp
     assert json.loads((tmp_path / "runs/quickstart/run.json").read_text())["state"] == "failed"
 
 
-def test_two_processes_on_a_cpu(recipe: Recipe, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_on_a_cpu(
+    recipe: Recipe, run_once: RunOnce, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """torchrun with gloo, from the environment variable; the global batch is the same, and so are the losses."""
-    one = Path(recipe(*short("quickstart", tiny_model, "--name", "one")).stdout.splitlines()[-1])
+    arguments = short("quickstart", tiny_model, "--set", LORA)
+    one = run_once(*arguments)
     monkeypatch.setenv("NPROC_PER_NODE", "2")
-    two = Path(recipe(*short("quickstart", tiny_model, "--name", "two")).stdout.splitlines()[-1])
+    two = Path(recipe(*arguments).stdout.splitlines()[-1])
     assert losses(two) == pytest.approx(losses(one), abs=0.2)
     assert json.loads((two / "run.json").read_text())["topology"]["processes"] == 2

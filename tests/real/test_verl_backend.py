@@ -15,7 +15,7 @@ from adapters.verl import options
 from recipes import catalogue, load
 from runner.environments import clean_environment
 from runner.files import code_directory
-from tests.real.conftest import Recipe, inside, losses, metrics, steps, write_plans
+from tests.real.conftest import Recipe, RunOnce, inside, losses, metrics, steps, write_plans
 from tests.real.test_llamafactory_backend import start_and_kill
 
 pytestmark = pytest.mark.real
@@ -58,19 +58,20 @@ print(json.dumps([total / count, sorted(kinds)]))
 LORA = "tuning={type: lora, rank: 8, alpha: 24, dropout: 0.1, rslora: true}"
 DORA = "tuning={type: lora, rank: 4, dora: true}"
 FULL = "tuning={type: full}"
+SCHEDULE = ["training.learning_rate=1e-3", "training.warmup_ratio=0.25", "training.weight_decay=0.1"]
 BATCH = "training.global_batch_size=32"  # four rows on each of eight GPUs
 
 
-@pytest.mark.parametrize("tuning", [LORA, DORA, FULL], ids=["lora", "dora", "full"])
+@pytest.mark.parametrize("tuning", [[LORA, *SCHEDULE], [DORA], [FULL]], ids=["lora", "dora", "full"])
 def test_it_trains_and_its_result_is_what_was_trained(
-    tuning: str, recipe: Recipe, tiny_model: Path, verl_python: Path
+    tuning: list[str], run_once: RunOnce, tiny_model: Path, verl_python: Path
 ) -> None:
     """The exported model has the loss that verl measured at the last step, in float32, with its tokenizer."""
-    run = path_of(recipe(*short(tiny_model, tuning, "training.weight_decay=0.1")))
+    run = run_once(*short(tiny_model, *tuning))
     assert steps(run) == [1, 2, 3, 4]
     wanted = {"loss", "learning_rate", "grad_norm", "epoch", "tokens", "step_time_s", "memory_gb"}
     assert metrics(run)[0].keys() >= wanted
-    base = str(tiny_model) if "lora" in tuning else ""
+    base = "" if tuning == [FULL] else str(tiny_model)
     loss, kinds = json.loads(inside(verl_python, LOSS, str(run), base, cwd=run).splitlines()[-1])
     measured = [line["eval_loss"] for line in metrics(run) if "eval_loss" in line]
     assert len(measured) == 2 and loss == pytest.approx(measured[-1], abs=2e-5)
@@ -82,51 +83,45 @@ def test_it_trains_and_its_result_is_what_was_trained(
     assert manifest["state"] == "succeeded" and manifest["versions"]["verl"] == "0.9.1"
 
 
-def test_the_learning_rate_is_that_of_the_step(recipe: Recipe, tiny_model: Path) -> None:
+def test_the_learning_rate_is_that_of_the_step(run_once: RunOnce, tiny_model: Path) -> None:
     """Warmup from zero over one step, then cosine: transformers' numbers."""
-    run = path_of(recipe(*short(tiny_model, "training.learning_rate=1e-3", "training.warmup_ratio=0.25")))
+    run = run_once(*short(tiny_model, LORA, *SCHEDULE))
     rates = [line["learning_rate"] for line in metrics(run) if "loss" in line]
     assert rates == pytest.approx([0.0, 1e-3, 7.5e-4, 2.5e-4], rel=1e-6)
     assert [line["epoch"] for line in metrics(run) if "loss" in line] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3])
 
 
-def test_what_saves_time_or_memory_changes_no_loss(recipe: Recipe, tiny_model: Path) -> None:
-    plain = path_of(recipe(*short(tiny_model, FULL)))
+def test_what_saves_time_or_memory_changes_no_loss(run_once: RunOnce, tiny_model: Path) -> None:
+    plain = run_once(*short(tiny_model, FULL))
     for changed in (
-        ["distributed.remove_padding=true"],
         ["distributed.remove_padding=true", "distributed.max_tokens_per_device=2048"],
         ["training.gradient_checkpointing=true", "training.micro_batch_size=1"],
     ):
-        other = path_of(recipe(*short(tiny_model, FULL, *changed)))
+        other = run_once(*short(tiny_model, FULL, *changed))
         assert losses(other) == pytest.approx(losses(plain), abs=1e-5), changed
 
 
 def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
-    recipe: Recipe, tiny_model: Path, tmp_path: Path
+    recipe: Recipe, run_once: RunOnce, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Within an epoch, and at the end of one, where verl's own loader would give an empty epoch; with dropout."""
-    whole = path_of(recipe(*short(tiny_model, LORA, steps=8), "--name", "whole"))
-    chance = random.Random(3)
-    for every in (2, 3):
-        name = f"every{every}"
-        arguments = [*short(tiny_model, LORA, f"checkpoint.every={every}", steps=8), "--name", name]
-        run = tmp_path / "runs" / name
-        start_and_kill(arguments, run, tmp_path, chance.randint(every + 1, 5))
-        done = recipe("resume", name, "--no-eval")
-        assert "resuming from step" in done.stderr
-        assert steps(run) == list(range(1, 9)) and losses(run) == losses(whole)
-        weights = [r / "model" / "adapter_model.safetensors" for r in (run, whole)]
-        assert weights[0].read_bytes() == weights[1].read_bytes()
-        assert len(list((run / "checkpoints").glob("global_step_*"))) <= 3
+    """At the end of an epoch, where verl's own loader would give an empty one; within one, see the pauses."""
+    arguments = short(tiny_model, LORA, "checkpoint.every=3", steps=8)
+    run, whole = tmp_path / "runs" / "killed", run_once(*arguments)
+    start_and_kill([*arguments, "--name", "killed"], run, tmp_path, random.Random(3).randint(4, 7))
+    assert "resuming from step" in recipe("resume", "killed", "--no-eval").stderr
+    assert steps(run) == list(range(1, 9)) and losses(run) == losses(whole)
+    weights = [r / "model" / "adapter_model.safetensors" for r in (run, whole)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert len(list((run / "checkpoints").glob("global_step_*"))) <= 3
 
 
 def test_two_processes_train_the_same(
-    recipe: Recipe, tiny_model: Path, verl_python: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, run_once: RunOnce, tiny_model: Path, verl_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FSDP2 over gloo: each process holds half of each matrix; put together again, in the dtype that is asked for."""
-    one = path_of(recipe(*short(tiny_model, FULL), "--name", "one"))
+    one = run_once(*short(tiny_model, FULL))
     monkeypatch.setenv("NPROC_PER_NODE", "2")
-    two = path_of(recipe(*short(tiny_model, FULL), "--name", "two"))
+    two = path_of(recipe(*short(tiny_model, FULL)))
     assert losses(two) == pytest.approx(losses(one), abs=1e-5)
     assert (two / "checkpoints/global_step_4/model_world_size_2_rank_1.pt").is_file()
     export(verl_python, two, "half", "bf16")
