@@ -12,12 +12,16 @@ from recipes.errors import UserError, did_you_mean
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model to score: a Hugging Face directory or hub id, or a PEFT adapter with its base."""
+    """A model to score: a Hugging Face directory or hub id, or a PEFT adapter with its base.
+
+    `revision` is that of what comes from the hub: the model, or the adapter's base; None is the hub's newest.
+    """
 
     name: str
     path: str
     output: Path
     base: str | None = None
+    revision: str | None = None
     run: dict[str, Any] = field(default_factory=dict)
 
 

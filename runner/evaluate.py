@@ -54,10 +54,13 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
         )
     recipe = run.recipe().recipe
     base = options.base_model or base_model(recipe)
+    revision = None if options.base_model else recipe.model.revision
     output = options.output / run.name if options.output else run.path / "eval"
-    models = [_model("tuned", run.model, base if recipe.tuning.type == "lora" else None, output, _info(run, recipe))]
+    under = base if recipe.tuning.type == "lora" else None
+    models = [_model("tuned", run.model, under, output, _info(run, recipe), revision)]
     if recipe.eval.base if options.base is None else options.base:
-        models.insert(0, _model("base", base, None, output / "base", _info(run, recipe) | {"tuning": "none"}))
+        info = _info(run, recipe) | {"tuning": "none"}
+        models.insert(0, _model("base", base, None, output / "base", info, revision))
     if not options.output:
         _take_answers(run)
     with process.signals_raise():
@@ -73,7 +76,7 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
     """
     recipe, options = run.recipe().recipe, EvalOptions()
     base = base_model(recipe) if recipe.tuning.type == "lora" else None
-    models = [_model("tuned", model, base, output, _info(run, recipe))]
+    models = [_model("tuned", model, base, output, _info(run, recipe), recipe.model.revision)]
     _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, recipe.eval.devices)
 
 
@@ -86,7 +89,7 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
     recipe, options, output = run.recipe().recipe, EvalOptions(), run.path / "eval"
     if set(recipe.eval.suites) <= set(ROW_SUITES):
         return
-    models = [_model("base", base_model(recipe), None, output, {})]
+    models = [_model("base", base_model(recipe), None, output, {}, recipe.model.revision)]
     _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, check=True)
 
 
@@ -199,8 +202,17 @@ def _existing(path: Path) -> str | None:
     return str(path) if path.is_file() else None
 
 
-def _model(name: str, path: str | Path, base: str | Path | None, output: Path, info: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "path": str(path), "base": str(base) if base else None, "output": str(output), "run": info}
+def _model(
+    name: str,
+    path: str | Path,
+    base: str | Path | None,
+    output: Path,
+    info: dict[str, Any],
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """A model as the worker is told (eval.spec.Model)."""
+    places = {"path": str(path), "base": str(base) if base else None, "output": str(output)}
+    return {"name": name, **places, "run": info, "revision": revision}
 
 
 def _results(models: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

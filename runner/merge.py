@@ -45,6 +45,7 @@ def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None])
     prompts = run.path / "data" / "test_prompts.json"
     spec: dict[str, Any] = {
         "base": str(base_model(recipe)),
+        "revision": recipe.model.revision,
         "adapter": str(run.model),
         "target": str(part),
         "dtype": dtype,

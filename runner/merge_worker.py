@@ -2,7 +2,8 @@
 
 Usage: python -m runner.merge_worker SPEC.json
 
-SPEC: base, adapter, target, dtype (auto: the base's own), trust_remote_code, prompts (lists of messages).
+SPEC: base, revision (of a base on the hub; null: the newest), adapter, target, dtype (auto: the base's own),
+trust_remote_code, prompts (lists of messages).
 Exit code 2, and a sentence on stderr, where the merged model is not what base and adapter were. Memory: the model once.
 """
 
@@ -30,15 +31,17 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     from peft import PeftModel
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    trust, target = spec["trust_remote_code"], Path(spec["target"])
+    trust, target, revision = spec["trust_remote_code"], Path(spec["target"]), spec["revision"]
     tokenizer = AutoTokenizer.from_pretrained(spec["adapter"], trust_remote_code=trust)
-    config = AutoConfig.from_pretrained(spec["base"], trust_remote_code=trust)
+    config = AutoConfig.from_pretrained(spec["base"], revision=revision, trust_remote_code=trust)
     own = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     dtype = own if spec["dtype"] == "auto" else getattr(torch, spec["dtype"])
     asked = _ids(tokenizer, spec["prompts"])
 
     # float32 whatever the base is kept in: a small change of a large 16-bit weight would be rounded away.
-    base = AutoModelForCausalLM.from_pretrained(spec["base"], dtype=torch.float32, trust_remote_code=trust)
+    base = AutoModelForCausalLM.from_pretrained(
+        spec["base"], revision=revision, dtype=torch.float32, trust_remote_code=trust
+    )
     before = _log_probs(base, asked)
     adapted = PeftModel.from_pretrained(base, spec["adapter"])
     wanted = _log_probs(adapted, asked)

@@ -45,7 +45,7 @@ def locate(model: Model) -> ModelFiles:
     Raises:
         UserError: nothing there, no weights, or an adapter whose base is unknown.
     """
-    directory = _directory(model.path, model.name)
+    directory = _directory(model.path, model.name, model.revision)
     config = directory / "adapter_config.json"
     if not config.is_file():
         return ModelFiles(_with_weights(directory, model.name), None)
@@ -53,7 +53,9 @@ def locate(model: Model) -> ModelFiles:
     if not base:
         raise UserError(f"model {model.name}: {directory} is an adapter and names no base model; give one")
     named = f"{model.name} (base)"
-    return ModelFiles(_with_weights(directory, model.name), _with_weights(_directory(base, named), named))
+    return ModelFiles(
+        _with_weights(directory, model.name), _with_weights(_directory(base, named, model.revision), named)
+    )
 
 
 def _with_weights(directory: Path, name: str) -> Path:
@@ -64,12 +66,13 @@ def _with_weights(directory: Path, name: str) -> Path:
     return directory
 
 
-def _directory(path: str, name: str) -> Path:
+def _directory(path: str, name: str, revision: str | None) -> Path:
     if Path(path).is_dir():
         return Path(path)
     if path.startswith((".", "/", "~")):
         raise UserError(f"model {name}: {path}: no such directory")
     from huggingface_hub import snapshot_download
 
-    failing = f"model {name}: {path!r} is no directory, and the hub does not give it"
-    return fetched(lambda: snapshot_download(path, allow_patterns=PATTERNS), failing)
+    at = f" at revision {revision!r}" if revision else ""
+    failing = f"model {name}: {path!r} is no directory, and the hub does not give it{at}"
+    return fetched(lambda: snapshot_download(path, revision=revision, allow_patterns=PATTERNS), failing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,40 @@ save_file({name: value * 0 for name, value in load_file(file).items()}, file, me
 """
 
 
+OTHER = """
+import sys
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+model.lm_head.weight.data.mul_(2)
+model.save_pretrained(sys.argv[1])
+"""
+
+
+@pytest.fixture
+def on_the_hub(tiny_model: Path, eval_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """acme/tiny as if it had been downloaded: the tiny model at revision v1, another one as the newest."""
+    cache = tmp_path / "hub/models--acme--tiny"
+    for commit, names in (("1" * 40, ["v1"]), ("2" * 40, ["main"])):
+        shutil.copytree(tiny_model, cache / "snapshots" / commit)
+        for name in names:
+            (cache / "refs").mkdir(exist_ok=True)
+            (cache / "refs" / name).write_text(commit)
+    inside(eval_python, OTHER, str(cache / "snapshots" / ("2" * 40)), cwd=tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return cache / "snapshots" / ("1" * 40)
+
+
 def test_a_merged_model_scores_as_its_adapter_on_its_base(
-    recipe: Recipe, tiny_model: Path, eval_python: Path, tmp_path: Path
+    recipe: Recipe, on_the_hub: Path, eval_python: Path, tmp_path: Path
 ) -> None:
-    given = [f"model.path={tiny_model}", "training.max_steps=3", "data.train[0].max_samples=40", "eval.loss_every=null"]
+    """The base is the revision of the recipe for training, scoring and merging alike."""
+    given = [
+        "model={path: acme/tiny, revision: v1}",
+        "training.max_steps=3",
+        "data.train[0].max_samples=40",
+        "eval.loss_every=null",
+    ]
     recipe("run", "quickstart", "--name", "r", "--no-eval", *[part for field in given for part in ("--set", field)])
     run = tmp_path / "runs/r"
     merged = Path(recipe("merge", "r").stdout.strip())
@@ -30,6 +61,8 @@ def test_a_merged_model_scores_as_its_adapter_on_its_base(
     assert {file.name for file in merged.iterdir()} >= {"model.safetensors", "config.json", "tokenizer.json"}
 
     recipe("eval", "r", "--suites", "perplexity")
+    scored = json.loads((run / "eval/results.json").read_text())["provenance"]["model"]
+    assert scored["base"] == str(on_the_hub)
     adapter = json.loads((run / "eval/results.json").read_text())["metrics"]["perplexity"]["value"]
     done = recipe("eval", "--model", str(merged), "--data", str(run / "data/validation.jsonl"), "--json")
     whole = json.loads(done.stdout)["metrics"]["perplexity"]["value"]
