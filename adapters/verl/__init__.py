@@ -81,7 +81,7 @@ def plan(
     python, metrics = str(paths.python), f"backend/metrics-{attempt}.jsonl"
     files = {"backend/train.yaml": to_yaml(_method(recipe).config(recipe, topology, data, paths, resume))}
     before: tuple[tuple[str, ...], ...] = ()
-    until = (str(stop),) if stop else ()
+    until = ("--stop", str(stop)) if stop else ()
     if settings.initial_adapter(recipe):
         files[settings.LORA_FILE] = json.dumps(config.lora_file(recipe, paths), indent=1) + "\n"
         before = ((python, "-m", "adapters.verl.lora", settings.LORA_FILE, settings.ADAPTER),)
@@ -97,7 +97,7 @@ def plan(
         env |= alone
     return Plan(
         backend=NAME,
-        argv=(*argv, "backend/train.yaml", *until),
+        argv=(*argv, *_revision(recipe), *until, "backend/train.yaml"),
         env={"VERL_FILE_LOGGER_PATH": metrics} | env,
         unset=unset,
         files=files,
@@ -124,6 +124,10 @@ def export(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step:
 
 def _template(recipe: Recipe) -> tuple[str, ...]:
     return ("--chat-template", recipe.model.chat_template) if recipe.model.chat_template else ()
+
+
+def _revision(recipe: Recipe) -> tuple[str, ...]:
+    return ("--model-revision", recipe.model.revision) if recipe.model.revision else ()
 
 
 def _node(topology: Topology, attempt: int) -> tuple[str, ...]:

@@ -101,6 +101,7 @@ def lora_file(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     told = {e.native.partition(": ")[2]: e.value for e in tuning(recipe) if e.native.startswith(LORA_FILE)}
     return {
         "model": paths.model,
+        "revision": recipe.model.revision,
         "trust_remote_code": recipe.model.trust_remote_code,
         "seed": recipe.training.seed,
         "options": {"r": recipe.tuning.rank, "lora_alpha": recipe.tuning.alpha, **told},

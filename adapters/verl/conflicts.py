@@ -17,8 +17,6 @@ def conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     yield from _sequence(recipe, topology)
     yield from _machine(recipe, topology)
     training, name = recipe.training, settings.strategy(recipe)
-    if recipe.model.revision:
-        yield "model.revision", "verl has no key for it; give the snapshot's directory as model.path"
     if recipe.method == "grpo" and recipe.eval.mode == "pause":
         yield "eval.mode", "grpo does not stop at a step yet; allowed: after, concurrent"
     if name == "megatron" and recipe.method == "grpo":

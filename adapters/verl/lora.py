@@ -2,8 +2,9 @@
 
 Usage: python -m adapters.verl.lora backend/lora.json ADAPTER
 
-The file holds model, trust_remote_code, seed and `options`, the arguments of peft.LoraConfig. B is zero, and A is drawn
-as PEFT draws it, but from a generator of its own: the same adapter whatever the machine and the order of the layers.
+The file holds model, revision (of a model on the hub), trust_remote_code, seed and `options`, the arguments of
+peft.LoraConfig. B is zero, and A is drawn as PEFT draws it, but from a generator of its own: the same adapter whatever
+the machine and the order of the layers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def make(settings: dict[str, Any], target: Path) -> None:
 
     if target.is_dir():
         return
-    config = LoraConfig(task_type="CAUSAL_LM", base_model_name_or_path=settings["model"], **settings["options"])
+    base = {"base_model_name_or_path": settings["model"], "revision": settings["revision"]}
+    config = LoraConfig(task_type="CAUSAL_LM", **base, **settings["options"])
     weights = _weights(settings, config)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     temporary.chmod(0o755)
@@ -61,10 +63,11 @@ def _base(settings: dict[str, Any], real: bool) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     path, trust = settings["model"], settings["trust_remote_code"]
+    told = {"revision": settings["revision"], "trust_remote_code": trust}
     if real:
-        return AutoModelForCausalLM.from_pretrained(path, trust_remote_code=trust, dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **told)
     with init_empty_weights():
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+        config = AutoConfig.from_pretrained(path, **told)
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
 
 

@@ -1,21 +1,22 @@
 """Runs verl's SFT trainer on the config that the plan wrote; inside its environment, one process or under torchrun.
 
-Usage: python -m adapters.verl.train backend/train.yaml [STOP]
+Usage: python -m adapters.verl.train [--stop STEP] [--model-revision REVISION] backend/train.yaml
 
-With STOP it ends at that step, with a checkpoint and the schedule of the whole training.
+It ends at STEP with a checkpoint and the schedule of the whole training.
 
 The same config runs under verl's own entry (`torchrun -m verl.trainer.sft_trainer --config-dir backend --config-name
 train`). What this adds, each where verl 0.9.1 falls short:
     the noise of a step follows from seed and step (its SFT trainer seeds nothing), so a resumed run repeats it;
     a resume at the end of an epoch trains the next one (its loader gives an empty epoch, exit code 0);
     a checkpoint is removed only when a newer one is whole (it deletes first, and forgets the old ones on a resume);
-    the metrics say the learning rate that the step used (it logs the next one), the step's time and the epoch.
+    the metrics say the learning rate that the step used (it logs the next one), the step's time and the epoch;
+    the model may be that of a revision on the hub.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -79,18 +80,23 @@ class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
         self.ckpt_handler.save_checkpoint = save_checkpoint
 
 
-def main(file: str, stop: str = "0") -> None:
+def main(file: Path, stop: int = 0, revision: str | None = None) -> None:
     from verl.utils.device import auto_set_device
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
-    config = compose(Path(file))
+    config = compose(file, revision)
     same_world(config.trainer.resume_from_path, int(os.environ["WORLD_SIZE"]))
     auto_set_device(config)
     initialize_global_process_group()
     sft_trainer.Tracking = Tracking
-    Trainer(config, int(stop)).fit()
+    Trainer(config, stop).fit()
     destroy_global_process_group()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--stop", type=int, default=0)
+    parser.add_argument("--model-revision")
+    parser.add_argument("file", type=Path)
+    given = parser.parse_args()
+    main(given.file, given.stop, given.model_revision)

@@ -1,6 +1,9 @@
 """Runs verl's GRPO trainer on the config that the plan wrote; inside its environment. It starts Ray, and ends it.
 
-Usage: python -m adapters.verl.train_grpo [--chat-template FILE] [--node-rank N --ended FILE] backend/train.yaml
+Usage: python -m adapters.verl.train_grpo [OPTIONS] backend/train.yaml
+    --chat-template FILE         the model's own otherwise
+    --model-revision REVISION    of the model on the hub
+    --node-rank N --ended FILE   one of several nodes
 
 On several nodes each runs it; node 0 trains, and tells the others by FILE when it has ended.
 
@@ -29,8 +32,8 @@ class Lost(Exception):
     """A process of the training died by itself; the message says which, and why."""
 
 
-def main(file: Path, template: Path | None, rank: int, ended: Path | None) -> None:
-    config = compose(file)
+def main(file: Path, template: Path | None, revision: str | None, rank: int, ended: Path | None) -> None:
+    config = compose(file, revision)
     directory = ray_nodes.directory(config, rank)
     segments = directory.with_name(f"{directory.name}.segments")
     _clear(directory, segments)  # of an attempt that was killed
@@ -144,8 +147,9 @@ def _end(number: int, _frame: Any) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--chat-template", type=Path)
+    parser.add_argument("--model-revision")
     parser.add_argument("--node-rank", type=int, default=0)
     parser.add_argument("--ended", type=Path)
     parser.add_argument("file", type=Path)
     given = parser.parse_args()
-    main(given.file, given.chat_template, given.node_rank, given.ended)
+    main(given.file, given.chat_template, given.model_revision, given.node_rank, given.ended)

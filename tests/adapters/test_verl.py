@@ -152,6 +152,13 @@ def test_one_process_needs_no_torchrun() -> None:
     assert "torch.distributed.run" in planned().argv and "WORLD_SIZE" not in planned().env
 
 
+def test_a_revision_goes_to_the_entry_and_to_the_initial_adapter() -> None:
+    """verl has no key for it."""
+    plan = planned("model.revision=v1", topology=CPU)
+    assert plan.argv[-3:] == ("--model-revision", "v1", "backend/train.yaml")
+    assert json.loads(plan.files["backend/lora.json"])["revision"] == "v1"
+
+
 def test_each_attempt_has_a_metrics_file_of_its_own() -> None:
     """verl truncates the file that it finds."""
     plan = planned(attempt=3)
@@ -215,7 +222,6 @@ def test_a_path_is_no_reference_of_hydra(tmp_path: Path) -> None:
         (["distributed.offload_optimizer=true"], CPU, "distributed.offload_optimizer: there is no GPU"),
         (["training.precision=fp16"], CPU, "training.precision: fp16 needs a GPU"),
         (["model.attention=flash_attention_2"], CPU, "model.attention: flash_attention_2 needs a GPU"),
-        (["model.revision=main"], GPUS, "model.revision: verl has no key for it"),
         (["distributed.sequence_parallel=2"], GPUS, "needs distributed.remove_padding: true"),
         (["distributed.sequence_parallel=2"], GPUS, "needs model.attention: flash_attention_2"),
         (["distributed.sequence_parallel=3"], GPUS, "4 processes do not divide"),

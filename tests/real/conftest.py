@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -118,6 +119,20 @@ def tiny_qwen3(verl_python: Path, bundled_model: Path, tmp_path_factory: pytest.
     target = tmp_path_factory.mktemp("models") / "qwen3"
     inside(verl_python, TINY_QWEN3, str(bundled_model), str(target), cwd=target.parent)
     return target
+
+
+@pytest.fixture
+def on_the_hub(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """acme/tiny as if it had been downloaded: the tiny model at revision v1; the newest has no files at all."""
+    cache = tmp_path / "hub/models--acme--tiny"
+    commits = {"v1": "1" * 40, "main": "2" * 40}
+    for name, commit in commits.items():
+        write_text(cache / "refs" / name, commit)
+        (cache / "snapshots" / commit).mkdir(parents=True)
+    found = shutil.copytree(tiny_model, cache / "snapshots" / commits["v1"], dirs_exist_ok=True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return found
 
 
 def calls_in(directory: Path) -> Recipe:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,30 +17,6 @@ from safetensors.torch import load_file, save_file
 file = sys.argv[1] + "/adapter_model.safetensors"
 save_file({name: value * 0 for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
 """
-
-
-OTHER = """
-import sys
-from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-model.lm_head.weight.data.mul_(2)
-model.save_pretrained(sys.argv[1])
-"""
-
-
-@pytest.fixture
-def on_the_hub(tiny_model: Path, eval_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """acme/tiny as if it had been downloaded: the tiny model at revision v1, another one as the newest."""
-    cache = tmp_path / "hub/models--acme--tiny"
-    for commit, names in (("1" * 40, ["v1"]), ("2" * 40, ["main"])):
-        shutil.copytree(tiny_model, cache / "snapshots" / commit)
-        for name in names:
-            (cache / "refs").mkdir(exist_ok=True)
-            (cache / "refs" / name).write_text(commit)
-    inside(eval_python, OTHER, str(cache / "snapshots" / ("2" * 40)), cwd=tmp_path)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return cache / "snapshots" / ("1" * 40)
 
 
 def test_a_merged_model_scores_as_its_adapter_on_its_base(

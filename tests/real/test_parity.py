@@ -102,8 +102,9 @@ def weighed(*args, data, **kwargs):
         print(json.dumps([ids, [i if m else -100 for i, m in zip(ids, mask)]]), file=out, flush=True)
     return loss(*args, data=data, **kwargs)
 LlamaForCausalLM.forward, losses.sft_loss = recorded, weighed
+from pathlib import Path
 from adapters.verl.train import main
-main(*sys.argv[2:])
+main(Path(sys.argv[2]))
 """,
 }
 
