@@ -2,14 +2,18 @@
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+REAL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-.PHONY: quickstart test test-fast test-browser golden bench clean
+.PHONY: quickstart test test-all test-fast test-browser golden bench clean
 
 quickstart: .venv/ready ## train the bundled model with the quickstart recipe on a CPU, and score it
 	$(BIN)/recipe run quickstart
 
 test: test-fast ## everything that CI runs: lint, types, unit tests, real runs on both backends
-	$(BIN)/python -m pytest -m real -n 2 --dist loadfile --no-loadscope-reorder
+	$(REAL) -m "real and not slow"
+
+test-all: test ## and the slow real runs
+	$(REAL) -m "real and slow"
 
 test-fast: .venv/dev ## lint, types and unit tests, without a backend
 	$(BIN)/ruff check .

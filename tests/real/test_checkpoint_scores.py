@@ -84,9 +84,10 @@ def test_the_best_step_becomes_the_model_and_ends_the_training(trained: Trained,
 def test_a_failing_evaluation_does_not_end_a_training(trained: Trained, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"instruction": "What is a bond?", "output": "A loan."}\n')
-    run = trained("failing", "eval.every=2", "eval.suites=[preference]", f"eval.data.preference={rows}")
+    fields = ["training.max_steps=3", "eval.every=2", "eval.suites=[preference]", f"eval.data.preference={rows}"]
+    run = trained("failing", *fields)
     manifest = json.loads((run / "run.json").read_text())
-    assert manifest["state"] == "succeeded" and steps(run) == list(range(1, 7))
+    assert manifest["state"] == "succeeded" and steps(run) == [1, 2, 3]
     assert not (run / "eval/eval_history.json").exists()
 
 

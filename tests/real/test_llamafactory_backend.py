@@ -41,6 +41,7 @@ QUICK = [
     "data.train[0].max_samples=24",
 ]
 LORA = "tuning={type: lora}"
+FULL = "tuning={type: full}"
 
 
 def short(name: str, tiny_model: Path, *overrides: str) -> list[str]:
@@ -48,7 +49,7 @@ def short(name: str, tiny_model: Path, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize("method", OWN_METRICS)
-@pytest.mark.parametrize("tuning", [LORA, "tuning={type: full}"], ids=["lora", "full"])
+@pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
 def test_every_method_and_tuning_trains(method: str, tuning: str, run_once: RunOnce, tiny_model: Path) -> None:
     name = "quickstart" if method == "sft" else f"finance_{method}"
     run = run_once(*short(name, tiny_model, "--set", tuning))
@@ -78,9 +79,11 @@ def test_qlora_trains(recipe: Recipe, tiny_model: Path) -> None:
 PARSE = """
 import json, sys
 from llamafactory.hparams import get_train_args
+found = []
 for config in json.loads(sys.argv[1]):
     model, data, training, tuning, _ = get_train_args(config)
-    print(json.dumps([tuning.stage, tuning.lora_rank, training.learning_rate, training.do_train]))
+    found.append([tuning.stage, tuning.lora_rank, training.learning_rate, training.do_train])
+print(json.dumps(found))
 """
 
 
@@ -93,8 +96,8 @@ def test_its_own_parser_accepts_every_config(llamafactory_python: Path, tmp_path
         paths = Paths(run=tmp_path, python=llamafactory_python, model=str(tiny_model))
         plan = module.plan(recipe, Topology(), PreparedData(), paths)
         configs.append(yaml.safe_load(plan.files["backend/train.yaml"]) | {"bf16": False})  # a CPU may not have it
-    shown = inside(llamafactory_python, PARSE, json.dumps(configs), cwd=tmp_path).splitlines()[-len(configs) :]
-    for recipe, (stage, rank, *others) in zip(recipes, map(json.loads, shown), strict=True):
+    shown = json.loads(inside(llamafactory_python, PARSE, json.dumps(configs), cwd=tmp_path).splitlines()[-1])
+    for recipe, (stage, rank, *others) in zip(recipes, shown, strict=True):
         assert stage == {"sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}[recipe.method]
         assert others == [recipe.training.learning_rate, True]
         assert rank == recipe.tuning.rank or recipe.tuning.type != "lora"

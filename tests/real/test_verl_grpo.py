@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,7 @@ def test_a_reward_that_raises_ends_the_run_and_is_named(recipe: Recipe, tiny_qwe
     assert [c.step for c in backend("verl").checkpoints(run / "checkpoints")] == [1]
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_ends_the_run(tiny_qwen3: Path, tmp_path: Path) -> None:
     """verl by itself waits for its replies for ever."""
     run = tmp_path / "runs" / "died"
@@ -131,27 +133,45 @@ def test_an_engine_that_dies_ends_the_run(tiny_qwen3: Path, tmp_path: Path) -> N
     assert "a process of the training died" in json.loads((run / "run.json").read_text())["reason"]
 
 
-def test_two_nodes_and_one_that_is_lost(recipe: Recipe, tiny_qwen3: Path, tmp_path: Path) -> None:
-    """Through Ray: full training with the divergence in the reward; a lost node ends both, and both go on."""
-    arguments = [*short(tiny_qwen3, FULL, "grpo.kl_in=reward", "training.micro_batch_size=4"), "--name", "both"]
-    run, port = tmp_path / "runs" / "both", free_port()
-    other, first = (node(rank, port, arguments, tmp_path) for rank in (1, 0))
+def on_both(arguments: list[str], cwd: Path) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """Start the command on node 1 and on node 0."""
+    port = free_port()
+    return node(1, port, arguments, cwd), node(0, port, arguments, cwd)
+
+
+def both(model: Path) -> list[str]:
+    """Full training with the divergence in the reward."""
+    return [*short(model, FULL, "grpo.kl_in=reward", "training.micro_batch_size=4"), "--name", "both"]
+
+
+def ended_well(run: Path, nodes: tuple[subprocess.Popen[str], ...]) -> None:
+    said = [process_.communicate(timeout=900)[1] for process_ in nodes]
+    assert [process_.returncode for process_ in nodes] == [0, 0], said
+    assert steps(run) == [1, 2, 3, 4]
+    # The reference is the model at the start, after a resume too.
+    first_kl, *kls = (line["kl"] for line in metrics(run) if "loss" in line)
+    assert first_kl == pytest.approx(0, abs=1e-5) and all(0 < abs(kl) < 1 for kl in kls)
+    assert (run / "model/model.safetensors").is_file() and not (run / "backend/ray_token").exists()
+    assert process.marked(Run(run).mark()) == process.marked(Run(run).mark(1)) == []
+
+
+def test_two_nodes_train_together_through_ray(tiny_qwen3: Path, tmp_path: Path) -> None:
+    ended_well(tmp_path / "runs" / "both", on_both(both(tiny_qwen3), tmp_path))
+
+
+@pytest.mark.slow
+def test_a_lost_node_ends_both_and_both_go_on(tiny_qwen3: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "both"
+    other, first = on_both(both(tiny_qwen3), tmp_path)
     wait_for_step(run, 3, first)
     held = shared_memory(run)
     other.kill()
     said = first.communicate(timeout=120)[1]
     assert first.returncode == 1 and "a node of the run was lost" in said
     assert nothing_left(run, held)
-    port = free_port()
-    again = [node(rank, port, ["resume", "both", "--no-eval"], tmp_path) for rank in (1, 0)]
-    said = [process_.communicate(timeout=600)[1] for process_ in again]
-    assert [process_.returncode for process_ in again] == [0, 0], said
-    assert "resuming from step 2" in said[1] and steps(run) == [1, 2, 3, 4]
-    # The reference is the model at the start, on the resume too.
-    first_kl, *kls = (line["kl"] for line in metrics(run) if "loss" in line)
-    assert first_kl == pytest.approx(0, abs=1e-5) and all(0 < abs(kl) < 1 for kl in kls)
-    assert (run / "model/model.safetensors").is_file() and not (run / "backend/ray_token").exists()
-    assert process.marked(Run(run).mark()) == process.marked(Run(run).mark(1)) == []
+    ended_well(run, on_both(["resume", "both", "--no-eval"], tmp_path))
+    attempts = json.loads((run / "run.json").read_text())["attempts"]
+    assert [attempt["resume_from"] for attempt in attempts] == [None, 2]
 
 
 COMPOSE = """
