@@ -49,6 +49,7 @@ def cross_checks(value: dict[str, Any], document: Document, root: Path, sources_
         yield document.problem(("data", "validation", "sources"), "given together with fraction; keep one of them")
     yield from _eval_checks(value, document)
     yield from _model_checks(value["model"]["path"], document, root, sources_needed)
+    yield from _hub_checks(value, document, root)
     template = value["model"].get("chat_template")
     if template and not (root / template).is_file():
         yield document.problem(("model", "chat_template"), f"no such file: {root / template}")
@@ -69,6 +70,26 @@ def _model_checks(path: str, document: Document, root: Path, needed: bool) -> It
     local = local_path(path, root)
     if needed and local is not None and not local.is_dir():
         yield document.problem(("model", "path"), f"no such directory: {local}")
+
+
+def _hub_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
+    """What only a hub has, asked of something local."""
+    model: tuple[FieldPath, dict[str, Any]] = ("model",), value["model"]
+    for place, given in (model, *_sources(value)):
+        local = given["path"].startswith("bundled:") or local_path(given["path"], root) is not None
+        for leaf in ("revision", "subset"):
+            if local and given.get(leaf) is not None:
+                text = f"belongs to what comes from the hub, and {given['path']} is local"
+                yield document.problem((*place, leaf), text)
+
+
+def _sources(value: dict[str, Any]) -> Iterator[tuple[FieldPath, dict[str, Any]]]:
+    """Each source of rows, with its place."""
+    data = value["data"]
+    for index, source in enumerate(data["train"]):
+        yield ("data", "train", index), source
+    for index, source in enumerate(data.get("validation", {}).get("sources", [])):
+        yield ("data", "validation", "sources", index), source
 
 
 def _eval_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]:
@@ -119,18 +140,15 @@ def _source_checks(value: dict[str, Any], document: Document, root: Path) -> Ite
         if path is not None and not path.exists():
             yield document.problem(("eval", "data", suite), f"no such file: {path}")
     allowed = FORMATS_OF_METHOD[value["method"]]
-    lists: dict[FieldPath, list[dict[str, Any]]] = {("data", "train"): value["data"]["train"]}
-    lists[("data", "validation", "sources")] = value["data"].get("validation", {}).get("sources", [])
-    for place, sources in lists.items():
-        for index, source in enumerate(sources):
-            if source.get("format", "auto") not in ("auto", *allowed):
-                text = f"{source['format']!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"
-                yield document.problem((*place, index, "format"), text)
-            path = local_path(source["path"], root)
-            if path is not None and not path.exists():
-                siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-                text = f"no such file: {path}{did_you_mean(path.name, siblings)}"
-                yield document.problem((*place, index, "path"), text)
+    for place, source in _sources(value):
+        if source.get("format", "auto") not in ("auto", *allowed):
+            text = f"{source['format']!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"
+            yield document.problem((*place, "format"), text)
+        path = local_path(source["path"], root)
+        if path is not None and not path.exists():
+            siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+            text = f"no such file: {path}{did_you_mean(path.name, siblings)}"
+            yield document.problem((*place, "path"), text)
 
 
 def _reward_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
