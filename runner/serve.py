@@ -33,11 +33,12 @@ def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str
         raise UserError(f"--port {port}: something listens on {host} there already; give another")
     model = _model(run, say)
     device = topology().device
+    trust = ["--trust-remote-code"] if run.recipe().recipe.model.trust_remote_code else []
     python = environments.ensure(environment(environments.VLLM, device), say)
     command = [
         str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", run.name,
         "--host", host, "--port", str(port), *([] if device == "cuda" else ["--dtype", "float32", "--enforce-eager"]),
-        *options,
+        *trust, *options,
     ]  # fmt: skip
     log = run.path / "logs" / "serve.log"
     log.unlink(missing_ok=True)

@@ -41,6 +41,7 @@ def ask(port: str, name: str) -> str:
 
 def test_a_run_is_served_until_interrupted(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
     given = [f"model.path={tiny_model}", "training.max_steps=2", "data.train[0].max_samples=24", "eval.loss_every=null"]
+    given += ["model.trust_remote_code=true"]  # its own code is none, but the server is to be told
     recipe("run", "quickstart", "--name", "r", "--no-eval", *[part for field in given for part in ("--set", field)])
     port = free_port()
     with socket.socket() as taken:
@@ -57,6 +58,7 @@ def test_a_run_is_served_until_interrupted(recipe: Recipe, tiny_model: Path, tmp
         while "ready; ^C" not in said:
             assert server.poll() is None and server.stderr, (run.path / "logs/serve.log").read_text()[-3000:]
             said = server.stderr.readline()
+        assert "'trust_remote_code': True" in (run.path / "logs/serve.log").read_text()
         assert ask(port, "r") and (run.path / "merged/merge.json").is_file()
         with pytest.raises(urllib.error.HTTPError):
             ask(port, "another")
