@@ -54,9 +54,19 @@ tokenizer.save_pretrained(target)
 """
 
 
+LONGEST = [
+    "test_verl_grpo",
+    "test_quickstart",
+    "test_checkpoint_scores",
+    "test_verl_backend",
+    "test_llamafactory_backend",
+]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: item.path.stem != "test_verl_grpo")
+    """The longest files first, so that no worker is left alone with one at the end."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
