@@ -2,9 +2,23 @@
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate $(UPGRADE)
+LOCKED := adapters/llamafactory/requirements.lock adapters/llamafactory/requirements-cuda.lock \
+	adapters/verl/requirements.lock adapters/verl/requirements-cuda.lock \
+	eval/requirements.lock eval/requirements-vllm-cuda.lock
+define newline
+
+
+endef
+define unit_tests_with
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(2)
+	$(BIN)/uv pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[dev]'
+	$(2)/bin/python -m pytest -n 2 -m "not real and not browser"
+endef
 REAL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-.PHONY: quickstart test test-all test-fast test-browser golden bench clean
+.PHONY: quickstart test test-all test-fast test-browser test-newest test-oldest lock golden bench clean
 
 quickstart: .venv/ready ## train the bundled model with the quickstart recipe on a CPU, and score it
 	$(BIN)/recipe run quickstart
@@ -33,15 +47,28 @@ bench: .venv/dev ## measure what a person waits for
 	$(BIN)/python -m benchmarks.rouge
 	$(BIN)/python -m benchmarks.truthfulqa_mc
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "recipe-runner needs Python 3.11 or 3.12; give one with PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(PIP) --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/dev: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+.venv/dev: .venv/ready requirements-dev.lock
+	$(PIP) --requirement requirements-dev.lock
 	@touch $@
+
+lock: .venv/ready ## remake every lock; UPGRADE=--upgrade takes the newest versions
+	$(LOCK) pyproject.toml --extra build --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra build --extra dev --output-file requirements-dev.lock
+	$(foreach name,$(LOCKED),$(LOCK) $(dir $(name))$(subst .lock,.in,$(notdir $(name))) --output-file $(name)$(newline))
+	$(LOCK) eval/requirements-vllm.in --override eval/requirements-vllm.overrides --output-file eval/requirements-vllm.lock
+
+test-newest: .venv/ready ## the unit tests on the newest of everything that a user's pip would install
+	$(call unit_tests_with,highest,.venv-newest)
+
+test-oldest: .venv/ready ## and on the oldest versions that pyproject.toml allows
+	$(call unit_tests_with,lowest-direct,.venv-oldest)
 
 clean:
-	rm -rf .venv runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-oldest runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
