@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import alternating, median_cpu
-from runner import environments
-from runner.environments import environment
+from runner.machine import environments
+from runner.machine.environments import environment
 
 LIMIT_S = 0.25
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 
-from runner.files import read_json
-from runner.rundir import Run
-from runner.show import table
+from recipes.files import read_json
+from runner.runs.rundir import Run
+from runner.runs.show import table
 
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}  # 97.5 % quantile, by sample size
 

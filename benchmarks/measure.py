@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.environments import clean_environment, uv_command
 from runner.files import cache_directory
+from runner.machine.environments import clean_environment, uv_command
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import yaml
 
 from benchmarks.measure import once
 from recipes import load
-from runner import rundir
-from runner.environments import clean_environment
-from runner.planning import make_plan, model_path
-from runner.prepare import prepare
-from runner.rundir import Run
-from runner.topology import topology
-from runner.train import Options, ready_python
+from runner.machine.environments import clean_environment
+from runner.machine.topology import topology
+from runner.runs import rundir as rundir
+from runner.runs.rundir import Run
+from runner.training.planning import make_plan, model_path
+from runner.training.prepare import prepare
+from runner.training.train import Options, ready_python
 
 LIMIT = 1.05
 OVERRIDES = [

@@ -18,8 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.measure import venv
-from runner.environments import clean_environment
-from runner.files import code_directory, write_json
+from recipes.files import write_json
+from runner.files import code_directory
+from runner.machine.environments import clean_environment
 
 PACKAGES = ("rouge_score==0.1.2", "rouge-score-rs==0.2.1", "pyyaml")
 TARGET = 50.0

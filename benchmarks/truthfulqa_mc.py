@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Cost, once, venv
-from runner import bundled, environments
-from runner.environments import clean_environment, environment
-from runner.files import code_directory, write_json
+from recipes.files import write_json
+from runner.files import code_directory
+from runner.machine import bundled, environments
+from runner.machine.environments import clean_environment, environment
 
 LM_EVAL = ("lm_eval[hf]==0.4.13", "torch==2.11.0", "transformers==5.9.0")
 BATCH = 8  # of lm-eval

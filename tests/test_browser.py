@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.report import make_report
-from eval.report_files import write_report
+from eval.report.files import write_report
+from eval.report.tables import make_report
 from tests.eval.test_report import EVIL, _entry
 
 pytestmark = pytest.mark.browser

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from adapters import support
-from eval.ask import ask
-from eval.cache import AnswerCache
+from eval.engines.ask import ask
+from eval.engines.cache import AnswerCache
 from eval.metrics import reference
 from eval.spec import Spec
 from eval.suites import MODULES, Sample, suite

@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from eval.cache import Answer
-from eval.requests import Generate, Score
+from eval.engines.cache import Answer
+from eval.engines.requests import Generate, Score
 from eval.spec import Model, Spec
 
 # vLLM on a CPU: threads as OMP_NUM_THREADS says, and 4 GiB of cache, not most of the machine's memory. It would compile

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.hashes import model_hash, weight_files
-from eval.hub import fetched
 from eval.spec import Model
+from eval.suites.hub import fetched
 from recipes.errors import UserError
 
 NO_LIMIT = 1 << 30

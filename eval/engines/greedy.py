@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from eval.engines.head import Head
-from eval.requests import Generate
+from eval.engines.requests import Generate
 
 Decoded = tuple[list[int], bool]  # new token ids without the stop token; whether one was met
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from eval.requests import Score
+from eval.engines.requests import Score
 from recipes.encode import IGNORE
 
 PACK = 512  # tokens in a pass: enough to be worth the weights' reading, few enough for the dense mask

@@ -8,16 +8,16 @@ from typing import Any, TypeVar
 import torch
 import transformers
 
-from eval.batching import by_length
-from eval.cache import Answer
 from eval.engines import Batch, fits
+from eval.engines.batching import by_length
+from eval.engines.cache import Answer
 from eval.engines.directory import locate
 from eval.engines.greedy import decode, end_tokens
 from eval.engines.head import Head
 from eval.engines.loading import load_model
 from eval.engines.pack import PACK, Group, group_by_prefix, pack, packs, size
 from eval.engines.prefix import fork, prefix_groups, shareable, takes_trees
-from eval.requests import Generate, Score
+from eval.engines.requests import Generate, Score
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eval.cache import Answer
 from eval.engines import VLLM_ON_CPU, Batch, fits
+from eval.engines.cache import Answer
 from eval.engines.directory import ModelFiles, locate
 from eval.engines.greedy import end_tokens
 from eval.engines.loading import device_of, dtype_of, load_model
-from eval.requests import Generate, Score
+from eval.engines.requests import Generate, Score
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
 from recipes.errors import UserError

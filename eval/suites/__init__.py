@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from eval import SUITES
-from eval.cache import Answer
 from eval.encode import Text
-from eval.requests import Request
+from eval.engines.cache import Answer
+from eval.engines.requests import Request
 from eval.spec import Spec
 from eval.statistics import Measure
 

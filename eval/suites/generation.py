@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eval.cache import Answer
 from eval.encode import BadRow, Text
+from eval.engines.cache import Answer
+from eval.engines.requests import Generate
 from eval.hashes import file_hash, json_hash
 from eval.metrics.text import repeated_share
-from eval.requests import Generate
 from eval.rows import conversation, read_jsonl, rows_file
 from eval.spec import Spec
 from eval.statistics import Measure, mean

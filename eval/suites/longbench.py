@@ -14,21 +14,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eval.cache import Answer
 from eval.encode import Text
+from eval.engines.cache import Answer
+from eval.engines.requests import Generate
+from eval.engines.sharing import share_prefixes
 from eval.hashes import data_hash, json_hash
-from eval.hub import fetched
 from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, row_score
-from eval.requests import Generate
 from eval.rows import read_jsonl
-from eval.sharing import share_prefixes
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered
-from eval.truncate import cut_middle
+from eval.suites.hub import fetched
+from eval.suites.truncate import cut_middle
 from recipes.errors import UserError, did_you_mean
 
-DEFINITIONS = Path(__file__).parent.parent / "definitions" / "longbench"
+DEFINITIONS = Path(__file__).parent / "definitions" / "longbench"
 # https://github.com/THUDM/LongBench/blob/main/LongBench/pred.py: few-shot and code prompts go without a chat template.
 NO_CHAT = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eval.cache import Answer
 from eval.encode import BadRow, Encoded, Text
+from eval.engines.cache import Answer
+from eval.engines.requests import Score
 from eval.hashes import file_hash, json_hash
-from eval.requests import Score
 from eval.rows import conversation, rows_file, rows_of
 from eval.spec import Spec
 from eval.statistics import Measure, perplexity, ratio

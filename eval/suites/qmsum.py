@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.cache import Answer
 from eval.encode import Text
+from eval.engines.cache import Answer
+from eval.engines.requests import Generate
+from eval.engines.sharing import share_prefixes
 from eval.hashes import file_hash, json_hash
 from eval.metrics.similarity import rouges
-from eval.requests import Generate
 from eval.rows import read_jsonl
-from eval.sharing import share_prefixes
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered
 from eval.suites.longbench import definitions, from_hub
-from eval.truncate import cut_middle
+from eval.suites.truncate import cut_middle
 from recipes.errors import UserError
 
 IMPLEMENTATION = "F1 of rouge_score (rouge-score-rs), Porter stemmer, best of the answers, plain mean"

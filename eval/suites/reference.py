@@ -1,6 +1,6 @@
 """Replies beside reference answers: quality, style and usefulness by plain measures (see eval/metrics/reference.py).
 
-Where the specification names a judge (eval/judge.py), it is asked about every reply as well.
+Where the specification names a judge (eval/suites/judge.py), it is asked about every reply as well.
 
 Example prompt: {"prompt": [{"role": "user", "content": "What is 5 % of 300?"}], "reference": "15", "held_out": true}
 """
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from eval.cache import Answer, AnswerCache
 from eval.encode import Text
-from eval.judge import check, verdicts
+from eval.engines.cache import Answer, AnswerCache
 from eval.metrics.reference import coverage, numbers, style, usefulness
 from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, weights_of, words_f1
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered, generation
+from eval.suites.judge import check, verdicts
 from recipes.errors import UserError
 
 # Each of a reply and its reference, and what it is; a new one is a function in eval/metrics and a line here.

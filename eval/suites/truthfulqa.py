@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.cache import Answer
 from eval.encode import Text
+from eval.engines.cache import Answer
+from eval.engines.requests import Generate
 from eval.metrics.similarity import scorer, weights_of
-from eval.requests import Generate
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered, truthfulqa_mc
-from eval.truthfulqa import questions
+from eval.suites.truthfulqa_data import questions
 from recipes.errors import UserError
 
 MAX_NEW_TOKENS = 50  # https://github.com/sylinrl/TruthfulQA/blob/main/truthfulqa/models.py, `run_answers`

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from eval.batching import common_prefix
-from eval.cache import Answer
 from eval.encode import IGNORE, Text
-from eval.requests import Score
+from eval.engines.batching import common_prefix
+from eval.engines.cache import Answer
+from eval.engines.requests import Score
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, answered
-from eval.truthfulqa import PRIMER, questions
+from eval.suites.truthfulqa_data import PRIMER, questions
 
 IMPLEMENTATION = "sum of log-probabilities of ' ' + choice after the 6-pair QA primer, no BOS"
 

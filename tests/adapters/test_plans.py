@@ -16,7 +16,7 @@ import pytest
 from adapters import BACKENDS, backend
 from adapters.plan import PreparedData, Topology, batch_problem, gradient_accumulation
 from recipes import LoadedRecipe, UserError, catalogue, load, load_text, schema
-from runner.show import plan_json
+from runner.runs.show import plan_json
 from tests.adapters.fixed import fixed_paths
 
 BASE = "backend: verl\nmethod: sft\nmodel: {path: a/b}\ndata: {train: [{path: a/b}]}\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.encode import Text
 from eval.engines import Batch
-from eval.requests import Generate, Score
+from eval.engines.requests import Generate, Score
 from recipes.encode import Encoder, Message
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.batching import by_length, common_prefix
+from eval.engines.batching import by_length, common_prefix
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 120))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.cache import AnswerCache
+from eval.engines.cache import AnswerCache
 from eval.hashes import data_hash, json_hash, model_hash, weight_files
 
 IDENTITY = {"model": "m1", "tokenizer": "t"}
@@ -53,7 +53,7 @@ def test_a_torn_last_line_costs_only_itself(tmp_path: Path, torn: bytes) -> None
 WRITER = """
 import sys
 from pathlib import Path
-from eval.cache import AnswerCache
+from eval.engines.cache import AnswerCache
 cache = AnswerCache(Path(sys.argv[1]), {})
 while True:
     n = len(cache.answers)

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from eval.compare import compare, examples, recipe_differences, source
-from eval.history import COMBINED, combined_score, history, should_stop
-from eval.paired import holm, paired, sign_test
-from eval.plots import Curve, intervals, lines, ticks
-from eval.report import FIELDS, evaluation_results, make_report, notes, number, summary
-from eval.report_files import write_report
-from eval.results import Entry, read_entry
+from eval.report.compare import compare, examples, recipe_differences, source
+from eval.report.curves import Training, training
+from eval.report.files import write_report
+from eval.report.history import COMBINED, combined_score, history, should_stop
+from eval.report.paired import holm, paired, sign_test
+from eval.report.plots import Curve, intervals, lines, ticks
+from eval.report.results import Entry, read_entry
+from eval.report.tables import FIELDS, evaluation_results, make_report, notes, number, summary
 from eval.suites import suite
-from eval.training import Training, training
 from recipes.errors import UserError
 from recipes.formula import evaluate, names
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from eval.ask import ask
-from eval.cache import AnswerCache
-from eval.requests import Score
+from eval.engines.ask import ask
+from eval.engines.cache import AnswerCache
+from eval.engines.requests import Score
 from eval.spec import Spec
 from eval.suites import Sample, suite
 from recipes.errors import UserError

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 
 from eval import SUITES
-from eval.batching import common_prefix
 from eval.encode import Text
-from eval.estimate import tokens_to_read
+from eval.engines.batching import common_prefix
+from eval.engines.estimate import tokens_to_read
+from eval.engines.requests import Generate, Request, Score
 from eval.metrics.reference import coverage, numbers, style, usefulness
 from eval.metrics.similarity import scorer, trigram_cosine, words_f1
 from eval.metrics.text import repeated_share, words
-from eval.requests import Generate, Request, Score
 from eval.score import score_longbench
 from eval.spec import Spec
 from eval.suites import suite
 from eval.suites.longbench import DEFINITIONS, NO_CHAT, definitions, files
+from eval.suites.truncate import cut_middle
 from eval.suites.truthfulqa_mc import mc1, mc2
-from eval.truncate import cut_middle
 from eval.worker import main as worker
 from recipes.errors import UserError
 from tests.eval.fakes import text

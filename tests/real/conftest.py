@@ -18,9 +18,10 @@ import pytest
 from adapters import backend
 from adapters.plan import Paths, PreparedData, Topology
 from recipes import load
-from runner import bundled, environments
-from runner.environments import clean_environment, environment
-from runner.files import code_directory, write_text
+from recipes.files import write_text
+from runner.files import code_directory
+from runner.machine import bundled, environments
+from runner.machine.environments import clean_environment, environment
 
 Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
 RunOnce = Callable[..., Path]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.environments import clean_environment, uv_command
+from runner.machine.environments import clean_environment, uv_command
 from tests.real.conftest import Recipe, inside
 
 pytestmark = pytest.mark.real

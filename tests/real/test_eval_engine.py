@@ -14,9 +14,9 @@ pytestmark = pytest.mark.real
 REFERENCE = """
 import json, sys, torch
 from pathlib import Path
-from eval.batching import common_prefix
+from eval.engines.batching import common_prefix
 from eval.engines.transformers_engine import load
-from eval.requests import Generate, Score
+from eval.engines.requests import Generate, Score
 from eval.spec import Model, Spec
 from transformers import AutoTokenizer
 

@@ -64,7 +64,7 @@ import json
 import pyarrow as pa
 from pyarrow.parquet import write_table
 from eval.spec import Spec
-from eval.truthfulqa import questions
+from eval.suites.truthfulqa_data import questions
 targets = {"choices": ["No", "Yes"], "labels": [1, 0]}
 tables = {"truthfulqa_mc": {"mc1_targets": targets, "mc2_targets": targets},
           "truthfulqa": {"best_answer": "No", "correct_answers": ["No", "They cannot"], "incorrect_answers": ["Yes"]}}

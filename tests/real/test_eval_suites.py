@@ -32,7 +32,7 @@ CHOICES = """
 import json, sys, torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from eval.truthfulqa import PRIMER
+from eval.suites.truthfulqa_data import PRIMER
 records = [json.loads(line) for line in Path(sys.argv[2]).read_text().splitlines()]
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()

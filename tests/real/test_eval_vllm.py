@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.environments import clean_environment
 from runner.files import code_directory
+from runner.machine.environments import clean_environment
 from tests.real.conftest import inside
 from tests.real.test_eval_suites import QUESTIONS
 from tests.real.test_eval_worker import ADAPTER, _rows
@@ -25,7 +25,7 @@ EDGES = """
 import json, sys
 from pathlib import Path
 from eval.engines.ENGINE import load
-from eval.requests import Generate, Score
+from eval.engines.requests import Generate, Score
 from eval.spec import Model, Spec
 from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from runner.environments import clean_environment
 from runner.files import code_directory
+from runner.machine.environments import clean_environment
 from tests.real.conftest import inside
 
 pytestmark = pytest.mark.real

@@ -18,9 +18,9 @@ import yaml
 from adapters import backend
 from adapters.plan import Paths, PreparedData, Topology
 from recipes import catalogue, load
-from runner import process
-from runner.environments import clean_environment
-from runner.rundir import Run
+from runner.machine import process
+from runner.machine.environments import clean_environment
+from runner.runs.rundir import Run
 from tests.real.conftest import Recipe, RunOnce, inside, losses, metrics, steps
 
 pytestmark = pytest.mark.real

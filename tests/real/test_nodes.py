@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from adapters import BACKENDS
-from runner import process
-from runner.environments import clean_environment
-from runner.rundir import Run
+from runner.machine import process
+from runner.machine.environments import clean_environment
+from runner.runs.rundir import Run
 from tests.real.conftest import losses, steps
 
 pytestmark = pytest.mark.real

@@ -12,11 +12,11 @@ import pytest
 from adapters.plan import PreparedData, Topology
 from adapters.verl.settings import ADAPTER
 from recipes import LoadedRecipe, load
-from runner import rundir
-from runner.planning import make_plan
-from runner.prepare import prepare
-from runner.rundir import Run
-from runner.train import child_environment
+from runner.runs import rundir as rundir
+from runner.runs.rundir import Run
+from runner.training.planning import make_plan
+from runner.training.prepare import prepare
+from runner.training.train import child_environment
 from tests.real.conftest import Recipe, inside, losses
 from tests.real.templates import TEMPLATES
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from runner import process
-from runner.environments import clean_environment
-from runner.rundir import Run
+from runner.machine import process
+from runner.machine.environments import clean_environment
+from runner.runs.rundir import Run
 from tests.real.conftest import Recipe
 from tests.real.test_nodes import free_port
 

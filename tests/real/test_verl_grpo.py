@@ -15,8 +15,8 @@ from adapters import backend
 from adapters.plan import Paths, Topology
 from adapters.verl import grpo
 from recipes import catalogue, load
-from runner import process
-from runner.rundir import Run
+from runner.machine import process
+from runner.runs.rundir import Run
 from tests.real.conftest import Recipe, inside, metrics, steps, write_plans
 from tests.real.test_llamafactory_backend import start, wait_for_end, wait_for_step
 from tests.real.test_nodes import free_port, node

@@ -134,7 +134,7 @@ def test_local_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", catalogue())
 def test_what_a_run_keeps_is_a_valid_recipe_with_the_same_meaning(name: str) -> None:
-    from runner.rundir import resolved_yaml
+    from runner.runs.rundir import resolved_yaml
 
     loaded = load(name)
     again = load_text(resolved_yaml(loaded).encode(), Path("/elsewhere/r.yaml"), sources_needed=False)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from eval.results import Entry
+from eval.report.results import Entry
 from recipes import load
-from runner import rundir
 from runner.cli import main
-from runner.compare import entries, trained_parameters
-from runner.rundir import Run
+from runner.runs import rundir as rundir
+from runner.runs.rundir import Run
+from runner.scoring.compare import entries, trained_parameters
 from tests.eval.test_report import _entry
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.diagnose import cause, tail
+from runner.machine.diagnose import cause, tail
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from recipes import UserError
-from runner import environments
-from runner.environments import NAMES, VLLM, Environment, environment
 from runner.failure import Failure
+from runner.machine import environments
+from runner.machine.environments import NAMES, VLLM, Environment, environment
 
 
 def empty(tmp_path: Path, text: str = "") -> Environment:
@@ -36,7 +36,7 @@ def test_two_that_start_at_once_build_it_once(tmp_path: Path) -> None:
     lock = empty(tmp_path).lock
     code = f"""
         from pathlib import Path
-        from runner.environments import Environment, ensure
+        from runner.machine.environments import Environment, ensure
         ensure(Environment(name="tiny", device="cpu", lock=Path({str(lock)!r})), print)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from adapters import backend
-from runner.metrics import Splicer, cut, recover
+from runner.training.metrics import Splicer, cut, recover
 
 
 def write(path: Path, *lines: dict[str, object] | str) -> None:

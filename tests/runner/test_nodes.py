@@ -9,9 +9,10 @@ import pytest
 
 from adapters.plan import Topology
 from recipes import UserError, load
-from runner import nodes, rundir
 from runner.failure import Failure
-from runner.rundir import Run
+from runner.runs import rundir as rundir
+from runner.runs.rundir import Run
+from runner.training import nodes
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner import process
+from runner.machine import process
 
 LINUX = sys.platform == "linux"
 
@@ -72,7 +72,7 @@ def test_a_child_ends_when_its_runner_is_killed_outright(tmp_path: Path) -> None
     code = f"""
         import os, sys
         from pathlib import Path
-        from runner import process
+        from runner.machine import process
         here = Path({str(tmp_path)!r})
         process.run([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"],
                     cwd=here, env=os.environ, log=here / "log", mark=str(here))

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from runner import progress
-from runner.progress import Progress, duration
+from runner.training import progress
+from runner.training.progress import Progress, duration
 
 
 @pytest.mark.parametrize("seconds,text", [(0, "0:00"), (75.9, "1:15"), (3700, "1:01:40")])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recipes import UserError
-from runner.rows import canonical
+from runner.scoring.rows import canonical
 
 
 @pytest.mark.parametrize(

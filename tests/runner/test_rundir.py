@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from recipes import UserError, load
-from runner import rundir
-from runner.rundir import Run
+from runner.runs import rundir as rundir
+from runner.runs.rundir import Run
 
 
 def make(tmp_path: Path, name: str | None = None, recipe: str = "quickstart") -> Run:

@@ -10,9 +10,10 @@ import pytest
 
 from adapters.plan import Checkpoint
 from recipes import load
-from runner import rundir, scoring
 from runner.failure import Failure
-from runner.scoring import EarlyStop, Scorer
+from runner.runs import rundir as rundir
+from runner.training import checkpoint_scores as scoring
+from runner.training.checkpoint_scores import EarlyStop, Scorer
 
 
 class Directories:

@@ -6,7 +6,7 @@ import pytest
 
 from adapters.plan import Topology
 from recipes import UserError
-from runner.topology import check_present, topology
+from runner.machine.topology import check_present, topology
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 FOUR = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}

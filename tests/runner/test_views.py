@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from recipes import UserError, load
-from runner import doctor, logs, rundir, show
-from runner.evaluate import results_table
-from runner.rundir import Run
+from runner.machine import doctor
+from runner.runs import rundir
+from runner.runs import logs, show
+from runner.runs.rundir import Run
+from runner.scoring.models import results_table
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""Merges a LoRA adapter into its base, and proves it; inside the evaluation environment.
+
+Usage: python -m eval.merge SPEC.json
+
+SPEC: base, revision (of a base on the hub; null: the newest), adapter, target, dtype (auto: the base's own),
+trust_remote_code, prompts (lists of messages).
+Exit code 2, and a sentence on stderr, where the merged model is not what base and adapter were. Memory: the model once.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FALLBACK = "The price of a bond falls when"  # where there are no prompts to compare on
+# Largest difference of a next-token log-probability in nats: rounding of float32, and of 16 bits over all layers.
+LIMITS = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
+
+
+def main(spec: dict[str, Any]) -> dict[str, Any]:
+    """Write the merged model; returns what was checked.
+
+    Raises:
+        ValueError: the adapter does nothing, a weight is no number, or the merged model answers otherwise.
+    """
+    from peft import PeftModel
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    trust, target, revision = spec["trust_remote_code"], Path(spec["target"]), spec["revision"]
+    tokenizer = AutoTokenizer.from_pretrained(spec["adapter"], trust_remote_code=trust)
+    config = AutoConfig.from_pretrained(spec["base"], revision=revision, trust_remote_code=trust)
+    own = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    dtype = own if spec["dtype"] == "auto" else getattr(torch, spec["dtype"])
+    asked = _ids(tokenizer, spec["prompts"])
+
+    # float32 whatever the base is kept in: a small change of a large 16-bit weight would be rounded away.
+    base = AutoModelForCausalLM.from_pretrained(
+        spec["base"], revision=revision, dtype=torch.float32, trust_remote_code=trust
+    )
+    before = _log_probs(base, asked)
+    adapted = PeftModel.from_pretrained(base, spec["adapter"])
+    wanted = _log_probs(adapted, asked)
+    effect = _largest(before, wanted)
+    if effect == 0:
+        raise ValueError("the adapter changes no answer: its weights are zero, or are for another model")
+    whole = adapted.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
+    whole.to(dtype).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    for template in Path(spec["adapter"]).glob("chat_template*"):
+        shutil.copyfile(template, target / template.name)
+    del base, adapted, whole
+
+    merged = AutoModelForCausalLM.from_pretrained(target, dtype=dtype, trust_remote_code=trust)
+    found, name = _log_probs(merged, asked), str(dtype).removeprefix("torch.")
+    gap, limit = _largest(wanted, found), LIMITS[name]
+    if not gap <= limit:
+        raise ValueError(
+            f"the merged model differs from base and adapter by {gap:.2g} nat; at most {limit} is rounding"
+        )
+    positions = sum(len(one) for one in found)
+    same = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in zip(wanted, found, strict=True))
+    return {
+        "dtype": name,
+        "prompts": len(asked),
+        "positions": positions,
+        "largest_difference_nat": gap,
+        "limit_nat": limit,
+        "same_next_token": same / positions,
+        "effect_of_adapter_nat": effect,
+        "parameters": sum(p.numel() for p in merged.parameters()),
+    }
+
+
+def _ids(tokenizer: Any, prompts: list[list[dict[str, str]]]) -> list[Any]:
+    """Each prompt as a tensor of shape (1, tokens)."""
+    if not prompts or not tokenizer.chat_template:
+        return [tokenizer(FALLBACK, return_tensors="pt")["input_ids"]]
+    texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    return [tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"] for text in texts]
+
+
+def _log_probs(model: Any, asked: list[Any]) -> list[Any]:
+    """Next-token log-probabilities at every position of each prompt, float32, shape (tokens, vocabulary)."""
+    model.eval()
+    with torch.inference_mode():
+        return [torch.log_softmax(model(input_ids=ids).logits[0].float(), -1) for ids in asked]
+
+
+def _largest(one: list[Any], other: list[Any]) -> float:
+    """The largest difference at the tokens that the first finds likeliest: in the tail, rounding alone is large."""
+    pairs = zip(one, other, strict=True)
+    gaps = [(a.max(-1).values - b.gather(-1, a.argmax(-1, keepdim=True))[:, 0]).abs() for a, b in pairs]
+    return max(float(gap.max()) for gap in gaps)
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

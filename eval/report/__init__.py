@@ -1,0 +1,1 @@
+"""What is shown of evaluated models: comparison, tables, plots, history."""

@@ -1,0 +1,182 @@
+"""What is shown of results, as tables, values and sentences, for the terminal and for the files of report_files.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from eval.report.compare import Compared, compare, recipe_differences
+from eval.report.results import Entry
+from recipes.errors import UserError
+
+Unlike = Literal["refuse", "show", "leave_out"]
+
+SHOWN_SAMPLES = 20  # of generation samples in evaluation_results.json
+
+
+def cell(measure: dict[str, Any] | None) -> str:
+    """`15.89 [12.98, 19.53]`, with failures where there are any; `-` for nothing."""
+    if not measure or measure["value"] is None:
+        return "-"
+    interval, failures = measure.get("ci95"), measure.get("failures")
+    shown = number(measure["value"])
+    if interval:
+        shown += f" [{number(interval[0])}, {number(interval[1])}]"
+    return f"{shown} ({failures} failed)" if failures else shown
+
+
+def number(value: float | None) -> str:
+    """Four significant figures, and whole numbers whole."""
+    if value is None:
+        return "-"
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e9 else f"{value:#.4g}".rstrip(".")
+
+
+def summary(models: Mapping[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A table of each model's metrics: metrics down, models across, then n; the first row is the header."""
+    rows: list[tuple[str, ...]] = [("metric", *models, "n")]
+    for metric in dict.fromkeys(metric for metrics in models.values() for metric in metrics):
+        found = [metrics.get(metric) for metrics in models.values()]
+        counts = dict.fromkeys(str(m["n"]) for m in found if m)
+        rows.append((metric, *(cell(m) for m in found), "/".join(counts)))
+    return rows
+
+
+# Field of evaluation_results.json: metric id.
+FIELDS = {
+    "perplexity": "perplexity",
+    "test_loss": "test_loss",
+    "preference_accuracy": "preference.accuracy",
+    "preference_correct": "preference.correct",
+    "preference_total": "preference.total",
+    "avg_chosen_loss": "preference.avg_chosen_loss",
+    "avg_rejected_loss": "preference.avg_rejected_loss",
+    "loss_margin": "preference.margin",
+}
+
+
+def evaluation_results(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """One flat object a model; null where a run or a suite does not say. `metrics` and `provenance` hold the rest."""
+    return [
+        {
+            "model_name": entry.name,
+            "model_path": entry.provenance["model"]["path"],
+            **entry.training.figures(),
+            **{field: entry.value(metric) for field, metric in FIELDS.items()},
+            "generation_samples": [
+                {key: r.get(key) for key in ("prompt", "reference", "output", "held_out")}
+                for r in entry.records.get("generation", [])[:SHOWN_SAMPLES]
+            ],
+            "metrics": entry.metrics,
+            "provenance": entry.provenance,
+        }
+        for entry in entries
+    ]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows: each entry beside the first, by name, in `comparisons`, or why not in `left_out`."""
+
+    entries: tuple[Entry, ...]
+    comparisons: dict[str, list[Compared]]
+    differences: dict[str, list[Any]]
+    left_out: dict[str, str]
+
+    @property
+    def unlike(self) -> list[str]:
+        found = (reason for rows in self.comparisons.values() for row in rows for reason in row.unlike)
+        return list(dict.fromkeys(found))
+
+
+def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: int = 42) -> Report:
+    """Compare every entry with the first.
+
+    Args:
+        unlike: what becomes of entries that were not measured like the first: an error, a comparison that says so, or
+            no comparison.
+
+    Raises:
+        UserError: `unlike` is refuse, and some are; or they share no metric.
+    """
+    first, comparisons, left_out = entries[0], {}, {}
+    for entry in entries[1:]:
+        try:
+            comparisons[entry.name] = compare(first, entry, allow_unlike=unlike == "show", seed=seed)
+        except UserError as error:
+            if unlike != "leave_out":
+                raise
+            left_out[entry.name] = str(error)
+    return Report(tuple(entries), comparisons, recipe_differences(entries), left_out)
+
+
+def comparison_rows(first: Entry, other: Entry, rows: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """A table of one comparison; the first row is the header."""
+    table: list[tuple[str, ...]] = [
+        ("metric", first.name, other.name, "difference", "p (Holm)", "better / worse / equal", "verdict")
+    ]
+    for row in rows:
+        test = row.paired
+        table.append((
+            row.metric,
+            number(row.a),
+            number(row.b),
+            _difference(row),
+            "-" if row.p_holm is None else f"{row.p_holm:.2g}",
+            "-" if test is None else f"{_moved(row)[0]} / {_moved(row)[1]} / {test.ties}",
+            row.verdict + (" (measured unlike)" if row.unlike else ""),
+        ))  # fmt: skip
+    return table
+
+
+def _difference(row: Compared) -> str:
+    test = row.paired
+    if test is None:
+        return "-"
+    shown = f"{test.difference:+.4g}"
+    if test.ci95:
+        shown += f" [{test.ci95[0]:+.4g}, {test.ci95[1]:+.4g}]"
+    # The test of a perplexity is on its logarithm, the loss per token.
+    return f"{shown} nats" if row.metric == "perplexity" else shown
+
+
+def _moved(row: Compared) -> tuple[int, int]:
+    """Samples that got better, and worse."""
+    assert row.paired is not None
+    pair = row.paired.wins, row.paired.losses
+    return (pair[1], pair[0]) if row.better == "lower" else pair
+
+
+def cost_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
+    """What each model cost: training time, memory, parameters, and the time of its evaluation."""
+    table: list[tuple[str, ...]] = [("model", "training", "steps", "peak memory", "trained parameters", "evaluation")]
+    for entry in entries:
+        t = entry.training
+        evaluated = sum(suite.get("seconds", 0.0) for suite in entry.provenance["suites"].values())
+        table.append((
+            entry.name,
+            "-" if t.seconds is None else f"{t.seconds:.0f} s",
+            number(t.total_steps),
+            "-" if t.peak_memory_gb is None else f"{t.peak_memory_gb:.2f} GB",
+            "-" if t.trained_parameters is None else f"{t.trained_parameters:,}",
+            f"{evaluated:.0f} s",
+        ))  # fmt: skip
+    return table
+
+
+def notes(report: Report) -> list[str]:
+    """What a reader must know beside the tables: unlike numbers, over-fitting, failures."""
+    found = [f"Not measured alike: {reason}." for reason in report.unlike]
+    found += [f"Not compared: {reason}." for reasons in report.left_out.values() for reason in reasons.splitlines()]
+    for entry in report.entries:
+        step = entry.training.overfits_from
+        if step is not None:
+            found.append(f"{entry.name} over-fits: its evaluation loss was best at step {step} and rose after it.")
+        failed = {m: v["failures"] for m, v in entry.metrics.items() if v["failures"]}
+        if failed:
+            most = max(failed.values())
+            found.append(
+                f"{entry.name}: up to {most} samples have no answer; they are in no number of {', '.join(failed)}."
+            )
+    return found

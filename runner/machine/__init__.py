@@ -1,0 +1,1 @@
+"""The machine: environments, child processes, topology, and what explains their failures."""

@@ -1,0 +1,84 @@
+"""`recipe merge`: a run's LoRA adapter merged into its base, whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recipes import UserError
+from runner.machine import bundled, diagnose, environments, process
+from runner.machine.environments import clean_environment, environment
+from runner.scoring.models import base_model
+from runner.failure import Failure
+from recipes.files import read_json, write_json
+from runner.files import code_directory
+from runner.runs.rundir import Run
+
+PROMPTS = 4  # that base with adapter and merged model are compared on
+
+
+def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None]) -> Path:
+    """Merge, and check the result; returns the model's directory, which holds what was checked as merge.json.
+
+    Raises:
+        UserError: the run has not succeeded, has no adapter, or `output` is there already.
+        Failure: the merge failed, or its result is not what base and adapter were.
+    """
+    recipe, target = run.recipe().recipe, (output or run.path / "merged").resolve()
+    if run.state() != "succeeded":
+        raise UserError(f"{run.name} has state {run.state()}: only a run that succeeded can be merged")
+    if not (run.model / "adapter_config.json").is_file():
+        raise UserError(f"{run.name} has no adapter to merge: {run.model} is a whole model already")
+    if target.exists():
+        raise UserError(f"{target} is there already; give another --output, or remove it")
+    python = environments.ensure(environment("eval", "cpu"), say)
+    if recipe.model.path.startswith("bundled:"):
+        bundled.ensure(python, say)
+    if recipe.tuning.quantization:
+        say(
+            f"note: the adapter was trained on a base in {recipe.tuning.quantization}, and is merged into the whole one"
+        )
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    prompts = run.path / "data" / "test_prompts.json"
+    spec: dict[str, Any] = {
+        "base": str(base_model(recipe)),
+        "revision": recipe.model.revision,
+        "adapter": str(run.model),
+        "target": str(part),
+        "dtype": dtype,
+        "trust_remote_code": recipe.model.trust_remote_code,
+        "prompts": [row["prompt"] for row in read_json(prompts)[:PROMPTS]] if prompts.is_file() else [],
+    }
+    write_json(run.path / "logs" / "merge.json", spec)
+    say(f"merging {run.model} into {spec['base']}")
+    checked = _work(run, python)
+    write_json(part / "merge.json", checked | {"base": spec["base"], "adapter": spec["adapter"]})
+    part.rename(target)
+    say(
+        f"checked on {checked['positions']} tokens of {checked['prompts']} prompts: differs from base and adapter by "
+        f"{checked['largest_difference_nat']:.1e} nat ({checked['dtype']}), where the adapter's own effect is "
+        f"{checked['effect_of_adapter_nat']:.2g}"
+    )
+    return target
+
+
+def _work(run: Run, python: Path) -> dict[str, Any]:
+    log = run.path / "logs" / "merge.log"
+    log.unlink(missing_ok=True)
+    with process.signals_raise():
+        code = process.run(
+            [str(python), "-m", "eval.merge", str(run.path / "logs" / "merge.json")],
+            cwd=run.path,
+            env=clean_environment({"PYTHONPATH": str(code_directory())}),
+            log=log,
+            mark=run.mark("merge"),
+        )
+    last = diagnose.tail(log)
+    if code:
+        raise Failure("the merge", cause=diagnose.cause(last, code), tail=last, log=log)
+    found: dict[str, Any] = json.loads(last.splitlines()[-1])
+    return found

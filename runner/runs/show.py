@@ -1,0 +1,122 @@
+"""Prints plans and runs for people, and plans as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters.plan import Plan, Topology, plain
+from recipes import Recipe
+from runner.runs.rundir import Run
+
+
+def plan_json(plan: Plan, recipe: Recipe, topology: Topology) -> str:
+    """The plan as JSON: argv, env, files, ledger, and the rest."""
+    from dataclasses import asdict
+
+    value = {
+        "name": recipe.name,
+        "backend": plan.backend,
+        "method": recipe.method,
+        "argv": list(plan.argv),
+        "env": dict(plan.env),
+        "unset": list(plan.unset),
+        "files": dict(plan.files),
+        "before": [list(c) for c in plan.before],
+        "export": list(plan.export),
+        "metrics": plan.metrics,
+        "ledger": [plain(asdict(entry)) for entry in plan.ledger],
+        "notes": list(plan.notes),
+        "topology": plain(asdict(topology)),
+        "data": [source.path for source in recipe.data.train],
+    }
+    return json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path) -> str:
+    """The plan for a person: what will run, where, with which data, and the ledger."""
+    where = f"{topology.gpus} GPU" if topology.gpus else f"{topology.processes} CPU process"
+    where += "s" if (topology.gpus or topology.processes) > 1 else ""
+    lines = [
+        f"{recipe.name}: {recipe.method} ({recipe.tuning.type}) of {recipe.model.path} on {plan.backend}",
+        f"where:     {where} on each of {topology.nodes} nodes" if topology.nodes > 1 else f"where:     {where}",
+        *(f"data:      {s.path} ({s.format})" for s in recipe.data.train),
+        *(f"held out:  {s.path} ({s.format})" for s in recipe.data.validation.sources),
+        f"run:       {run}",
+        "",
+        "ledger (recipe field -> native key = value)",
+        *_ledger(plan),
+        "",
+        *(f"note: {note}" for note in plan.notes),
+        *(f"{name}:\n{_indent(text)}" for name, text in plan.files.items()),
+        "command:",
+        *(f"  {shlex.join(command)}" for command in (*plan.before, plan.argv, plan.export) if command),
+        *(f"  with {name}={value}" for name, value in plan.env.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _ledger(plan: Plan) -> list[str]:
+    width = max(len(entry.field) for entry in plan.ledger)
+    lines = []
+    for entry in plan.ledger:
+        note = f"  ({entry.note})" if entry.note else ""
+        if entry.status == "mapped":
+            value = json.dumps(plain(entry.value), ensure_ascii=False)
+            lines.append(f"  {entry.field:{width}} -> {entry.native} = {value}{note}")
+    handled = [entry.field for entry in plan.ledger if entry.status == "runner"]
+    lines.append(f"  by the runner: {', '.join(handled)}")
+    return lines
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def runs_table(runs: Sequence[Run]) -> str:
+    """One line a run: name, state, backend, method, steps, last loss, perplexity."""
+    header = ("run", "state", "backend", "method", "tuning", "steps", "loss", "perplexity", "created")
+    return table([header, *(_run_row(run) for run in runs)])
+
+
+def _run_row(run: Run) -> tuple[str, ...]:
+    manifest = run.read()
+    losses = [line for line in run.steps() if "loss" in line]
+    last = losses[-1] if losses else {}
+    return (
+        run.name,
+        run.state(),
+        manifest["backend"],
+        manifest["method"],
+        manifest["tuning"],
+        str(last.get("step", "-")),
+        f"{last['loss']:.4f}" if last else "-",
+        _perplexity(run),
+        manifest["created"][:16].replace("T", " "),
+    )
+
+
+def _perplexity(run: Run) -> str:
+    file = run.path / "eval" / "results.json"
+    if not file.is_file():
+        return "-"
+    value: Any = json.loads(file.read_text(encoding="utf-8"))["metrics"].get("perplexity", {}).get("value")
+    return f"{value:.3f}" if value is not None else "-"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text in aligned columns; wide (Chinese) characters count twice."""
+    widths = [max(_width(row[n]) for row in rows) for n in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _width(text: str) -> int:
+    import unicodedata
+
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -1,0 +1,1 @@
+"""Scoring of models and runs, in the evaluation environments."""

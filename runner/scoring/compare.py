@@ -1,0 +1,101 @@
+"""Sets scored runs beside each other: evaluation_results.json, evaluation_report.md and report.html."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+
+from eval.report.curves import training
+from eval.report.files import write_report
+from eval.report.results import Entry, read_entry
+from eval.report.tables import Report, comparison_rows, cost_rows, evaluation_results, make_report, notes
+from recipes import UserError
+from runner.files import safetensors_header
+from runner.runs.rundir import Run, find, runs
+from runner.runs.show import table
+
+
+def compare_runs(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """What `recipe compare` does: print the tables, and write the report.
+
+    Raises:
+        UserError: a run that has no results, fewer than two models, or models that were not measured alike.
+    """
+    chosen = [find(name, arguments.runs_dir) for name in arguments.runs] or scored_runs(arguments.runs_dir)
+    found = entries(chosen, base=not arguments.no_base)
+    if len(found) < 2:
+        raise UserError(f"{len(found)} scored model in {arguments.runs_dir.resolve()}: two are needed to compare")
+    report = make_report(found, unlike="show" if arguments.allow_unlike else "refuse")
+    if arguments.json:
+        print(json.dumps(evaluation_results(report.entries), ensure_ascii=False))
+    else:
+        print(report_text(report))
+    _write(report, arguments.output or arguments.runs_dir, say)
+
+
+def report_runs(chosen: Sequence[Run], directory: Path, say: Callable[[str], None], where: Path | None = None) -> None:
+    """Write the report of runs that were just scored, into `where` or themselves; it says what cannot be compared."""
+    _write(make_report(entries(chosen, where=where), unlike="leave_out"), directory, say)
+
+
+def _write(report: Report, directory: Path, say: Callable[[str], None]) -> None:
+    written = write_report(report, directory.resolve())
+    say(f"report: {written[-1]} (and {', '.join(path.name for path in written[:-1])})")
+
+
+def scored_runs(directory: Path) -> list[Run]:
+    """The runs of a directory that have results."""
+    return [run for run in runs(directory) if (run.path / "eval" / "results.json").is_file()]
+
+
+def entries(chosen: Sequence[Run], *, base: bool = True, where: Path | None = None) -> list[Entry]:
+    """The models of scored runs: each base model once for each data it was scored on, before the first of its runs.
+
+    Raises:
+        UserError: a run has no results.
+    """
+    found: list[Entry] = []
+    seen: dict[str, str] = {}
+    for run in chosen:
+        directory = where / run.name if where else run.path / "eval"
+        if base and (directory / "base" / "results.json").is_file():
+            entry = read_entry(directory / "base", "base")
+            what = json.dumps([entry.provenance["model"], entry.metrics], sort_keys=True)
+            if what not in seen:
+                name = f"base of {run.name}" if seen else "base"
+                seen[what] = name
+                found.append(read_entry(directory / "base", name))
+        found.append(_tuned(run, directory))
+    return found
+
+
+def _tuned(run: Run, directory: Path) -> Entry:
+    figures = training(
+        run.steps(), seconds=run.read().get("training_time_s"), trained_parameters=trained_parameters(run.model)
+    )
+    return read_entry(directory, run.name, figures, run.recipe().complete())
+
+
+def trained_parameters(model: Path) -> int:
+    """The parameters in a model directory's weights: of an adapter, those that were trained."""
+    files = sorted(model.glob("adapter_model*.safetensors")) or sorted(model.glob("*.safetensors"))
+    headers = [safetensors_header(file) or {} for file in files]
+    return sum(prod(entry["shape"]) for header in headers for entry in header.values())
+
+
+def report_text(report: Report) -> str:
+    """The comparison as terminal tables."""
+    first = report.entries[0]
+    by_name = {entry.name: entry for entry in report.entries}
+    parts = [f"note: {note}" for note in notes(report)]
+    for name, rows in report.comparisons.items():
+        parts.append(f"{name} against {first.name}\n{table(comparison_rows(first, by_name[name], rows))}")
+    parts.append(f"cost\n{table(cost_rows(report.entries))}")
+    if report.differences:
+        names = [e.name for e in report.entries if e.recipe]
+        shown = [(field, *map(str, values)) for field, values in report.differences.items()]
+        parts.append(f"what differs between the recipes\n{table([('field', *names), *shown])}")
+    return "\n\n".join(parts)

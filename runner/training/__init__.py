@@ -1,0 +1,1 @@
+"""Training: plan, data, launch, progress, checkpoints and their scores."""

@@ -1,0 +1,64 @@
+"""What `recipe run` and `recipe resume` do: train, score, and set several runs beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recipes import LoadedRecipe, UserError
+from runner.failure import Failure
+from runner.runs.rundir import Run
+from runner.scoring.compare import report_runs
+from runner.scoring.models import EvalOptions, results_table
+from runner.scoring.runs import score_run
+from runner.training.planning import check, machines_of
+from runner.training.train import Options, resume_run, run_recipe
+
+
+def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -> tuple[list[Run], list[str]]:
+    """Run recipes one after the other; of several, one that fails does not stop those after it.
+
+    Returns the finished runs, and the names of the recipes that failed, whose reasons have been said.
+
+    Raises:
+        UserError: a recipe is wrong; all are checked before the first one trains.
+        Failure: the one recipe failed.
+    """
+    machines = [machines_of(loaded) for loaded in recipes]
+    for loaded, topology in zip(recipes, machines, strict=True):
+        check(loaded, topology)
+    done: list[Run] = []
+    failed: list[str] = []
+    for loaded, topology in zip(recipes, machines, strict=True):
+        try:
+            run = run_recipe(loaded, topology, options)
+            if score and topology.node_rank == 0:
+                score_finished(run, options)
+            done.append(run)
+        except (UserError, Failure) as error:
+            if len(recipes) == 1:
+                raise
+            options.say(str(error))
+            failed.append(loaded.recipe.name)
+    if len(recipes) > 1 and machines[0].node_rank == 0:
+        scored = [run for run in done if (run.path / "eval" / "results.json").is_file()]
+        if scored:
+            report_runs(scored, options.runs_dir, options.say)
+    return done, failed
+
+
+def resume(run: Run, options: Options, *, score: bool) -> None:
+    """Go on with a run, and score it.
+
+    Raises:
+        UserError, Failure: as `resume_run` and `score_run`.
+    """
+    topology = machines_of(run.recipe())
+    resume_run(run, topology, options)
+    if score and topology.node_rank == 0:
+        score_finished(run, options)
+
+
+def score_finished(run: Run, options: Options) -> None:
+    """Score a run that has just ended, where its recipe names suites."""
+    if run.recipe().recipe.eval.suites:
+        options.say(results_table(score_run(run, EvalOptions(), options.say)))

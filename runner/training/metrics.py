@@ -1,0 +1,92 @@
+"""Splices the backend's metrics of each attempt into one metrics.jsonl under unified names, no step twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters.plan import Backend
+from recipes.files import write_text
+from runner.files import NewLines
+
+TRAINING = ("loss", "reward")
+
+
+class Splicer:
+    """Follows one attempt's file and appends what is new to metrics.jsonl.
+
+    Args:
+        seen: called with the unified values of each new line.
+        begin: called with the total number of steps when the backend tells it.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        target: Path,
+        backend: Backend,
+        seen: Callable[[dict[str, float]], None],
+        begin: Callable[[int], None] = lambda total: None,
+    ) -> None:
+        self.new, self.target, self.backend = NewLines(source), target, backend
+        self.seen, self.begin = seen, begin
+        self.bad: str | None = None  # the first step whose loss is not a number
+        self.last = {kind: _last(target, kind) for kind in ("train", "eval")}
+
+    def __call__(self) -> None:
+        for line in self.new():
+            self._line(json.loads(line))
+
+    def _line(self, raw: dict[str, Any]) -> None:
+        if raw.get("event") == "begin":
+            self.begin(int(raw["total_steps"]))
+            return
+        values = self.backend.read_metrics(raw)
+        if values is None:
+            return
+        kind = "train" if any(name in values for name in TRAINING) else "eval"
+        if values["step"] <= self.last[kind]:
+            return  # an evaluation repeated at the end, or a step repeated after a resume
+        self.last[kind] = values["step"]
+        loss = values.get("loss", 0.0)
+        if loss != loss and self.bad is None:
+            self.bad = f"{values['step']:.0f}"
+        with self.target.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values | {"step": int(values["step"])}) + "\n")
+        self.seen(values)
+
+
+def _last(path: Path, kind: str) -> float:
+    steps = [line["step"] for line in _lines(path) if (kind == "train") == any(n in line for n in TRAINING)]
+    return max(steps, default=-1)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:  # torn by a kill: everything after it is written again
+            break
+    return found
+
+
+def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) -> None:
+    """Make metrics.jsonl whole up to a step: a resume from its checkpoint does the later ones again.
+
+    A runner that was killed may not have read all that its backend wrote: `earlier` are the files of past attempts.
+    """
+    cut(target, sys.maxsize)
+    for source in earlier:
+        Splicer(source, target, backend, lambda values: None)()
+    cut(target, step)
+
+
+def cut(path: Path, step: int) -> None:
+    """Take out what lies after a step, and a line that a kill has torn."""
+    write_text(path, "".join(json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= step))

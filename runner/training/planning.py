@@ -1,0 +1,69 @@
+"""Checks a recipe against its backend and these machines, and makes its plan; what `validate` and `plan` load.
+
+They must feel instant, so what only a run needs is not imported here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapters import backend
+from adapters.plan import Checkpoint, Paths, Plan, PreparedData, Topology
+from recipes import LoadedRecipe, Recipe, UserError
+from runner.machine.topology import topology
+
+
+def machines_of(loaded: LoadedRecipe) -> Topology:
+    """The machines that a recipe trains on: those of the environment, less what it is scored on meanwhile."""
+    return topology(without=loaded.recipe.eval.devices)
+
+
+def check(loaded: LoadedRecipe, machines: Topology) -> None:
+    """Raise UserError with everything that the backend refuses, and how these machines cannot be scored on."""
+    problems = backend(loaded.recipe.backend).problems(loaded, machines)
+    judged = loaded.recipe.eval
+    if judged.mode == "pause" and machines.nodes > 1:
+        text = "pause stops one node; allowed on several: after, concurrent"
+        problems.append(loaded.document.problem(("eval", "mode"), text))
+    if judged.mode == "concurrent" and machines.gpus and not judged.devices:
+        text = "mode: concurrent needs the ids of GPUs to score on, which training then leaves free"
+        problems.append(loaded.document.problem(("eval", "devices"), text))
+    if problems:
+        raise UserError(*problems)
+
+
+def make_plan(
+    loaded: LoadedRecipe,
+    topology: Topology,
+    run: Path,
+    *,
+    data: PreparedData | None = None,
+    python: Path | None = None,
+    attempt: int = 1,
+    resume: Checkpoint | None = None,
+    stop: int | None = None,
+) -> Plan:
+    """The plan of a checked recipe; nothing is built, read or started."""
+    from runner.machine.environments import environment
+
+    recipe = loaded.recipe
+    places = paths(recipe, run, python or environment(recipe.backend, topology.device).python, snapshot=bool(python))
+    rows = data or PreparedData()
+    return backend(recipe.backend).plan(recipe, topology, rows, places, attempt=attempt, resume=resume, stop=stop)
+
+
+def paths(recipe: Recipe, run: Path, python: Path, *, snapshot: bool = True) -> Paths:
+    """Where a run's things lie; without `snapshot`, our packages are not copied for children yet."""
+    from runner.files import code_directory
+
+    code = code_directory() if snapshot else Path("<code>")
+    return Paths(run=run, python=python, model=model_path(recipe), code=code)
+
+
+def model_path(recipe: Recipe) -> str:
+    """What the backend loads: a bundled model's directory, a hub snapshot's id, or a local directory."""
+    if recipe.model.path.startswith("bundled:"):
+        from runner.machine import bundled
+
+        return str(bundled.directory())
+    return recipe.model.path

@@ -1,0 +1,117 @@
+"""Has the data of a recipe prepared in the backend's environment, once a run, and tells the user what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from adapters.plan import PreparedData, plain
+from recipes import Problem, Recipe, UserError
+from recipes.files import read_json, write_json
+from runner.failure import Failure
+from runner.files import NewLines, code_directory
+from runner.machine import diagnose, process
+from runner.machine.environments import clean_environment
+from runner.runs.rundir import Run
+
+
+def prepare(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str], None]) -> PreparedData:
+    """Prepare the data where that is not done yet; returns the counts.
+
+    Raises:
+        UserError: rows that cannot be used, each with file and line.
+        Failure: the preparation itself failed.
+    """
+    if not run.accounting.is_file():
+        say("preparing the data")
+        _run(run, recipe, python, model, say)
+        for line in summary(read_json(run.accounting)):
+            say(line)
+    return counts(read_json(run.accounting))
+
+
+def counts(accounting: dict[str, Any]) -> PreparedData:
+    return PreparedData(train_rows=accounting["train_rows"], validation_rows=accounting["validation"])
+
+
+def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str], None]) -> None:
+    directory = run.path / "data"
+    write_json(directory / "spec.json", specification(recipe, model, directory))
+    log = run.path / "logs" / "prepare.log"
+    code = process.run(
+        [str(python), "-m", "runner.data.prepare", str(directory / "spec.json")],
+        cwd=run.path,
+        env=clean_environment({"PYTHONPATH": str(code_directory()), "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}),
+        log=log,
+        mark=run.mark(),
+        poll=_progress(log, say),
+    )
+    problems = directory / "problems.json"
+    if code == 2 and problems.is_file():
+        raise UserError(*(Problem(text=text) for text in read_json(problems)))
+    if code or not run.accounting.is_file():
+        last = diagnose.tail(log)
+        raise Failure("the data preparation", cause=diagnose.cause(last, code), tail=last, log=log)
+
+
+def specification(recipe: Recipe, model: str, directory: Path) -> dict[str, Any]:
+    """What `runner.data.prepare` is told."""
+    from dataclasses import asdict
+
+    data = recipe.data
+    grpo = recipe.method == "grpo"
+    return {
+        "method": recipe.method,
+        "model": {
+            "path": model,
+            "revision": recipe.model.revision,
+            "trust_remote_code": recipe.model.trust_remote_code,
+            "chat_template": recipe.model.chat_template,
+            "chat_template_kwargs": plain(recipe.model.chat_template_kwargs),
+        },
+        "data": {
+            "train": [{**vars(s), "columns": plain(s.columns)} for s in data.train],
+            "validation": {
+                "fraction": data.validation.fraction,
+                "sources": [{**vars(s), "columns": plain(s.columns)} for s in data.validation.sources],
+            },
+            "overlong": data.overlong,
+            "train_on": data.train_on,
+            "test_prompts": data.test_prompts,
+            "on_bad_row": data.on_bad_row,
+            "seed": data.seed,
+        },
+        "grpo": plain(asdict(recipe.grpo)) if grpo else None,
+        "max_length": recipe.grpo.rollouts.max_prompt_length if grpo else data.max_length,
+        "directory": str(directory),
+    }
+
+
+def _progress(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
+    """Says every few seconds how many rows are read."""
+    new = NewLines(log)
+
+    def poll() -> None:
+        lines = [line for line in new() if line.startswith('{"rows"')]
+        rows = json.loads(lines[-1])["rows"] if lines else 0
+        if rows > 1:
+            say(f"  {rows:,} rows read")
+
+    return poll
+
+
+def summary(accounting: dict[str, Any]) -> list[str]:
+    """What became of the rows, in a line or two."""
+    kept = [f"{accounting['trained']:,} trained"]
+    kept += [f"{accounting['truncated']:,} truncated"] if accounting["truncated"] else []
+    kept += [f"{accounting['validation']:,} held out"] if accounting["validation"] else []
+    kept += [f"{count:,} dropped ({reason})" for reason, count in accounting["dropped"].items()]
+    tokens = f"  {accounting['tokens']:,} tokens of prompts"
+    if accounting["supervised_tokens"]:
+        tokens = f"  {accounting['tokens']:,} tokens to train on, {accounting['supervised_tokens']:,} of them with loss"
+    return [
+        f"  {accounting['rows_in']:,} rows = {' + '.join(kept)}",
+        f"{tokens}; the longest has {accounting['longest']:,}",
+    ]

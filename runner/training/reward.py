@@ -1,0 +1,139 @@
+"""Scores sample replies with a recipe's rewards, before any training: `recipe reward try`. Needs no backend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from recipes import LoadedRecipe, UserError
+from recipes.encode import BadRow
+from recipes.paths import local_path
+from recipes.rewards import RewardError, load, score
+from recipes.types import Source
+from runner.data.formats import convert, detect
+from runner.data.read import BadData, read
+
+ROWS = 3
+SHOWN = 40  # characters of a reply in the table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One reply with what it earned; `kind` says where the reply comes from."""
+
+    kind: str
+    reply: str
+    answer: str
+    reward: float
+    parts: Mapping[str, float]
+
+
+def try_rewards(loaded: LoadedRecipe, reply: str | None, replies: Path | None, answer: str | None) -> list[Tried]:
+    """Score one reply, a file of replies, or (by default) replies made of the recipe's own rows.
+
+    Args:
+        answer: the reference, in place of the first row's.
+
+    Raises:
+        UserError: the recipe is not GRPO's, its rows cannot be read here, or a reward fails.
+    """
+    if loaded.recipe.method != "grpo":
+        text = f"{loaded.recipe.method} has no rewards; allowed: grpo"
+        raise UserError(loaded.document.problem(("method",), text))
+    if reply is not None:
+        asked = [("given", reply, _row(loaded, answer))]
+    elif replies:
+        asked = list(_given(replies, loaded))
+    else:
+        asked = list(_samples(list(islice(_rows(loaded), ROWS + 1))))
+    try:
+        rewards = load(loaded.recipe.grpo.rewards)
+        found = [(kind, text, row["answer"], score(rewards, text, row["answer"], row)) for kind, text, row in asked]
+    except RewardError as error:
+        raise UserError(str(error)) from None
+    return [
+        Tried(kind=kind, reply=text, answer=wanted, reward=got.total, parts=got.parts)
+        for kind, text, wanted, got in found
+    ]
+
+
+def _samples(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """For each row: its answer, no reply at all, and the answer to another row."""
+    for n, row in enumerate(rows[:ROWS]):
+        other = next((r["answer"] for r in [*rows[n + 1 :], *rows[:n]] if r["answer"] != row["answer"]), None)
+        yield "the answer", row["answer"], row
+        yield "empty", "", row
+        yield "a wrong one", f"not {row['answer']}" if other is None else other, row
+
+
+def _row(loaded: LoadedRecipe, answer: str | None) -> dict[str, Any]:
+    return next(_rows(loaded)) if answer is None else {"prompt": [], "answer": answer}
+
+
+def _given(file: Path, loaded: LoadedRecipe) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """JSON lines of `reply` and `answer`, or of a run's rollouts (`output`, `gts`); else the recipe's rows in order."""
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        texts = [line.get("reply", line.get("output")) for line in lines]
+        answers = [line.get("answer", line.get("gts")) for line in lines]
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f'--replies {file}: {error}; write JSON lines such as {{"reply": "4"}}') from None
+    rows = _rows(loaded) if None in answers else iter(())
+    for n, (text, answer) in enumerate(zip(texts, answers, strict=True), start=1):
+        if not isinstance(text, str):
+            raise UserError(f"{file}:{n}: no text under 'reply' or 'output'")
+        row = next(rows, None) if answer is None else {"prompt": [], "answer": str(answer)}
+        if row is None:
+            raise UserError(f"{file}:{n}: no 'answer', and the recipe has no more rows to take one from")
+        yield f"line {n}", text, row
+
+
+def _rows(loaded: LoadedRecipe) -> Iterator[dict[str, Any]]:
+    """The canonical rows of the recipe's training sources."""
+    found = False
+    for index, source in enumerate(loaded.recipe.data.train):
+        place = ("data", "train", index, "path")
+        if not (local_path(source.path, loaded.path.parent) or Path(source.path)).exists():
+            text = "is read inside a run only; give --reply and --answer"
+            raise UserError(loaded.document.problem(place, f"{source.path} {text}"))
+        try:
+            for row in _converted(source):
+                found = True
+                yield row
+        except (BadRow, BadData) as error:
+            raise UserError(str(error)) from None
+        except ModuleNotFoundError:
+            raise UserError(loaded.document.problem(place, "parquet is read inside a run only; give --reply")) from None
+    if not found:
+        raise UserError(loaded.document.problem(("data", "train"), "the sources are empty"))
+
+
+def _converted(source: Source) -> Iterator[dict[str, Any]]:
+    told = {**vars(source), "columns": dict(source.columns)}
+    for raw in read(told):
+        try:
+            name = detect({**raw.value, **told["columns"]}, "grpo") if source.format == "auto" else source.format
+            yield convert(raw.value, name, told)
+        except BadRow as error:
+            raise BadRow(f"{raw.place}: {error}") from None
+
+
+def text(tried: list[Tried]) -> str:
+    """A table: each reward's own value, and the weighted sum."""
+    from runner.runs.show import table
+
+    names = list(tried[0].parts) if tried else []
+    rows = [("reply", "text", "reference", *names, "reward")]
+    for t in tried:
+        values = (f"{t.parts[name]:.3g}" for name in names)
+        rows.append((t.kind, _short(t.reply), _short(t.answer), *values, f"{t.reward:.3g}"))
+    return table(rows)
+
+
+def _short(value: str) -> str:
+    shown = json.dumps(value, ensure_ascii=False)
+    return shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 1]}…"
