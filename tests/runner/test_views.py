@@ -11,8 +11,7 @@ import pytest
 
 from recipes import UserError, load
 from runner.machine import doctor
-from runner.runs import rundir
-from runner.runs import logs, show
+from runner.runs import logs, rundir, show
 from runner.runs.rundir import Run
 from runner.scoring.models import results_table
 
