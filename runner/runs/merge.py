@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from recipes import UserError
+from recipes.files import read_json, write_json
+from runner.failure import Failure
+from runner.files import code_directory
 from runner.machine import bundled, diagnose, environments, process
 from runner.machine.environments import clean_environment, environment
-from runner.scoring.models import base_model
-from runner.failure import Failure
-from recipes.files import read_json, write_json
-from runner.files import code_directory
 from runner.runs.rundir import Run
+from runner.scoring.models import base_model
 
 PROMPTS = 4  # that base with adapter and merged model are compared on
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from eval.engines import VLLM_ON_CPU
 from recipes import UserError
+from recipes.files import read_json
+from runner.failure import Failure
 from runner.machine import diagnose, environments, process
 from runner.machine.environments import clean_environment, environment
-from runner.failure import Failure
-from recipes.files import read_json
+from runner.machine.topology import topology
 from runner.runs.merge import merge
 from runner.runs.rundir import Run
-from runner.machine.topology import topology
 
 # A process that gives itself a title overwrites the environment by which we find it again; and no word to anyone.
 ALWAYS = {"SPT_NOENV": "1", "VLLM_NO_USAGE_STATS": "1"}

@@ -1,0 +1,1 @@
+"""Runs on disk: the run directory, its logs, and what is done with a finished one."""
