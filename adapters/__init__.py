@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from adapters.plan import Backend
+from adapters.contract import Backend
 
 BACKENDS = {"llamafactory": "adapters.llamafactory", "verl": "adapters.verl"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapters import BACKENDS, backend
-from adapters.plan import Topology
+from adapters.contract import Topology
 from recipes import UserError, load_text, schema
 
 GPUS = Topology(gpus=8, processes=8, devices=tuple("01234567"))

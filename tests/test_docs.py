@@ -15,7 +15,7 @@ from eval.spec import Spec
 from eval.suites import MODULES, Sample, suite
 from eval.suites import reference as reference_suite
 from recipes import load_text
-from runner.cli import _parser
+from runner.cli import main
 from tests.eval.fakes import RuleEngine, text
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +36,7 @@ def test_the_recipe_of_the_readme_is_valid() -> None:
 @pytest.mark.parametrize("verb", sorted(set(re.findall(r"`recipe ([a-z]+)", README))))
 def test_every_command_of_the_readme_exists(verb: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        _parser().parse_args([verb, "--help"])
+        main([verb, "--help"])
     assert ended.value.code == 0
 
 

@@ -10,23 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
+from adapters.ledger import Entry, refusals
 from adapters.llamafactory import options, settings
-from adapters.plan import (
-    CPU_ENV,
-    Checkpoint,
-    Entry,
-    Metrics,
-    Paths,
-    Plan,
-    PreparedData,
-    Topology,
-    batch_problem,
-    launcher,
-    precision,
-    refusals,
-    to_yaml,
-    visible_devices,
-)
+from adapters.native import CPU_ENV, batch_problem, launcher, precision, to_yaml, visible_devices
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 

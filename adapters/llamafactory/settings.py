@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.plan import (
-    Checkpoint,
-    Entry,
-    Paths,
-    Topology,
-    gradient_accumulation,
-    kept_checkpoints,
-    mapped,
-    plain,
-    precision,
-    refused,
-    runner,
-    runner_fields,
-)
+from adapters.contract import Checkpoint, Paths, Topology
+from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
+from adapters.native import gradient_accumulation, precision
 from recipes import Recipe, schema
 
 STAGE = {"sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}

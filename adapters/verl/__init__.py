@@ -12,21 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from adapters.plan import (
-    CPU_ENV,
-    Checkpoint,
-    Entry,
-    Metrics,
-    Paths,
-    Plan,
-    PreparedData,
-    Topology,
-    launcher,
-    precision,
-    refusals,
-    to_yaml,
-    visible_devices,
-)
+from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
+from adapters.ledger import Entry, refusals
+from adapters.native import CPU_ENV, launcher, precision, to_yaml, visible_devices
 from adapters.verl import config, grpo, options, settings
 from adapters.verl.checkpoints import whole_checkpoints
 from adapters.verl.conflicts import conflicts

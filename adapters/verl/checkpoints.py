@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from adapters.plan import Checkpoint
+from adapters.contract import Checkpoint
 
 TRACKER = "latest_checkpointed_iteration.txt"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.plan import Checkpoint, Entry, Paths, PreparedData, Topology, plain, precision
+from adapters.contract import Checkpoint, Paths, PreparedData, Topology
+from adapters.ledger import Entry, plain
+from adapters.native import precision
 from adapters.verl.settings import ADAPTER, LORA_FILE, on_megatron, strategy, tuning
 from adapters.verl.settings import entries as entries
 from recipes import Recipe

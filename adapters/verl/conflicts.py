@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapters.plan import Topology, precision
+from adapters.contract import Topology
+from adapters.native import precision
 from adapters.verl import grpo, settings
 from recipes import Recipe, did_you_mean
 

@@ -11,20 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adapters.plan import (
-    Checkpoint,
-    Entry,
-    Paths,
-    PreparedData,
-    Topology,
-    kept_checkpoints,
-    mapped,
-    plain,
-    precision,
-    refused,
-    runner,
-    runner_fields,
-)
+from adapters.contract import Checkpoint, Paths, PreparedData, Topology
+from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
+from adapters.native import precision
 from adapters.verl import config as sft
 from adapters.verl import settings
 from recipes import Recipe

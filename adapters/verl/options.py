@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adapters.plan import plain
+from adapters.ledger import plain
 from recipes import Problem, Recipe, did_you_mean
 from recipes.load import LoadedRecipe
 

@@ -5,18 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from adapters.plan import (
-    Entry,
-    PreparedData,
-    Topology,
-    kept_checkpoints,
-    mapped,
-    plain,
-    precision,
-    refused,
-    runner,
-    runner_fields,
-)
+from adapters.contract import PreparedData, Topology
+from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
+from adapters.native import precision
 from recipes import Recipe, schema
 
 ON_LLAMAFACTORY = "runs on backend: llamafactory"

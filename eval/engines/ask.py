@@ -9,8 +9,7 @@ from eval.engines import Batch, Engine
 from eval.engines.cache import Answer, AnswerCache
 from eval.engines.estimate import seconds, tokens_to_read
 from eval.engines.progress import duration, progress, say
-from eval.engines.requests import Generate, Request, Score
-from eval.suites import Sample
+from eval.engines.requests import Generate, Request, Sample, Score
 
 
 def ask(

@@ -60,3 +60,16 @@ class Generate:
 
 
 Request = Score | Generate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One thing asked of a model, by one or more requests of the same kind.
+
+    `shown` goes into the record; `problem` says why it cannot be asked, and makes it a failure.
+    """
+
+    id: str
+    requests: tuple[Request, ...] = ()
+    shown: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""

@@ -6,32 +6,21 @@ A new suite is one file here and its name in `eval.SUITES`.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eval import SUITES
 from eval.encode import Text
 from eval.engines.cache import Answer
-from eval.engines.requests import Request
+from eval.engines.requests import Sample
 from eval.spec import Spec
 from eval.statistics import Measure
+
+__all__ = ["MODULES", "Loaded", "Record", "Sample", "Suite", "answered", "suite"]
 
 MODULES = {name: f"eval.suites.{name}" for name in SUITES}
 
 Record = dict[str, Any]  # one line of <suite>.jsonl: the sample's id, what was asked, what was answered, its scores
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One thing asked of a model, by one or more requests of the same kind.
-
-    `shown` goes into the record; `problem` says why it cannot be asked, and makes it a failure.
-    """
-
-    id: str
-    requests: tuple[Request, ...] = ()
-    shown: Record = field(default_factory=dict)
-    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,11 @@ def directory() -> Path:
     return cache_directory() / "models" / "smollm2-135m-instruct"
 
 
+def located(model: str) -> str:
+    """What a framework loads for a recipe's `model.path`: a directory, or a hub id."""
+    return str(directory()) if model.startswith("bundled:") else model
+
+
 def ensure(python: Path, say: Callable[[str], None]) -> Path:
     """The directory of bundled:smollm2-135m-instruct, made with `python` (a backend's) where it is not there yet.
 

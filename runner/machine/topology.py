@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from adapters.plan import Topology
+from adapters.contract import Topology
 from recipes import UserError
 
 

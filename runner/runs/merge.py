@@ -15,7 +15,6 @@ from runner.files import code_directory
 from runner.machine import bundled, diagnose, environments, process
 from runner.machine.environments import clean_environment, environment
 from runner.runs.rundir import Run
-from runner.scoring.models import base_model
 
 PROMPTS = 4  # that base with adapter and merged model are compared on
 
@@ -45,7 +44,7 @@ def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None])
     shutil.rmtree(part, ignore_errors=True)
     prompts = run.path / "data" / "test_prompts.json"
     spec: dict[str, Any] = {
-        "base": str(base_model(recipe)),
+        "base": bundled.located(recipe.model.path),
         "revision": recipe.model.revision,
         "adapter": str(run.model),
         "target": str(part),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.plan import Plan, Topology, plain
+from adapters.contract import Plan, Topology
+from adapters.ledger import plain
 from recipes import Recipe
 from runner.runs.rundir import Run
 

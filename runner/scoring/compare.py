@@ -1,8 +1,7 @@
-"""Sets scored runs beside each other: evaluation_results.json, evaluation_report.md and report.html."""
+"""Compares scored runs: evaluation_results.json, evaluation_report.md and report.html."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from math import prod
@@ -11,37 +10,18 @@ from pathlib import Path
 from eval.report.curves import training
 from eval.report.files import write_report
 from eval.report.results import Entry, read_entry
-from eval.report.tables import Report, comparison_rows, cost_rows, evaluation_results, make_report, notes
-from recipes import UserError
+from eval.report.tables import Report, comparison_rows, cost_rows, make_report, notes
 from runner.files import safetensors_header
-from runner.runs.rundir import Run, find, runs
+from runner.runs.rundir import Run, runs
 from runner.runs.show import table
-
-
-def compare_runs(arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
-    """What `recipe compare` does: print the tables, and write the report.
-
-    Raises:
-        UserError: a run that has no results, fewer than two models, or models that were not measured alike.
-    """
-    chosen = [find(name, arguments.runs_dir) for name in arguments.runs] or scored_runs(arguments.runs_dir)
-    found = entries(chosen, base=not arguments.no_base)
-    if len(found) < 2:
-        raise UserError(f"{len(found)} scored model in {arguments.runs_dir.resolve()}: two are needed to compare")
-    report = make_report(found, unlike="show" if arguments.allow_unlike else "refuse")
-    if arguments.json:
-        print(json.dumps(evaluation_results(report.entries), ensure_ascii=False))
-    else:
-        print(report_text(report))
-    _write(report, arguments.output or arguments.runs_dir, say)
 
 
 def report_runs(chosen: Sequence[Run], directory: Path, say: Callable[[str], None], where: Path | None = None) -> None:
     """Write the report of runs that were just scored, into `where` or themselves; it says what cannot be compared."""
-    _write(make_report(entries(chosen, where=where), unlike="leave_out"), directory, say)
+    write(make_report(entries(chosen, where=where), unlike="leave_out"), directory, say)
 
 
-def _write(report: Report, directory: Path, say: Callable[[str], None]) -> None:
+def write(report: Report, directory: Path, say: Callable[[str], None]) -> None:
     written = write_report(report, directory.resolve())
     say(f"report: {written[-1]} (and {', '.join(path.name for path in written[:-1])})")
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.plan import CPU_ENV, plain
+from adapters.ledger import plain
+from adapters.native import CPU_ENV
 from eval import ROW_SUITES
 from recipes import Recipe, UserError
 from recipes.files import read_json, write_json
@@ -54,7 +55,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
             f"{run.name} has state {state}: only a run that succeeded can be scored (`recipe resume {run.name}`?)"
         )
     recipe = run.recipe().recipe
-    base = options.base_model or base_model(recipe)
+    base = options.base_model or bundled.located(recipe.model.path)
     revision = None if options.base_model else recipe.model.revision
     output = options.output / run.name if options.output else run.path / "eval"
     under = base if recipe.tuning.type == "lora" else None
@@ -76,7 +77,7 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
         UserError, Failure: as `evaluate_run`.
     """
     recipe, options = run.recipe().recipe, EvalOptions()
-    base = base_model(recipe) if recipe.tuning.type == "lora" else None
+    base = bundled.located(recipe.model.path) if recipe.tuning.type == "lora" else None
     models = [_model("tuned", model, base, output, _info(run, recipe), recipe.model.revision)]
     _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, recipe.eval.devices)
 
@@ -90,7 +91,7 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
     recipe, options, output = run.recipe().recipe, EvalOptions(), run.path / "eval"
     if set(recipe.eval.suites) <= set(ROW_SUITES):
         return
-    models = [_model("base", base_model(recipe), None, output, {}, recipe.model.revision)]
+    models = [_model("base", bundled.located(recipe.model.path), None, output, {}, recipe.model.revision)]
     _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, check=True)
 
 
@@ -182,11 +183,6 @@ def _no_rows(suite: str, method: str) -> str | None:
     if suite == "preference" and method not in ("dpo", "orpo"):
         return f"{method} rows have no chosen and rejected replies"
     return "grpo rows have no reply" if suite == "perplexity" and method == "grpo" else None
-
-
-def base_model(recipe: Recipe) -> str | Path:
-    """Where the base model of a recipe lies: a directory or a hub id."""
-    return bundled.directory() if recipe.model.path.startswith("bundled:") else recipe.model.path
 
 
 def _located(path: str, say: Callable[[str], None]) -> str | Path:

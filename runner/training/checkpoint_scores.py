@@ -11,20 +11,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from adapters.plan import Backend, Checkpoint
-from eval.report.history import History, history, should_stop
+from adapters.contract import Backend, Checkpoint
+from eval.report.history import History, should_stop
 from recipes import Recipe, UserError
-from recipes.files import read_json, write_json
-from recipes.formula import default_formula
+from recipes.files import write_json
 from runner.failure import Failure
 from runner.machine import process
 from runner.runs.rundir import Run
+from runner.scoring.history import STEP, run_history, scored
 from runner.scoring.models import evaluate_checkpoint
 
 LOOK_EVERY_S = 2.0
-STEP = "eval_step_"
 
 
 class EarlyStop(Exception):
@@ -151,24 +149,3 @@ class Scorer:
         for checkpoint in self._whole()[keep:] if keep else []:
             if checkpoint.step not in needed:
                 shutil.rmtree(checkpoint.path, ignore_errors=True)
-
-
-def scored(run: Run) -> dict[int, Path]:
-    """results.json by step."""
-    files = (run.path / "eval").glob(f"{STEP}*/results.json")
-    return {int(file.parent.name.removeprefix(STEP)): file for file in files}
-
-
-def run_history(run: Run, recipe: Recipe) -> History:
-    """What eval_history.json holds, of the steps that have been scored."""
-    formula = recipe.eval.combined_score or default_formula(recipe.eval.suites)
-    return history([(step, read_json(file)) for step, file in scored(run).items()], formula)
-
-
-def write_final_results(run: Run, results: dict[str, dict[str, Any]]) -> None:
-    """final_eval_results.json: the finished model, and its base, beside the best of the checkpoints."""
-    found = run_history(run, run.recipe().recipe)
-    final = {name: found[name] for name in ("best_step", "best_score", "formula")}
-    final["model_step"] = run.read().get("model_step")
-    final["results"] = {name: result["metrics"] for name, result in results.items()}
-    write_json(run.path / "eval" / "final_eval_results.json", final)

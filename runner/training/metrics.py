@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.plan import Backend
+from adapters.contract import Backend
 from recipes.files import write_text
 from runner.files import NewLines
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from adapters.plan import Topology
+from adapters.contract import Topology
 from recipes import UserError
 from recipes.files import write_text
 from runner.failure import Failure

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapters import backend
-from adapters.plan import Checkpoint, Paths, Plan, PreparedData, Topology
+from adapters.contract import Checkpoint, Paths, Plan, PreparedData, Topology
 from recipes import LoadedRecipe, Recipe, UserError
+from runner.machine.bundled import located
 from runner.machine.topology import topology
 
 
@@ -52,18 +53,26 @@ def make_plan(
     return backend(recipe.backend).plan(recipe, topology, rows, places, attempt=attempt, resume=resume, stop=stop)
 
 
+def show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as_json: bool = False) -> None:
+    """Check a recipe and print its plan.
+
+    Raises:
+        UserError: everything that the backend refuses.
+    """
+    from runner.runs import show
+
+    machines = machines_of(loaded)
+    check(loaded, machines)
+    run = runs_dir.resolve() / (name or loaded.recipe.name)
+    plan = make_plan(loaded, machines, run)
+    print(
+        show.plan_json(plan, loaded.recipe, machines) if as_json else show.plan_text(plan, loaded.recipe, machines, run)
+    )
+
+
 def paths(recipe: Recipe, run: Path, python: Path, *, snapshot: bool = True) -> Paths:
     """Where a run's things lie; without `snapshot`, our packages are not copied for children yet."""
     from runner.files import code_directory
 
     code = code_directory() if snapshot else Path("<code>")
-    return Paths(run=run, python=python, model=model_path(recipe), code=code)
-
-
-def model_path(recipe: Recipe) -> str:
-    """What the backend loads: a bundled model's directory, a hub snapshot's id, or a local directory."""
-    if recipe.model.path.startswith("bundled:"):
-        from runner.machine import bundled
-
-        return str(bundled.directory())
-    return recipe.model.path
+    return Paths(run=run, python=python, model=located(recipe.model.path), code=code)

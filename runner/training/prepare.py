@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adapters.plan import PreparedData, plain
+from adapters.contract import PreparedData
+from adapters.ledger import plain
 from recipes import Problem, Recipe, UserError
 from recipes.files import read_json, write_json
 from runner.failure import Failure

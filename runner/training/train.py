@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters import backend
-from adapters.plan import Backend, Checkpoint, Plan, PreparedData, Topology, plain
+from adapters.contract import Backend, Checkpoint, Plan, PreparedData, Topology
+from adapters.ledger import plain
 from recipes import LoadedRecipe, Recipe, UserError
 from recipes.files import read_json, write_text
 from runner.failure import Failure
@@ -23,7 +24,7 @@ from runner.runs.rundir import Run
 from runner.scoring.models import check_suites
 from runner.training import metrics, nodes
 from runner.training.checkpoint_scores import EarlyStop, Scorer
-from runner.training.planning import check, make_plan, model_path, paths
+from runner.training.planning import check, make_plan, paths
 from runner.training.prepare import prepare
 from runner.training.progress import Progress
 
@@ -113,7 +114,7 @@ def _attempt(run: Run, loaded: LoadedRecipe, topology: Topology, options: Option
 def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path, number: int) -> None:
     """Train to the end, pausing where checkpoints are scored meanwhile, and make `model/`."""
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
-    data = prepare(run, recipe, python, model_path(recipe), options.say)
+    data = prepare(run, recipe, python, bundled.located(recipe.model.path), options.say)
     _enough_rows(loaded, data)
     check_suites(run, options.say)
     attempt = _Attempt(
@@ -349,7 +350,7 @@ def _take_part(run: Run, loaded: LoadedRecipe, topology: Topology, options: Opti
     """A node other than the first: everything is prepared, only the training is started."""
     number = nodes.join(run, topology, options.say)
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
-    data = prepare(run, recipe, python, model_path(recipe), options.say)
+    data = prepare(run, recipe, python, bundled.located(recipe.model.path), options.say)
     resume = _newest(run, module)
     plan = make_plan(loaded, topology, run.path, data=data, python=python, attempt=number, resume=resume)
     with process.signals_raise():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters.plan import Paths
+from adapters.contract import Paths
 from recipes import LoadedRecipe
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from adapters import llamafactory
-from adapters.plan import Checkpoint, PreparedData, Topology
+from adapters.contract import Checkpoint, PreparedData, Topology
 from recipes import load, load_text
 from tests.adapters.fixed import fixed_paths
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from adapters import BACKENDS, backend
-from adapters.plan import PreparedData, Topology, batch_problem, gradient_accumulation
+from adapters.contract import PreparedData, Topology
+from adapters.native import batch_problem, gradient_accumulation
 from recipes import LoadedRecipe, UserError, catalogue, load, load_text, schema
 from runner.runs.show import plan_json
 from tests.adapters.fixed import fixed_paths

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from adapters import verl
-from adapters.plan import Checkpoint, Plan, PreparedData, Topology
+from adapters.contract import Checkpoint, Plan, PreparedData, Topology
 from adapters.verl import options, settings
 from adapters.verl.export import export
 from recipes import load_text

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from adapters import verl
-from adapters.plan import Checkpoint, Paths, Plan, PreparedData, Topology
+from adapters.contract import Checkpoint, Paths, Plan, PreparedData, Topology
 from adapters.verl import config, grpo, options, reward, settings
 from recipes import load_text
 from tests.adapters.fixed import fixed_paths

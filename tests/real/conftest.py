@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from adapters import backend
-from adapters.plan import Paths, PreparedData, Topology
+from adapters.contract import Paths, PreparedData, Topology
 from recipes import load
 from recipes.files import write_text
 from runner.files import code_directory

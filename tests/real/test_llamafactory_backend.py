@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from adapters import backend
-from adapters.plan import Paths, PreparedData, Topology
+from adapters.contract import Paths, PreparedData, Topology
 from recipes import catalogue, load
 from runner.machine import process
 from runner.machine.environments import clean_environment

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adapters.plan import PreparedData, Topology
+from adapters.contract import PreparedData, Topology
 from adapters.verl.settings import ADAPTER
 from recipes import LoadedRecipe, load
 from runner.runs import rundir as rundir

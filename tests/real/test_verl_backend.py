@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.plan import Topology
+from adapters.contract import Topology
 from adapters.verl import options
 from recipes import catalogue, load
 from runner.files import code_directory

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adapters import backend
-from adapters.plan import Paths, Topology
+from adapters.contract import Paths, Topology
 from adapters.verl import grpo
 from recipes import catalogue, load
 from runner.machine import process

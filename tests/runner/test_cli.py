@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shlex
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from recipes import catalogue
-from runner.cli import main
+from runner.cli import _parse, main
+from runner.verbs import VERBS
 
 HEAVY = {"torch", "transformers", "datasets", "numpy", "ray", "rich", "verl", "llamafactory", "vllm", "pandas"}
 
@@ -91,6 +95,33 @@ def test_what_must_feel_instant_imports_nothing_heavy(arguments: list[str]) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert HEAVY & set(done.stdout.splitlines()[-1].split()) == set()
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"recipe-runner {metadata.version('recipe-runner')}\n"
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_help_of_each_verb_has_examples_that_its_parser_takes(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    module = importlib.import_module(f"runner.verbs.{name}")
+    assert {path.stem for path in Path(module.__file__ or "").parent.glob("*.py")} == {*VERBS, "__init__", "options"}
+    for example in module.EXAMPLES:
+        assert example in shown
+        words = shlex.split(example.partition(" > ")[0])
+        _parse(words[words.index("recipe") + 1 :])
+
+
+def test_a_verb_that_is_misspelled_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["evl"])
+    assert "unknown verb 'evl'; did you mean 'eval'?" in capsys.readouterr().err
 
 
 def test_our_own_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.plan import Topology
+from adapters.contract import Topology
 from recipes import UserError, load
 from runner.failure import Failure
 from runner.runs import rundir as rundir

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.plan import Checkpoint
+from adapters.contract import Checkpoint
 from recipes import load
 from runner.failure import Failure
 from runner.runs import rundir as rundir

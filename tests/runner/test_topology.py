@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.plan import Topology
+from adapters.contract import Topology
 from recipes import UserError
 from runner.machine.topology import check_present, topology
 

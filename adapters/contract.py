@@ -1,0 +1,159 @@
+"""What a backend is to the runner: a few functions, and the plan they make of a recipe.
+
+The runner prepares the rows once, in the backend's own environment and for every backend alike:
+
+    data/train.jsonl, data/validation.jsonl    the kept rows, one JSON object a line, for people and evaluation
+    data/tokenized/                            the same rows as token ids: a `datasets.DatasetDict` on disk with the
+                                               splits train and (where there is one) validation
+
+so that rows, tokens and loss mask are equal on every backend. Columns of the tokenized rows:
+
+    sft      input_ids, attention_mask, labels                    labels are -100 where there is no loss
+    dpo/orpo chosen_input_ids, chosen_attention_mask, chosen_labels, and the same three for rejected
+    kto      input_ids, attention_mask, labels, kl_input_ids, kl_attention_mask, kl_labels, kto_tags
+    grpo     prompt (messages), answer (text): not tokenized, in data/*.jsonl only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from adapters.ledger import Entry
+from recipes import Problem, Recipe
+from recipes.load import LoadedRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """The machines of a run. `gpus` is per node; 0 means CPU processes."""
+
+    gpus: int = 0
+    processes: int = 1  # per node: the GPUs, or N_GPUS CPU processes where there is no GPU
+    nodes: int = 1
+    node_rank: int = 0
+    master_addr: str = "127.0.0.1"
+    master_port: int = 29500
+    devices: tuple[str, ...] = ()  # ids for CUDA_VISIBLE_DEVICES, one for each GPU of this node
+
+    @property
+    def world_size(self) -> int:
+        return self.processes * self.nodes
+
+    @property
+    def device(self) -> Literal["cuda", "cpu"]:
+        return "cuda" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """Counts of the prepared rows; None before they are prepared."""
+
+    train_rows: int | None = None
+    validation_rows: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Where things lie; absolute. `model` is the directory or hub id the backend loads (bundled ones resolved)."""
+
+    run: Path
+    python: Path
+    model: str
+    code: Path = Path()  # the directory that holds our packages, on the children's PYTHONPATH
+
+    @property
+    def tokenized(self) -> Path:
+        return self.run / "data" / "tokenized"
+
+    @property
+    def backend(self) -> Path:
+        return self.run / "backend"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.run / "checkpoints"
+
+    @property
+    def result(self) -> Path:
+        return self.run / "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Exactly what a run does; making it reads no file, starts nothing and imports no framework.
+
+    argv: the training command.
+    env: variables set on top of the caller's.
+    unset: variables taken out of the caller's environment.
+    files: text by path relative to the run directory, written before the start.
+    before: commands to run once before the training, in order; on node 0, before the others start.
+    export: the command that makes `model/` of the newest checkpoint when training has ended; on rank 0.
+    metrics: the backend's own metrics file, relative to the run directory; read live by `read_metrics`.
+    """
+
+    backend: str
+    argv: tuple[str, ...]
+    metrics: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    before: tuple[tuple[str, ...], ...] = ()
+    export: tuple[str, ...] = ()
+    ledger: tuple[Entry, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A whole checkpoint (a kill while it was written leaves one that is not whole and not listed)."""
+
+    step: int
+    path: Path
+
+
+Metrics = dict[str, float]
+
+
+class Backend(Protocol):
+    """The functions that a module under adapters/ has; BACKENDS lists the modules."""
+
+    NAME: str
+    LOCKS: Mapping[str, Path]  # device ("cpu", "cuda") to its requirements lock
+    NO_DEPS: Mapping[str, tuple[str, ...]]  # device to requirements installed without their dependencies
+
+    def problems(self, loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
+        """Everything of the recipe that this backend refuses, each at its place in the file."""
+
+    def plan(
+        self,
+        recipe: Recipe,
+        topology: Topology,
+        data: PreparedData,
+        paths: Paths,
+        *,
+        attempt: int = 1,
+        resume: Checkpoint | None = None,
+        stop: int | None = None,
+    ) -> Plan:
+        """The plan of a recipe that `problems` has passed; pure. `stop`: the step to end at, with a checkpoint."""
+
+    def export(self, recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int) -> tuple[str, ...]:
+        """The command that makes a model directory of one checkpoint, as `Plan.export` does of the newest."""
+
+    def ledger(self, recipe: Recipe, topology: Topology) -> list[Entry]:
+        """What becomes of every leaf of the schema; `plan` puts the same entries into the plan."""
+
+    def read_metrics(self, line: Mapping[str, Any]) -> Metrics | None:
+        """One line of the backend's metrics file under unified names, or None where it has none.
+
+        Always `step`; then of: loss, eval_loss, learning_rate, grad_norm, epoch, tokens (in this step),
+        step_time_s, memory_gb, and the method's own: rewards/chosen, rewards/rejected, rewards/accuracies,
+        rewards/margins, logps/chosen, logps/rejected, sft_loss, odds_ratio_loss, kl, reward, reply_length, entropy,
+        clip_fraction.
+        """
+
+    def checkpoints(self, directory: Path) -> list[Checkpoint]:
+        """The whole checkpoints under `directory`, newest first."""

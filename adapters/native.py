@@ -1,0 +1,66 @@
+"""What every backend's plan needs: batches, precision, devices, the launcher, config files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from adapters.contract import Topology
+from recipes import Recipe
+
+# Threads that spin while they wait stall each other where cores are shared: 43 s a step became 9 s on two busy cores.
+CPU_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def batch_problem(recipe: Recipe, topology: Topology) -> str | None:
+    """Why the global batch size cannot be made of micro batches here, with the nearest that can; else None."""
+    batch, unit = recipe.training.global_batch_size, recipe.training.micro_batch_size * topology.world_size
+    if batch % unit == 0:
+        return None
+    near = [n for n in (batch // unit * unit, (batch // unit + 1) * unit) if n]
+    return (
+        f"{batch} does not divide by micro_batch_size {recipe.training.micro_batch_size} x {topology.world_size} "
+        f"process{'es' if topology.world_size > 1 else ''}; nearest: {' or '.join(map(str, near))}"
+    )
+
+
+def gradient_accumulation(recipe: Recipe, topology: Topology) -> int:
+    """Micro batches per optimizer step on one device."""
+    return recipe.training.global_batch_size // (recipe.training.micro_batch_size * topology.world_size)
+
+
+def precision(recipe: Recipe, topology: Topology) -> Literal["bf16", "fp16", "fp32"]:
+    """The compute precision: what the recipe says, or for `auto` bf16 on GPUs and fp32 on a CPU."""
+    asked = recipe.training.precision
+    return ("bf16" if topology.gpus else "fp32") if asked == "auto" else asked
+
+
+def visible_devices(topology: Topology) -> dict[str, str]:
+    """The variable that shows a run its GPUs and no others."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(topology.devices)} if topology.devices else {}
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """A config file's text."""
+    import yaml
+
+    # safe_dump quotes what YAML 1.1 would misread ('no'), and writes 5e-05 as 5.0e-05, which PyYAML reads as a number.
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=1000)
+
+
+def launcher(python: str, topology: Topology) -> tuple[str, ...]:
+    """The interpreter, under torchrun where the run has more than one process."""
+    if topology.world_size == 1:
+        return (python,)
+    # One node takes any free port: two runs on a machine would fight over a fixed one.
+    meeting = (
+        ("--standalone",)
+        if topology.nodes == 1
+        else (
+            f"--nnodes={topology.nodes}",
+            f"--node_rank={topology.node_rank}",
+            f"--master_addr={topology.master_addr}",
+            f"--master_port={topology.master_port}",
+        )
+    )
+    return (python, "-m", "torch.distributed.run", *meeting, f"--nproc_per_node={topology.processes}")

@@ -1,0 +1,24 @@
+"""The verbs of the command line: one module each, imported only when it is called.
+
+A module has `arguments(parser)`, which adds its options; `run(arguments) -> int | None`, which does the work and
+returns an exit code other than 0 where one is due; and EXAMPLES, shown by its help. Verbs do not know each other.
+"""
+
+VERBS = {
+    "list": "list the catalogue of recipes",
+    "validate": "check recipes and report every mistake with its place",
+    "plan": "show what a recipe would run and where each field goes",
+    "run": "train and evaluate one or more recipes",
+    "resume": "continue a stopped run from its newest complete checkpoint",
+    "runs": "list runs",
+    "logs": "print a run's newest log",
+    "eval": "evaluate finished runs, or any model on a file of rows",
+    "compare": "compare evaluated runs: paired tests, cost, report",
+    "score": "score existing prediction files, without a model",
+    "merge": "merge a run's LoRA adapter into its base model and check the result",
+    "serve": "serve a run's model with vLLM behind an OpenAI-compatible API",
+    "reward": "try a GRPO recipe's rewards on sample replies",
+    "schema": "print the JSON Schema of recipes",
+    "setup": "build backend environments ahead of time, check or remove them",
+    "doctor": "check this machine and suggest fixes",
+}

@@ -1,0 +1,40 @@
+"""`recipe compare`: evaluated runs beside each other, with paired tests and a report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from recipes.errors import UserError
+from runner.verbs import options
+
+EXAMPLES = ("recipe compare", "recipe compare finance_lora finance_full --no-base --output report")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("runs", nargs="*", metavar="RUN", help="names or directories of runs (default: all that were evaluated)")
+    add("--no-base", action="store_true", help="leave the base models out")
+    add("--allow-unlike", action="store_true", help="compare even what was measured differently, and say so")
+    add("--output", type=Path, help="directory for the report (default: the runs' directory)")
+    add("--json", action="store_true", help="print evaluation_results.json instead of tables")
+    options.add_runs_dir(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import json
+
+    from eval.report.tables import evaluation_results, make_report
+    from runner.runs.rundir import find
+    from runner.scoring.compare import entries, report_text, scored_runs, write
+
+    chosen = [find(name, arguments.runs_dir) for name in arguments.runs] or scored_runs(arguments.runs_dir)
+    found = entries(chosen, base=not arguments.no_base)
+    if len(found) < 2:
+        raise UserError(f"{len(found)} scored model in {arguments.runs_dir.resolve()}: two are needed to compare")
+    report = make_report(found, unlike="show" if arguments.allow_unlike else "refuse")
+    if arguments.json:
+        print(json.dumps(evaluation_results(report.entries), ensure_ascii=False))
+    else:
+        print(report_text(report))
+    write(report, arguments.output or arguments.runs_dir, options.say)

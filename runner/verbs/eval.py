@@ -1,0 +1,162 @@
+"""`recipe eval`: scores finished runs with one set of suites, or any model on a file of rows."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval import ROW_SUITES, SUITES
+from recipes.errors import UserError
+from runner.verbs import options
+from runner.verbs.options import say
+
+if TYPE_CHECKING:
+    from runner.runs.rundir import Run
+    from runner.scoring.models import EvalOptions
+
+EXAMPLES = (
+    "recipe eval",
+    "recipe eval finance_lora --suites perplexity truthfulqa --max-samples 100",
+    "recipe eval --model ./my-model --data rows.jsonl",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("runs", nargs="*", metavar="RUN", help="names or directories of runs (default: all that succeeded)")
+    add("--model", help="a model directory, Hub id or bundled model, instead of runs")
+    add("--data", help="rows in any data format, or the data of the one suite that is named")
+    add("--methods", nargs="+", metavar="METHOD", help="only runs of these methods")
+    add("--suites", nargs="+", choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
+    add("--skip", nargs="+", default=[], choices=SUITES, metavar="SUITE", help="suites to leave out")
+    add("--max-samples", type=options.count, help="rows per suite")
+    add("--max-generation-samples", type=options.count, help="rows per suite that generates")
+    add("--base-model", help="score this as the base model")
+    add("--engine", choices=("transformers", "vllm"), help="inference engine (default: the recipe's)")
+    add("--subsets", nargs="+", default=[], help="LongBench subsets; e for all of LongBench-E")
+    add("--scorer", help="scorer of free answers: rougeL, embedding:DIR or bleurt:DIR")
+    add("--judge-url", help="OpenAI-compatible endpoint that judges the replies of the suite reference")
+    add("--judge-model", help="name of the judge model at that endpoint")
+    add("--judge-key-env", metavar="NAME", help="environment variable with the judge's API key")
+    add("--output", type=Path, help="directory for the results (default: in each run)")
+    add("--json", action="store_true", help="print the results as JSON")
+    options.add_runs_dir(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import json
+
+    from runner.failure import Failure
+    from runner.scoring.compare import report_runs
+    from runner.scoring.models import EvalOptions, results_table
+    from runner.scoring.runs import score_run
+
+    how = EvalOptions(
+        suites=tuple(arguments.suites) if arguments.suites else None,
+        skip=tuple(arguments.skip),
+        max_samples=arguments.max_samples,
+        max_generation_samples=arguments.max_generation_samples,
+        engine=arguments.engine,
+        scorer=_scorer(arguments.scorer),
+        subsets=tuple(arguments.subsets),
+        judge=_judge(arguments),
+        base_model=arguments.base_model,
+        data=_suite_data(arguments),
+        output=arguments.output.resolve() if arguments.output else None,
+    )
+    if arguments.model:
+        _one_model(arguments, how)
+        return
+    results: dict[str, Any] = {}
+    failed: list[str] = []
+    runs = _chosen(arguments)
+    for one in runs:
+        say(f"{one.name}:")
+        try:
+            results[one.name] = score_run(one, how, say)
+        except (UserError, Failure) as error:
+            if len(runs) == 1:
+                raise
+            failed.append(one.name)
+            say(str(error))
+            continue
+        if not arguments.json:
+            print(f"{one.name}\n{results_table(results[one.name])}\n")
+    if arguments.json:
+        print(json.dumps(results, ensure_ascii=False))
+    scored = [one for one in runs if one.name in results]
+    if scored:
+        report_runs(scored, how.output or arguments.runs_dir, say, how.output)
+    if failed:
+        raise Failure(f"{', '.join(failed)} could not be scored; see the errors above")
+
+
+def _suite_data(arguments: argparse.Namespace) -> dict[str, str]:
+    """`--data` is the named suite's own data; with --model, the rows of all suites that read rows."""
+    named = [s for s in arguments.suites or [] if not arguments.model or s not in ROW_SUITES]
+    if not arguments.data or not named:
+        return {}
+    if len(named) > 1:
+        raise UserError(f"--data goes with one suite, not with {', '.join(named)}; score them one after the other")
+    return {named[0]: str(_existing(arguments.data))}
+
+
+def _scorer(text: str | None) -> str | None:
+    """`embedding:DIR` with DIR made absolute: the worker has another directory."""
+    kind, colon, where = (text or "").partition(":")
+    if text and kind not in (("embedding", "bleurt") if colon else ("rougeL",)):
+        raise UserError(f"--scorer {text}; allowed: rougeL, embedding:DIR, bleurt:DIR")
+    return f"{kind}:{Path(where).resolve()}" if colon else text
+
+
+def _judge(arguments: argparse.Namespace) -> dict[str, str | None] | None:
+    if bool(arguments.judge_url) != bool(arguments.judge_model):
+        raise UserError("--judge-url and --judge-model must be given together")
+    if not arguments.judge_url:
+        return None
+    return {"base_url": arguments.judge_url, "model": arguments.judge_model, "key_env": arguments.judge_key_env}
+
+
+def _existing(text: str) -> Path:
+    path = Path(text).expanduser().resolve()
+    if not path.exists():
+        raise UserError(f"--data {text}: no such file or directory")
+    return path
+
+
+def _one_model(arguments: argparse.Namespace, how: EvalOptions) -> None:
+    import json
+
+    from runner.scoring.models import evaluate_model, results_table
+
+    if arguments.runs:
+        raise UserError("--model: give either a model or runs")
+    rows = None if how.data or not arguments.data else _existing(arguments.data)
+    if rows is None and not how.data and not set(arguments.suites or ()) - set(ROW_SUITES):
+        raise UserError("--model needs --data: a file of rows, or the data of the suite that is named")
+    result = evaluate_model(arguments.model, rows, how, say)
+    if arguments.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        print(results_table({"model": result}))
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Run]:
+    from runner.runs.rundir import find
+    from runner.runs.rundir import runs as all_runs
+
+    if arguments.runs:
+        return [find(name, arguments.runs_dir) for name in arguments.runs]
+    found: list[Run] = []
+    for run in all_runs(arguments.runs_dir):
+        state = run.state()
+        if arguments.methods and run.read()["method"] not in arguments.methods:
+            continue
+        if state == "succeeded":
+            found.append(run)
+        else:
+            say(f"{run.name} is left out: {state}")
+    if not found:
+        raise UserError(f"no finished run in {arguments.runs_dir.resolve()}")
+    return found

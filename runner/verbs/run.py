@@ -1,0 +1,44 @@
+"""`recipe run`: train recipes one after the other, and evaluate each."""
+
+from __future__ import annotations
+
+import argparse
+
+from recipes.errors import UserError
+from runner.verbs import options
+
+EXAMPLES = ("recipe run quickstart", "recipe run finance_lora finance_full --set training.epochs=1")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files, or names from `recipe list`")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--name", help="name of the run directory (default: the recipe's name, then -2, -3, …)")
+    parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
+    options.add_runs_dir(parser)
+    options.add_env(parser)
+    options.add_set(parser)
+    parser.epilog = "The last line on stdout is the run directory."
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from recipes import load
+    from runner.training.planning import show_plan
+
+    loaded = [load(name, arguments.overrides) for name in arguments.recipes]
+    if len(loaded) > 1 and arguments.name:
+        raise UserError("--name: works with one recipe only; several runs are named after their recipes")
+    if arguments.dry_run:
+        for one in loaded:
+            show_plan(one, arguments.runs_dir, arguments.name)
+        return
+    from runner.failure import Failure
+    from runner.training.command import run_all
+    from runner.training.train import Options
+
+    how = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, say=options.say)
+    done, failed = run_all(loaded, how, score=not arguments.no_eval)
+    for finished in done:
+        print(finished.path)
+    if failed:
+        raise Failure(f"{', '.join(failed)}; see the errors above")

@@ -1,0 +1,17 @@
+"""`recipe schema`: what editors complete and check recipes by."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLES = ("recipe schema > recipe.schema.json",)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
+def run(_arguments: argparse.Namespace) -> None:
+    from recipes.schema import SCHEMA_FILE
+
+    print(SCHEMA_FILE.read_text(encoding="utf-8"), end="")

@@ -1,0 +1,32 @@
+"""`recipe validate`: every mistake of each recipe, before anything is built or trained."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from recipes.errors import UserError
+from runner.verbs import options
+
+EXAMPLES = ("recipe validate mine.yaml", "recipe validate quickstart --set backend=verl")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files, or names from `recipe list`")
+    options.add_set(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from recipes import load
+    from runner.training.planning import check, machines_of
+
+    code = 0
+    for name in arguments.recipes:
+        try:
+            loaded = load(name, arguments.overrides)
+            check(loaded, machines_of(loaded))
+            print(f"{name}: ok")
+        except UserError as error:
+            code = 2
+            print(error, file=sys.stderr)
+    return code
