@@ -12,7 +12,8 @@ from typing import Any
 from recipes import checks, schema
 from recipes.errors import UserError, did_you_mean
 from recipes.paths import local_path
-from recipes.types import Recipe, build
+from recipes.typed import from_json
+from recipes.types import Recipe
 from recipes.yaml_text import Document, parse, parse_value
 from recipes.yaml_text import Path as FieldPath
 
@@ -85,7 +86,7 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
         raise UserError(*problems)
     resolved = _resolve(document.value, path)
     return LoadedRecipe(
-        recipe=build(Recipe, resolved),
+        recipe=from_json(Recipe, resolved),
         path=path,
         source=source,
         overrides=tuple(overrides),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -197,30 +194,3 @@ class Recipe:
     eval: Eval
     logging: tuple[str, ...]
     backend_options: Mapping[str, Any]
-
-
-def build(kind: Any, value: Any) -> Any:
-    """Make the frozen type `kind` of plain values that the schema has passed."""
-    if dataclasses.is_dataclass(kind):
-        hints = _hints(kind)
-        return kind(**{name: build(hint, value[name]) for name, hint in hints.items()})  # type: ignore[operator]
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(value, dict):
-        return types.MappingProxyType(value)
-    if isinstance(value, list):
-        inner = next((a for a in (kind, *arguments) if typing.get_origin(a) is tuple), None)
-        item = typing.get_args(inner)[0] if inner else Any
-        return tuple(build(item, entry) for entry in value)
-    numbers = {kind} if origin is None else set(arguments)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value) if float in numbers else int(value) if int in numbers else value
-    return value
-
-
-_HINTS: dict[Any, dict[str, Any]] = {}
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    if kind not in _HINTS:
-        _HINTS[kind] = typing.get_type_hints(kind)
-    return _HINTS[kind]
