@@ -2,6 +2,3 @@
 
 Nothing here imports torch or transformers by itself, so that scores and reports can be made in any environment.
 """
-
-SUITES = ("perplexity", "preference", "truthfulqa", "truthfulqa_mc", "qmsum", "longbench", "reference", "generation")
-ROW_SUITES = ("perplexity", "preference", "generation", "reference")  # those that ask the rows of a run

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recipes.errors import UserError, did_you_mean
+from recipes.typed import read_typed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class Model:
     output: Path
     base: str | None = None
     revision: str | None = None
-    run: dict[str, Any] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +45,13 @@ class Spec:
 
     models: tuple[Model, ...]
     suites: tuple[str, ...]
-    data: dict[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
     rows: str | None = None
     test_prompts: str | None = None
     max_length: int = 4096
     train_on: str = "all_turns"
     chat_template: str | None = None
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
     max_samples: int | None = None
     max_generation_samples: int | None = None
@@ -66,34 +67,23 @@ class Spec:
     progress: bool = False
 
 
-def read_spec(path: Path, suites: tuple[str, ...], engines: tuple[str, ...]) -> Spec:
+def read_spec(path: Path, suites: Collection[str], engines: Collection[str]) -> Spec:
     """The specification in a JSON file.
 
     Raises:
         UserError: unknown fields, suites or engines, or files that are not there.
     """
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    problems = _unknown(f"{path}: ", raw, Spec) + _unknown("judge: ", raw.get("judge") or {}, Judge)
-    problems += [f"judge: no {name}" for name in ("base_url", "model") if raw.get("judge") and name not in raw["judge"]]
-    problems += [f"unknown suite {s!r}{did_you_mean(s, suites)}" for s in raw["suites"] if s not in suites]
-    if raw.get("engine", "transformers") not in engines:
-        problems.append(f"unknown engine {raw['engine']!r}; allowed: {', '.join(engines)}")
-    files = {name: raw.get(name) for name in ("rows", "test_prompts", "chat_template")}
-    files |= {f"data of {name}": value for name, value in (raw.get("data") or {}).items()}
+    try:
+        spec = read_typed(Spec, path)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    problems = [f"unknown suite {name!r}{did_you_mean(name, suites)}" for name in spec.suites if name not in suites]
+    if spec.engine not in engines:
+        problems.append(f"unknown engine {spec.engine!r}; allowed: {', '.join(engines)}")
+    files = {"rows": spec.rows, "test_prompts": spec.test_prompts, "chat_template": spec.chat_template}
+    files |= {f"data of {name}": value for name, value in spec.data.items()}
     gone = {name: value for name, value in files.items() if value and not Path(value).exists()}
     problems += [f"{name}: {value}: no such file" for name, value in gone.items()]
     if problems:
         raise UserError(*problems)
-    models = tuple(Model(**(model | {"output": Path(model["output"])})) for model in raw["models"])
-    typed = {
-        "models": models,
-        "suites": tuple(raw["suites"]),
-        "subsets": tuple(raw.get("subsets", ())),
-        "judge": Judge(**raw["judge"]) if raw.get("judge") else None,
-    }
-    return Spec(**(raw | typed))
-
-
-def _unknown(place: str, given: dict[str, Any], wanted: type[Spec] | type[Judge]) -> list[str]:
-    known = {f.name for f in fields(wanted)}
-    return [f"{place}unknown field {name!r}{did_you_mean(name, known)}" for name in given if name not in known]
+    return spec

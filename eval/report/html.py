@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import isfinite
 
@@ -11,6 +11,7 @@ from eval.report.markdown import METHOD, asked, example_metrics, replied
 from eval.report.plots import Curve, intervals, lines
 from eval.report.results import Entry
 from eval.report.tables import Report, comparison_rows, cost_rows, notes, summary
+from recipes.typed import to_json
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -73,9 +74,9 @@ def _interval_plots(report: Report) -> str:
     for metric in dict.fromkeys(m for entry in report.entries for m in entry.metrics):
         found = [(entry.name, entry.metrics.get(metric)) for entry in report.entries]
         rows = [
-            (name, m["value"], tuple(m["ci95"]) if all(map(isfinite, m["ci95"])) else None)
+            (name, m.value, m.ci95 if all(map(isfinite, m.ci95)) else None)
             for name, m in found
-            if m and m["value"] is not None and m["ci95"] and isfinite(m["value"])
+            if m and m.value is not None and m.ci95 and isfinite(m.value)
         ]
         if rows:
             plot = intervals(metric, rows)
@@ -121,18 +122,13 @@ def _examples(metric: str, first: Entry, other: Entry) -> str:
 
 def _provenance(entry: Entry) -> str:
     found = entry.provenance
-    rows = [
-        ("what", "value"),
-        ("model", found["model"]["path"]),
-        *_flat("", found["model"]),
-        *_flat("", found["engine"]),
-    ]
-    for suite, told in found["suites"].items():
-        rows += [*_flat(f"{suite} data ", told["data"]), *_flat(f"{suite} ", told["settings"])]
-    rows += [("seed", str(found["seed"])), *_flat("version of ", found["versions"])]
-    rows += [(f"{name} is", m["implementation"]) for name, m in entry.metrics.items()]
+    rows = [("what", "value"), ("model", found.model.path), *_flat("", to_json(found.model)), *_flat("", found.engine)]
+    for suite, told in found.suites.items():
+        rows += [*_flat(f"{suite} data ", told.data), *_flat(f"{suite} ", told.settings)]
+    rows += [("seed", str(found.seed)), *_flat("version of ", found.versions)]
+    rows += [(f"{name} is", measure.implementation) for name, measure in entry.metrics.items()]
     return f"<details><summary>{escape(entry.name)}</summary>{table(rows)}</details>"
 
 
-def _flat(prefix: str, values: dict[str, object]) -> list[tuple[str, str]]:
+def _flat(prefix: str, values: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(f"{prefix}{name}", str(value)) for name, value in values.items() if value is not None and name != "path"]

@@ -65,9 +65,8 @@ def _examples(report: Report, name: str) -> list[str]:
 
 def example_metrics(report: Report, name: str) -> list[str]:
     """Metrics whose samples hold replies to read beside each other."""
-    good = ("reference.rougeL", "truthfulqa.avg_max_score", "qmsum.rougeL", "preference.margin")
-    wanted = [row.metric for row in report.comparisons[name]]
-    return [m for m in wanted if (m in good or m.startswith("longbench.")) and source(m)]
+    found = {row.metric: source(row.metric) for row in report.comparisons[name]}
+    return [metric for metric, where in found.items() if where and where.values.examples]
 
 
 def asked(record: dict[str, Any]) -> str:

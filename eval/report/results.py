@@ -1,15 +1,60 @@
-"""Reads what the worker left: one evaluated model with its numbers, its records and what its run says."""
+"""What an evaluation leaves: results.json with its numbers and how they were measured, and the records behind them."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from eval.report.curves import Training
-from eval.rows import read_jsonl
+from eval.rows import Row, read_jsonl
+from eval.statistics import Measure
 from recipes.errors import UserError
+from recipes.typed import read_typed
+
+FILE = "results.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelProvenance:
+    """The model that was scored: where it lies, and hashes of its files, tokenizer and chat template."""
+
+    path: str
+    base: str | None
+    hash: str
+    tokenizer: str
+    template: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteProvenance:
+    """The data of a suite (path, hash of the file, hash of what was used of it) and what else made its numbers."""
+
+    data: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How numbers were measured: two are comparable where this says the same."""
+
+    name: str
+    model: ModelProvenance
+    engine: Mapping[str, Any]
+    seed: int
+    suites: Mapping[str, SuiteProvenance]
+    versions: Mapping[str, str]
+    run: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The content of results.json."""
+
+    metrics: Mapping[str, Measure]
+    provenance: Provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,40 +70,48 @@ class Entry:
     """
 
     name: str
-    results: dict[str, Any]
-    records: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    results: Results
+    records: Mapping[str, list[Row]] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def metrics(self) -> dict[str, dict[str, Any]]:
-        return dict(self.results["metrics"])
+    def metrics(self) -> Mapping[str, Measure]:
+        return self.results.metrics
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        return dict(self.results["provenance"])
+    def provenance(self) -> Provenance:
+        return self.results.provenance
 
     def value(self, metric: str) -> float | None:
         found = self.metrics.get(metric)
-        return found["value"] if found else None
+        return found.value if found else None
+
+
+def read_results(directory: Path) -> Results:
+    """The results in an evaluation's output directory.
+
+    Raises:
+        UserError: there are none, or they are damaged.
+    """
+    path = directory / FILE
+    try:
+        return read_typed(Results, path)
+    except OSError:
+        raise UserError(f"{path}: no results; run `recipe eval` first") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not the results of an evaluation: {error}") from None
 
 
 def read_entry(
-    directory: Path, name: str, training: Training | None = None, recipe: dict[str, Any] | None = None
+    directory: Path, name: str, training: Training | None = None, recipe: Mapping[str, Any] | None = None
 ) -> Entry:
-    """The entry in an evaluation's output directory.
+    """The evaluated model in an evaluation's output directory.
 
     Raises:
         UserError: there are no results, or they are damaged.
     """
-    path = directory / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        suites = list(results["provenance"]["suites"])
-    except OSError:
-        raise UserError(f"{path}: no results; run `recipe eval` first") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: not an evaluation's results") from None
-    files = {suite: directory / f"{suite}.jsonl" for suite in suites}
+    results = read_results(directory)
+    files = {suite: directory / f"{suite}.jsonl" for suite in results.provenance.suites}
     records = {suite: read_jsonl(file) for suite, file in files.items() if file.is_file()}
     return Entry(name=name, results=results, records=records, training=training or Training(), recipe=recipe or {})

@@ -8,22 +8,23 @@ from typing import Any, Literal
 
 from eval.report.compare import Compared, compare, recipe_differences
 from eval.report.results import Entry
+from eval.statistics import Measure
 from recipes.errors import UserError
+from recipes.typed import to_json
 
 Unlike = Literal["refuse", "show", "leave_out"]
 
 SHOWN_SAMPLES = 20  # of generation samples in evaluation_results.json
 
 
-def cell(measure: dict[str, Any] | None) -> str:
+def cell(measure: Measure | None) -> str:
     """`15.89 [12.98, 19.53]`, with failures where there are any; `-` for nothing."""
-    if not measure or measure["value"] is None:
+    if not measure or measure.value is None:
         return "-"
-    interval, failures = measure.get("ci95"), measure.get("failures")
-    shown = number(measure["value"])
-    if interval:
-        shown += f" [{number(interval[0])}, {number(interval[1])}]"
-    return f"{shown} ({failures} failed)" if failures else shown
+    shown = number(measure.value)
+    if measure.ci95:
+        shown += f" [{number(measure.ci95[0])}, {number(measure.ci95[1])}]"
+    return f"{shown} ({measure.failures} failed)" if measure.failures else shown
 
 
 def number(value: float | None) -> str:
@@ -33,12 +34,12 @@ def number(value: float | None) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e9 else f"{value:#.4g}".rstrip(".")
 
 
-def summary(models: Mapping[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+def summary(models: Mapping[str, Mapping[str, Measure]]) -> list[tuple[str, ...]]:
     """A table of each model's metrics: metrics down, models across, then n; the first row is the header."""
     rows: list[tuple[str, ...]] = [("metric", *models, "n")]
     for metric in dict.fromkeys(metric for metrics in models.values() for metric in metrics):
         found = [metrics.get(metric) for metrics in models.values()]
-        counts = dict.fromkeys(str(m["n"]) for m in found if m)
+        counts = dict.fromkeys(str(m.n) for m in found if m)
         rows.append((metric, *(cell(m) for m in found), "/".join(counts)))
     return rows
 
@@ -61,15 +62,15 @@ def evaluation_results(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [
         {
             "model_name": entry.name,
-            "model_path": entry.provenance["model"]["path"],
+            "model_path": entry.provenance.model.path,
             **entry.training.figures(),
             **{field: entry.value(metric) for field, metric in FIELDS.items()},
             "generation_samples": [
                 {key: r.get(key) for key in ("prompt", "reference", "output", "held_out")}
                 for r in entry.records.get("generation", [])[:SHOWN_SAMPLES]
             ],
-            "metrics": entry.metrics,
-            "provenance": entry.provenance,
+            "metrics": to_json(entry.metrics),
+            "provenance": to_json(entry.provenance),
         }
         for entry in entries
     ]
@@ -153,7 +154,7 @@ def cost_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
     table: list[tuple[str, ...]] = [("model", "training", "steps", "peak memory", "trained parameters", "evaluation")]
     for entry in entries:
         t = entry.training
-        evaluated = sum(suite.get("seconds", 0.0) for suite in entry.provenance["suites"].values())
+        evaluated = sum(suite.seconds for suite in entry.provenance.suites.values())
         table.append((
             entry.name,
             "-" if t.seconds is None else f"{t.seconds:.0f} s",
@@ -173,7 +174,7 @@ def notes(report: Report) -> list[str]:
         step = entry.training.overfits_from
         if step is not None:
             found.append(f"{entry.name} over-fits: its evaluation loss was best at step {step} and rose after it.")
-        failed = {m: v["failures"] for m, v in entry.metrics.items() if v["failures"]}
+        failed = {name: measure.failures for name, measure in entry.metrics.items() if measure.failures}
         if failed:
             most = max(failed.values())
             found.append(

@@ -1,26 +1,43 @@
 """What is asked: a suite is a module that turns data into samples, answers into records, and records into measures.
 
-A new suite is one file here and its name in `eval.SUITES`.
+A new suite is one file here and its name in `recipes.suites.SUITES`.
 """
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from eval import SUITES
 from eval.encode import Text
 from eval.engines.cache import Answer
 from eval.engines.requests import Sample
 from eval.spec import Spec
 from eval.statistics import Measure
+from recipes.suites import SUITES
 
-__all__ = ["MODULES", "Loaded", "Record", "Sample", "Suite", "answered", "suite"]
+__all__ = ["MODULES", "Loaded", "Record", "Sample", "Suite", "Values", "answered", "suite"]
 
 MODULES = {name: f"eval.suites.{name}" for name in SUITES}
 
 Record = dict[str, Any]  # one line of <suite>.jsonl: the sample's id, what was asked, what was answered, its scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """Where the values of a metric's samples stand in a suite's records, and which way is better.
+
+    key: the record's field that holds the value.
+    weight: the field that the sum of values is divided by (tokens, of summed losses); "" for a plain mean.
+    subset: only the records whose `subset` is this.
+    examples: the records hold replies to read beside each other.
+    """
+
+    key: str
+    better: Literal["lower", "higher", "neither"]
+    weight: str = ""
+    subset: str = ""
+    examples: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +70,10 @@ class Suite(Protocol):
 
     def measures(self, records: list[Record], seed: int) -> dict[str, Measure]:
         """The numbers over all records by metric id; a record with `error` is a failure. Pure, and needs no model."""
+        ...
+
+    def values(self, metric: str) -> Values | None:
+        """Where a metric's samples stand, for paired tests and examples; None for a bare count."""
         ...
 
 

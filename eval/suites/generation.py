@@ -17,7 +17,7 @@ from eval.metrics.text import repeated_share
 from eval.rows import conversation, read_jsonl, rows_file
 from eval.spec import Spec
 from eval.statistics import Measure, mean
-from eval.suites import Loaded, Record, Sample, answered
+from eval.suites import Loaded, Record, Sample, Values, answered
 from recipes.errors import UserError
 
 
@@ -91,3 +91,11 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         f"generation.{name}": mean(values, failures=failures, seed=seed, implementation=implementation)
         for name, (values, implementation) in columns.items()
     }
+
+
+VALUES = {
+    "generation.tokens": Values(key="tokens", better="neither"),
+    "generation.finished": Values(key="finished", better="neither"),
+    "generation.repeated": Values(key="repeated", better="lower"),
+}
+values = VALUES.get

@@ -23,7 +23,7 @@ from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, row_score
 from eval.rows import read_jsonl
 from eval.spec import Spec
 from eval.statistics import Measure, mean
-from eval.suites import Loaded, Record, Sample, answered
+from eval.suites import Loaded, Record, Sample, Values, answered
 from eval.suites.hub import fetched
 from eval.suites.truncate import cut_middle
 from recipes.errors import UserError, did_you_mean
@@ -168,3 +168,8 @@ def files(records: list[Record]) -> dict[str, list[Record]]:
         f"longbench/{name}.jsonl": [{key: r[key] for key in keys} for r in good if r["subset"] == name]
         for name in names
     }
+
+
+def values(metric: str) -> Values | None:
+    _, subset, *part = metric.split(".")
+    return None if part else Values(key="score", better="higher", subset=subset, examples=True)

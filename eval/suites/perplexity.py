@@ -14,7 +14,7 @@ from eval.hashes import file_hash, json_hash
 from eval.rows import conversation, rows_file, rows_of
 from eval.spec import Spec
 from eval.statistics import Measure, perplexity, ratio
-from eval.suites import Loaded, Record, Sample, answered
+from eval.suites import Loaded, Record, Sample, Values, answered
 from recipes.errors import UserError
 
 
@@ -55,3 +55,7 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     name = "exp(sum(nll)/sum(reply tokens))"
     ppl = ratio(nll, tokens, failures=failures, seed=seed, transform=perplexity, implementation=name)
     return {"perplexity": ppl, "test_loss": loss}
+
+
+def values(metric: str) -> Values | None:
+    return Values(key="nll", better="lower", weight="tokens")

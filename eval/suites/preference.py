@@ -16,7 +16,7 @@ from eval.hashes import file_hash, json_hash
 from eval.rows import rows_file, rows_of
 from eval.spec import Spec
 from eval.statistics import Measure, count, mean
-from eval.suites import Loaded, Record, Sample, answered
+from eval.suites import Loaded, Record, Sample, Values, answered
 from recipes.errors import UserError
 
 IMPLEMENTATION = "mean nll per reply token; correct if chosen < rejected"
@@ -51,7 +51,13 @@ def _sample(name: str, chosen: Encoded | BadRow, rejected: Encoded | BadRow, max
 
 def record(sample: Sample, answers: list[Answer]) -> Record:
     chosen, rejected = (answer["nll"] / answer["tokens"] for answer in answers)
-    return {**sample.shown, "chosen_loss": chosen, "rejected_loss": rejected, "correct": chosen < rejected}
+    return {
+        **sample.shown,
+        "chosen_loss": chosen,
+        "rejected_loss": rejected,
+        "margin": rejected - chosen,
+        "correct": chosen < rejected,
+    }
 
 
 def measures(records: list[Record], seed: int) -> dict[str, Measure]:
@@ -60,7 +66,7 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         "accuracy": [float(r["correct"]) for r in good],
         "avg_chosen_loss": [r["chosen_loss"] for r in good],
         "avg_rejected_loss": [r["rejected_loss"] for r in good],
-        "margin": [r["rejected_loss"] - r["chosen_loss"] for r in good],
+        "margin": [r["margin"] for r in good],
     }
     counts = {"correct": sum(r["correct"] for r in good), "total": len(good)}
     means = {
@@ -72,3 +78,12 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         for name, value in counts.items()
     }
     return {f"preference.{name}": measure for name, measure in (means | bare).items()}
+
+
+VALUES = {
+    "preference.accuracy": Values(key="correct", better="higher"),
+    "preference.avg_chosen_loss": Values(key="chosen_loss", better="lower"),
+    "preference.avg_rejected_loss": Values(key="rejected_loss", better="neither"),
+    "preference.margin": Values(key="margin", better="higher", examples=True),
+}
+values = VALUES.get

@@ -21,7 +21,7 @@ from eval.metrics.similarity import rouges
 from eval.rows import read_jsonl
 from eval.spec import Spec
 from eval.statistics import Measure, mean
-from eval.suites import Loaded, Record, Sample, answered
+from eval.suites import Loaded, Record, Sample, Values, answered
 from eval.suites.longbench import definitions, from_hub
 from eval.suites.truncate import cut_middle
 from recipes.errors import UserError
@@ -105,3 +105,11 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         )
         for name in ("rougeL", "rouge1", "rouge2")
     }
+
+
+VALUES = {
+    "qmsum.rougeL": Values(key="rougeL", better="higher", examples=True),
+    "qmsum.rouge1": Values(key="rouge1", better="higher"),
+    "qmsum.rouge2": Values(key="rouge2", better="higher"),
+}
+values = VALUES.get

@@ -17,7 +17,7 @@ from eval.metrics.reference import coverage, numbers, style, usefulness
 from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, weights_of, words_f1
 from eval.spec import Spec
 from eval.statistics import Measure, mean
-from eval.suites import Loaded, Record, Sample, answered, generation
+from eval.suites import Loaded, Record, Sample, Values, answered, generation
 from eval.suites.judge import check, verdicts
 from recipes.errors import UserError
 
@@ -66,7 +66,10 @@ def review(records: list[Record], spec: Spec, directory: Path) -> list[Record]:
     cache = AnswerCache(directory / "cache" / "judge.jsonl", {"judge": spec.judge.model, "at": spec.judge.base_url})
     asked = [{"question": r["prompt"][-1]["content"], "reference": r["reference"], "answer": r["output"]} for r in good]
     found = dict(zip([r["id"] for r in good], verdicts(spec.judge, asked, cache, "reference: judge"), strict=True))
-    return [r | {"judge": found[r["id"]], "judged_by": spec.judge.model} if r["id"] in found else r for r in records]
+    about = {
+        name: {"judge": v, "judge_score": v.get("score"), "judged_by": spec.judge.model} for name, v in found.items()
+    }
+    return [record | about.get(record["id"], {}) for record in records]
 
 
 def measures(records: list[Record], seed: int) -> dict[str, Measure]:
@@ -87,3 +90,8 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         judge = f"judge {next(r['judged_by'] for r in good if 'judge' in r)}, 1 to 5 as 0 to 1"
         found["reference.judge"] = mean(scores, failures=lost, seed=seed, implementation=judge)
     return found
+
+
+def values(metric: str) -> Values | None:
+    name = metric.partition(".")[2]
+    return Values(key="judge_score" if name == "judge" else name, better="higher", examples=name == "rougeL")

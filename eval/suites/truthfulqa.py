@@ -14,7 +14,7 @@ from eval.engines.requests import Generate
 from eval.metrics.similarity import scorer, weights_of
 from eval.spec import Spec
 from eval.statistics import Measure, mean
-from eval.suites import Loaded, Record, Sample, answered, truthfulqa_mc
+from eval.suites import Loaded, Record, Sample, Values, answered, truthfulqa_mc
 from eval.suites.truthfulqa_data import questions
 from recipes.errors import UserError
 
@@ -74,3 +74,11 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     }
     chosen = [r for r in records if "choices" in r]
     return found | (truthfulqa_mc.measures(chosen, seed) if chosen else {})
+
+
+VALUES = {
+    **truthfulqa_mc.VALUES,
+    "truthfulqa.accuracy": Values(key="accurate", better="higher"),
+    "truthfulqa.avg_max_score": Values(key="max_score", better="higher", examples=True),
+}
+values = VALUES.get

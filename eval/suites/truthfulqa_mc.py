@@ -17,7 +17,7 @@ from eval.engines.cache import Answer
 from eval.engines.requests import Score
 from eval.spec import Spec
 from eval.statistics import Measure, mean
-from eval.suites import Loaded, Record, Sample, answered
+from eval.suites import Loaded, Record, Sample, Values, answered
 from eval.suites.truthfulqa_data import PRIMER, questions
 
 IMPLEMENTATION = "sum of log-probabilities of ' ' + choice after the 6-pair QA primer, no BOS"
@@ -82,3 +82,7 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         )
         for name in ("mc1", "mc2")
     }
+
+
+VALUES = {f"truthfulqa.{name}": Values(key=name, better="higher") for name in ("mc1", "mc2")}
+values = VALUES.get

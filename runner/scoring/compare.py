@@ -11,6 +11,7 @@ from eval.report.curves import training
 from eval.report.files import write_report
 from eval.report.results import Entry, read_entry
 from eval.report.tables import Report, comparison_rows, cost_rows, make_report, notes
+from recipes.typed import to_json
 from runner.files import safetensors_header
 from runner.runs.rundir import Run, runs
 from runner.runs.show import table
@@ -43,7 +44,7 @@ def entries(chosen: Sequence[Run], *, base: bool = True, where: Path | None = No
         directory = where / run.name if where else run.path / "eval"
         if base and (directory / "base" / "results.json").is_file():
             entry = read_entry(directory / "base", "base")
-            what = json.dumps([entry.provenance["model"], entry.metrics], sort_keys=True)
+            what = json.dumps(to_json([entry.provenance.model, entry.metrics]), sort_keys=True)
             if what not in seen:
                 name = f"base of {run.name}" if seen else "base"
                 seen[what] = name

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from adapters.ledger import plain
 from adapters.native import CPU_ENV
-from eval import ROW_SUITES
+from eval.report.results import Results, read_results
+from eval.spec import Judge, Model, Spec
 from recipes import Recipe, UserError
-from recipes.files import read_json, write_json
+from recipes.suites import ROW_SUITES
+from recipes.typed import write_typed
 from runner.failure import Failure
 from runner.files import NewLines, code_directory
 from runner.machine import bundled, diagnose, environments, process
@@ -35,14 +35,14 @@ class EvalOptions:
     engine: str | None = None
     scorer: str | None = None
     subsets: tuple[str, ...] = ()
-    judge: dict[str, str | None] | None = None
+    judge: Judge | None = None
     base: bool | None = None
     base_model: str | None = None
     data: dict[str, str] | None = None
     output: Path | None = None
 
 
-def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dict[str, Results]:
     """Score a finished run; returns results by model name (`base`, `tuned`).
 
     Raises:
@@ -59,15 +59,16 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
     revision = None if options.base_model else recipe.model.revision
     output = options.output / run.name if options.output else run.path / "eval"
     under = base if recipe.tuning.type == "lora" else None
-    models = [_model("tuned", run.model, under, output, _info(run, recipe), revision)]
+    about = _about(run, recipe)
+    models = [Model(name="tuned", path=str(run.model), base=under, output=output, run=about, revision=revision)]
     if recipe.eval.base if options.base is None else options.base:
-        info = _info(run, recipe) | {"tuning": "none"}
-        models.insert(0, _model("base", base, None, output / "base", info, revision))
+        about = about | {"tuning": "none"}
+        models.insert(0, Model(name="base", path=base, output=output / "base", run=about, revision=revision))
     if not options.output:
         _take_answers(run)
     with process.signals_raise():
-        _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say)
-    return _results(models)
+        _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
+    return {model.name: read_results(model.output) for model in models}
 
 
 def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str], None]) -> None:
@@ -78,8 +79,9 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
     """
     recipe, options = run.recipe().recipe, EvalOptions()
     base = bundled.located(recipe.model.path) if recipe.tuning.type == "lora" else None
-    models = [_model("tuned", model, base, output, _info(run, recipe), recipe.model.revision)]
-    _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, recipe.eval.devices)
+    about, revision = _about(run, recipe), recipe.model.revision
+    models = [Model(name="tuned", path=str(model), base=base, output=output, run=about, revision=revision)]
+    _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, recipe.eval.devices)
 
 
 def check_suites(run: Run, say: Callable[[str], None]) -> None:
@@ -91,8 +93,9 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
     recipe, options, output = run.recipe().recipe, EvalOptions(), run.path / "eval"
     if set(recipe.eval.suites) <= set(ROW_SUITES):
         return
-    models = [_model("base", bundled.located(recipe.model.path), None, output, {}, recipe.model.revision)]
-    _worker(_run_spec(run, recipe, options, models, say), output, options, run.mark("eval"), say, check=True)
+    base = bundled.located(recipe.model.path)
+    models = [Model(name="base", path=base, output=output, revision=recipe.model.revision)]
+    _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, check=True)
 
 
 def _take_answers(run: Run) -> None:
@@ -112,70 +115,71 @@ def _take(source: Path, target: Path) -> None:
         shutil.copyfile(answers, kept)
 
 
-def _info(run: Run, recipe: Recipe) -> dict[str, Any]:
+def _about(run: Run, recipe: Recipe) -> dict[str, str]:
     return {"run": run.name, "backend": recipe.backend, "method": recipe.method, "tuning": recipe.tuning.type}
 
 
 def _run_spec(
-    run: Run, recipe: Recipe, options: EvalOptions, models: list[dict[str, Any]], say: Callable[[str], None]
-) -> dict[str, Any]:
-    wanted = [s for s in (options.suites or recipe.eval.suites or ("perplexity",)) if s not in options.skip]
-    data = {**recipe.eval.data, **(options.data or {})}
+    run: Run, recipe: Recipe, options: EvalOptions, models: Sequence[Model], say: Callable[[str], None]
+) -> Spec:
+    judged = recipe.eval
+    wanted = [s for s in (options.suites or judged.suites or ("perplexity",)) if s not in options.skip]
+    data = {**judged.data, **(options.data or {})}
     left_out = {s: text for s in wanted if s not in data and (text := _no_rows(s, recipe.method))}
     for suite, text in left_out.items():
         say(f"{suite} is left out: {text}; it can have rows of its own as eval.data.{suite}")
     if not set(wanted) - set(left_out):
         raise UserError(f"{run.name}: no suite is left to score", *(f"{s}: {text}" for s, text in left_out.items()))
-    output = Path(models[0]["output"])
     for suite in set(ROW_SUITES) & set(data) & set(wanted):
-        data[suite] = str(canonical(Path(data[suite]), output / "rows" / f"{suite}.jsonl"))
-    return {
-        "models": models,
-        "suites": [s for s in wanted if s not in left_out],
-        "data": data,
-        "rows": _existing(run.path / "data" / "validation.jsonl"),
-        "test_prompts": _existing(run.path / "data" / "test_prompts.json"),
-        "max_length": recipe.data.max_length,
-        "train_on": recipe.data.train_on,
-        "chat_template": recipe.model.chat_template,
-        "chat_template_kwargs": plain(recipe.model.chat_template_kwargs),
-        "trust_remote_code": recipe.model.trust_remote_code,
-        "max_samples": options.max_samples or recipe.eval.max_samples,
-        "max_new_tokens": recipe.eval.max_new_tokens,
-        "engine": options.engine or recipe.eval.engine,
-        "scorer": options.scorer or recipe.eval.scorer,
-        "subsets": list(options.subsets or recipe.eval.longbench_subsets),
-        "judge": options.judge or (asdict(recipe.eval.judge) if recipe.eval.judge.base_url else None),
-    }
+        data[suite] = str(canonical(Path(data[suite]), models[0].output / "rows" / f"{suite}.jsonl"))
+    return Spec(
+        models=tuple(models),
+        suites=tuple(s for s in wanted if s not in left_out),
+        data=data,
+        rows=_existing(run.path / "data" / "validation.jsonl"),
+        test_prompts=_existing(run.path / "data" / "test_prompts.json"),
+        max_length=recipe.data.max_length,
+        train_on=recipe.data.train_on,
+        chat_template=recipe.model.chat_template,
+        chat_template_kwargs=recipe.model.chat_template_kwargs,
+        trust_remote_code=recipe.model.trust_remote_code,
+        max_samples=options.max_samples or judged.max_samples,
+        max_generation_samples=options.max_generation_samples,
+        max_new_tokens=judged.max_new_tokens,
+        engine=options.engine or judged.engine,
+        scorer=options.scorer or judged.scorer,
+        subsets=options.subsets or judged.longbench_subsets,
+        judge=options.judge or _judge(recipe),
+    )
 
 
-def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Callable[[str], None]) -> dict[str, Any]:
+def _judge(recipe: Recipe) -> Judge | None:
+    judge = recipe.eval.judge
+    if not judge.base_url or not judge.model:
+        return None
+    return Judge(base_url=judge.base_url, model=judge.model, key_env=judge.key_env)
+
+
+def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Callable[[str], None]) -> Results:
     """Score any model directory (or bundled model) on a file of rows."""
-    model = _located(path, say)
     output = (options.output or Path("eval-results")).resolve()
     base = _located(options.base_model, say) if options.base_model else None
-    models = [_model("model", model, base, output, {})]
-    spec = {
-        "models": models,
-        "suites": list(options.suites or ("perplexity",)),
-        "data": options.data or {},
-        "rows": str(canonical(rows, output / "rows.jsonl")) if rows else None,
-        "test_prompts": None,
-        "max_length": 4096,
-        "train_on": "all_turns",
-        "chat_template": None,
-        "chat_template_kwargs": {},
-        "trust_remote_code": False,
-        "max_samples": options.max_samples,
-        "max_new_tokens": 128,
-        "engine": options.engine or "transformers",
-        "scorer": options.scorer or "rougeL",
-        "subsets": list(options.subsets),
-        "judge": options.judge,
-    }
+    model = Model(name="model", path=_located(path, say), base=base, output=output)
+    spec = Spec(
+        models=(model,),
+        suites=options.suites or ("perplexity",),
+        data=options.data or {},
+        rows=str(canonical(rows, output / "rows.jsonl")) if rows else None,
+        max_samples=options.max_samples,
+        max_generation_samples=options.max_generation_samples,
+        engine=options.engine or "transformers",
+        scorer=options.scorer or "rougeL",
+        subsets=options.subsets,
+        judge=options.judge,
+    )
     with process.signals_raise():
-        _worker(spec, output, options, f"eval:{output}", say)
-    return _results(models)["model"]
+        _worker(spec, output, f"eval:{output}", say)
+    return read_results(output)
 
 
 def _no_rows(suite: str, method: str) -> str | None:
@@ -185,11 +189,11 @@ def _no_rows(suite: str, method: str) -> str | None:
     return "grpo rows have no reply" if suite == "perplexity" and method == "grpo" else None
 
 
-def _located(path: str, say: Callable[[str], None]) -> str | Path:
+def _located(path: str, say: Callable[[str], None]) -> str:
     if path.startswith("bundled:"):
-        return bundled.ensure(environments.ensure(environment("eval", "cpu"), say), say)
+        return str(bundled.ensure(environments.ensure(environment("eval", "cpu"), say), say))
     if Path(path).is_dir():
-        return Path(path).resolve()
+        return str(Path(path).resolve())
     if path.startswith((".", "/", "~")):
         raise UserError(f"--model {path}: no such directory")
     return path
@@ -199,27 +203,9 @@ def _existing(path: Path) -> str | None:
     return str(path) if path.is_file() else None
 
 
-def _model(
-    name: str,
-    path: str | Path,
-    base: str | Path | None,
-    output: Path,
-    info: dict[str, Any],
-    revision: str | None = None,
-) -> dict[str, Any]:
-    """A model as the worker is told (eval.spec.Model)."""
-    places = {"path": str(path), "base": str(base) if base else None, "output": str(output)}
-    return {"name": name, **places, "run": info, "revision": revision}
-
-
-def _results(models: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {m["name"]: read_json(Path(m["output"]) / "results.json") for m in models}
-
-
 def _worker(
-    spec: dict[str, Any],
+    spec: Spec,
     output: Path,
-    options: EvalOptions,
     mark: str,
     say: Callable[[str], None],
     devices: Sequence[str] = (),
@@ -228,20 +214,12 @@ def _worker(
 ) -> None:
     """Run the worker on a specification, in its environment; `check`: only read the data that it names."""
     if not check:
-        say(f"scoring {', '.join(spec['suites'])}")
-    name = environments.VLLM if spec["engine"] == "vllm" else "eval"
+        say(f"scoring {', '.join(spec.suites)}")
+    name = environments.VLLM if spec.engine == "vllm" else "eval"
     python = environments.ensure(environment(name, topology().device), say)
-    if any("bundled" in m["path"] for m in spec["models"]):
+    if any("bundled" in model.path for model in spec.models):
         bundled.ensure(python, say)
-    spec |= {
-        "max_generation_samples": options.max_generation_samples,
-        "batch_tokens": 4096,
-        "dtype": "auto",
-        "device": "auto",
-        "seed": 42,
-        "progress": sys.stderr.isatty(),
-    }
-    write_json(output / "spec.json", spec)
+    write_typed(output / "spec.json", replace(spec, progress=sys.stderr.isatty()))
     log = output / "eval.log"
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
     own = {"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1", **CPU_ENV, **chosen}
@@ -272,8 +250,8 @@ def _follow(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
     return poll
 
 
-def results_table(results: dict[str, dict[str, Any]]) -> str:
+def results_table(results: Mapping[str, Results]) -> str:
     """Metrics down, models across, each with its 95 % interval and n."""
     from eval.report.tables import summary
 
-    return table(summary({name: result["metrics"] for name, result in results.items()}))
+    return table(summary({name: result.metrics for name, result in results.items()}))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from eval.report.results import Results
 from runner.runs.rundir import Run
 from runner.scoring.compare import report_runs
 from runner.scoring.history import write_final_results
 from runner.scoring.models import EvalOptions, evaluate_run
 
 
-def score_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def score_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dict[str, Results]:
     """Score a finished run, and leave its own report beside the results.
 
     Raises:

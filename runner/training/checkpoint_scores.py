@@ -15,7 +15,7 @@ from pathlib import Path
 from adapters.contract import Backend, Checkpoint
 from eval.report.history import History, should_stop
 from recipes import Recipe, UserError
-from recipes.files import write_json
+from recipes.typed import write_typed
 from runner.failure import Failure
 from runner.machine import process
 from runner.runs.rundir import Run
@@ -116,7 +116,7 @@ class Scorer:
     def chosen_step(self) -> int | None:
         """The step that becomes `model/`: the best where the recipe asks for it, else the newest whole one."""
         newest = next((c.step for c in self._whole()), None)
-        best: int | None = self.history()["best_step"] if self.recipe.eval.best_model else None
+        best = self.history().best_step if self.recipe.eval.best_model else None
         return best if best in [c.step for c in self._whole()] else newest
 
     def _score(self, checkpoint: Checkpoint) -> None:
@@ -133,10 +133,10 @@ class Scorer:
         finally:
             shutil.rmtree(model, ignore_errors=True)
         found = self.history()
-        write_json(self.directory / "eval_history.json", found)
-        score = next(entry["combined_score"] for entry in found["history"] if entry["step"] == checkpoint.step)
-        shown = "no combined score" if score is None else f"{found['formula']} = {score:.4f}"
-        self.say(f"step {checkpoint.step}: {shown} (best so far: step {found['best_step']})")
+        write_typed(self.directory / "eval_history.json", found)
+        score = next(one.combined_score for one in found.history if one.step == checkpoint.step)
+        shown = "no combined score" if score is None else f"{found.formula} = {score:.4f}"
+        self.say(f"step {checkpoint.step}: {shown} (best so far: step {found.best_step})")
         self._prune()
 
     def _whole(self) -> list[Checkpoint]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from eval import ROW_SUITES, SUITES
 from recipes.errors import UserError
+from recipes.suites import ROW_SUITES, SUITES
+from recipes.typed import to_json
 from runner.verbs import options
 from runner.verbs.options import say
 
 if TYPE_CHECKING:
+    from eval.report.results import Results
+    from eval.spec import Judge
     from runner.runs.rundir import Run
     from runner.scoring.models import EvalOptions
 
@@ -68,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.model:
         _one_model(arguments, how)
         return
-    results: dict[str, Any] = {}
+    results: dict[str, dict[str, Results]] = {}
     failed: list[str] = []
     runs = _chosen(arguments)
     for one in runs:
@@ -84,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not arguments.json:
             print(f"{one.name}\n{results_table(results[one.name])}\n")
     if arguments.json:
-        print(json.dumps(results, ensure_ascii=False))
+        print(json.dumps(to_json(results), ensure_ascii=False))
     scored = [one for one in runs if one.name in results]
     if scored:
         report_runs(scored, how.output or arguments.runs_dir, say, how.output)
@@ -110,12 +113,14 @@ def _scorer(text: str | None) -> str | None:
     return f"{kind}:{Path(where).resolve()}" if colon else text
 
 
-def _judge(arguments: argparse.Namespace) -> dict[str, str | None] | None:
+def _judge(arguments: argparse.Namespace) -> Judge | None:
     if bool(arguments.judge_url) != bool(arguments.judge_model):
         raise UserError("--judge-url and --judge-model must be given together")
     if not arguments.judge_url:
         return None
-    return {"base_url": arguments.judge_url, "model": arguments.judge_model, "key_env": arguments.judge_key_env}
+    from eval.spec import Judge
+
+    return Judge(base_url=arguments.judge_url, model=arguments.judge_model, key_env=arguments.judge_key_env)
 
 
 def _existing(text: str) -> Path:
@@ -137,7 +142,7 @@ def _one_model(arguments: argparse.Namespace, how: EvalOptions) -> None:
         raise UserError("--model needs --data: a file of rows, or the data of the suite that is named")
     result = evaluate_model(arguments.model, rows, how, say)
     if arguments.json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(json.dumps(to_json(result), ensure_ascii=False))
     else:
         print(results_table({"model": result}))
 

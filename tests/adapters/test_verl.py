@@ -388,7 +388,8 @@ def test_a_checkpoint_of_megatron_holds_the_model_to_keep(tmp_path: Path, tuning
 
 def test_planning_imports_no_framework() -> None:
     code = (
-        "import sys; from pathlib import Path; from adapters import backend, contract as plan; from recipes import load_text\n"
+        "import sys; from pathlib import Path; from recipes import load_text\n"
+        "from adapters import backend, contract as plan\n"
         f"loaded = load_text({BASE.encode()!r}, Path('r.yaml'))\n"
         "module = backend('verl'); module.problems(loaded, plan.Topology())\n"
         "paths = plan.Paths(run=Path('/r'), python=Path('/p'), model='m')\n"

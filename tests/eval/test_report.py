@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from eval.report.paired import holm, paired, sign_test
 from eval.report.plots import Curve, intervals, lines, ticks
 from eval.report.results import Entry, read_entry
 from eval.report.tables import FIELDS, evaluation_results, make_report, notes, number, summary
+from eval.statistics import Measure
 from eval.suites import suite
 from recipes.errors import UserError
 from recipes.formula import evaluate, names
+from recipes.typed import to_json, write_typed
+from tests.eval.made import measure, provenance, results
 
 EVIL = '<script>alert(1)</script> & "quotes" | `code` </div> ]]> \u2028 债券 https://example.org/x.png'
 
@@ -36,21 +40,16 @@ def _entry(name: str, shift: float = 0.0, n: int = 30, evil: str = "", **fields:
     ]  # fmt: skip
     reference = [r | {"rougeL": (i + (shift < 0)) / 9, "scorer": "rougeL"} for i, r in enumerate(replies)]
     measured = suite("perplexity").measures(rows, 42) | suite("generation").measures(replies, 42)
-    metrics = {name: measure.as_dict() for name, measure in measured.items()}
-    metrics["reference.rougeL"] = metrics["generation.tokens"] | {"value": sum(r["rougeL"] for r in reference) / 5}
-    data = {"path": "/data/rows.jsonl", "hash": "d", "used": "u"}
-    provenance = {
-        "name": name,
-        "model": {"path": f"/models/{name}", "base": None, "hash": name, "tokenizer": "t", "template": "c"},
-        "engine": {"engine": "transformers", "dtype": "float32", "device": "cpu", "torch": "2", "transformers": "5"},
-        "seed": 42,
-        "suites": {s: {"data": dict(data), "settings": {"n": n}, "seconds": 1.5}
-                   for s in ("perplexity", "generation", "reference")},
-        "versions": {"python": "3.11"},
-        "run": {},
-    }  # fmt: skip
+    rouge = replace(measured["generation.tokens"], value=sum(r["rougeL"] for r in reference) / 5)
+    about = provenance(name, ("perplexity", "generation", "reference"), n)
     records = {"perplexity": rows, "generation": replies, "reference": reference}
-    return Entry(name=name, results={"metrics": metrics, "provenance": provenance}, records=records, **fields)
+    return Entry(name=name, results=results(measured | {"reference.rougeL": rouge}, about), records=records, **fields)
+
+
+def _measured_otherwise(entry: Entry, metric: str, **fields: Any) -> Entry:
+    """The entry with another measure of a metric."""
+    changed = {**entry.metrics, metric: replace(entry.metrics[metric], **fields)}
+    return replace(entry, results=replace(entry.results, metrics=changed))
 
 
 def test_sign_flip_test_is_exact_for_few_samples() -> None:
@@ -120,10 +119,12 @@ def test_a_better_model_is_called_better() -> None:
 )
 def test_unlike_numbers_are_refused_unless_allowed(path: tuple[str, ...], value: Any, message: str) -> None:
     base, other = _entry("base"), _entry("other", shift=-1.0)
-    place = other.results["provenance"]
+    about = to_json(other.provenance)
+    place = about
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
+    other = replace(other, results=results(other.metrics, about))
     with pytest.raises(UserError, match=f"not measured alike: {re.escape(message)}"):
         compare(base, other)
     rows = compare(base, other, allow_unlike=True)
@@ -132,15 +133,13 @@ def test_unlike_numbers_are_refused_unless_allowed(path: tuple[str, ...], value:
 
 
 def test_another_implementation_of_a_metric_is_unlike() -> None:
-    base, other = _entry("base"), _entry("other")
-    other.results["metrics"]["perplexity"]["implementation"] = "mean of means"
+    base, other = _entry("base"), _measured_otherwise(_entry("other"), "perplexity", implementation="mean of means")
     with pytest.raises(UserError, match="implementation"):
         compare(base, other)
 
 
 def test_models_without_a_common_metric_are_refused() -> None:
-    base, other = _entry("base"), _entry("other")
-    other.results["metrics"] = {}
+    base, other = _entry("base"), replace(_entry("other"), results=results({}))
     with pytest.raises(UserError, match="no metric in common"):
         compare(base, other)
 
@@ -195,8 +194,7 @@ def test_evaluation_results_have_all_fields() -> None:
 
 
 def test_summary_shows_values_intervals_failures_and_counts() -> None:
-    base, tuned = _entry("base"), _entry("tuned")
-    tuned.results["metrics"]["perplexity"] |= {"failures": 2, "n": 28, "ci95": None}
+    base, tuned = _entry("base"), _measured_otherwise(_entry("tuned"), "perplexity", failures=2, n=28, ci95=None)
     rows = summary({"base": base.metrics, "tuned": tuned.metrics})
     assert rows[0] == ("metric", "base", "tuned", "n")
     assert rows[1][0] == "perplexity" and rows[1][3] == "30/28"
@@ -247,7 +245,7 @@ def evil_report(tmp_path: Path) -> Path:
         _entry(f"base {EVIL}", evil=EVIL, recipe={"model": EVIL}),
         _entry(f"tuned {EVIL}", shift=-1.0, evil=EVIL, training=curve, recipe={"model": "b"}),
     ]
-    entries[1].results["metrics"]["perplexity"]["failures"] = 1
+    entries[1] = _measured_otherwise(entries[1], "perplexity", failures=1)
     write_report(make_report(entries), tmp_path)
     return tmp_path
 
@@ -281,13 +279,13 @@ def test_results_over_all_runs_are_json(evil_report: Path) -> None:
 
 def test_entries_are_read_from_the_output_directory(tmp_path: Path) -> None:
     entry = _entry("base")
-    (tmp_path / "results.json").write_text(json.dumps(entry.results))
+    write_typed(tmp_path / "results.json", entry.results)
     (tmp_path / "perplexity.jsonl").write_text("".join(json.dumps(r) + "\n" for r in entry.records["perplexity"]))
     assert read_entry(tmp_path, "base").records == {"perplexity": entry.records["perplexity"]}
     with pytest.raises(UserError, match="no results"):
         read_entry(tmp_path / "nowhere", "x")
     (tmp_path / "results.json").write_text("[]")
-    with pytest.raises(UserError, match="not an evaluation's results"):
+    with pytest.raises(UserError, match="not the results of an evaluation"):
         read_entry(tmp_path, "x")
 
 
@@ -311,9 +309,7 @@ VALUES = {
     "truthfulqa.avg_max_score": 0.3,
     "longbench.repobench-p": 40.0,
     "longbench.2wikimqa": 10.0,
-    "gone": None,
 }
-METRICS = {name: {"value": value} for name, value in VALUES.items()}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +326,7 @@ METRICS = {name: {"value": value} for name, value in VALUES.items()}
 )
 def test_formulas(formula: str, value: float | None) -> None:
     """A missing part makes the whole absent, and not 0."""
-    assert evaluate(formula, METRICS) == (value if value is None else pytest.approx(value))
+    assert evaluate(formula, VALUES) == (value if value is None else pytest.approx(value))
 
 
 @pytest.mark.parametrize(
@@ -345,16 +341,21 @@ def test_formula_names_its_metrics() -> None:
     assert names(COMBINED) == ["truthfulqa.accuracy", "qmsum.rougeL", "truthfulqa.avg_max_score"]
 
 
-def _scored(value: float | None) -> dict[str, Any]:
-    return {"metrics": {"perplexity": {"value": value}}}
+def _scored(value: float | None) -> dict[str, Measure]:
+    return {"perplexity": measure(value)}
 
 
 def test_history_keeps_the_earliest_of_equal_best() -> None:
     found = history([(30, _scored(2.0)), (10, _scored(1.0)), (20, _scored(2.0)), (40, _scored(None))], "perplexity")
-    assert (found["best_step"], found["best_score"]) == (20, 2.0)
-    assert [(e["step"], e["combined_score"]) for e in found["history"]] == [(10, 1.0), (20, 2.0), (30, 2.0), (40, None)]
+    assert (found.best_step, found.best_score) == (20, 2.0)
+    assert [(e.step, e.combined_score) for e in found.history] == [(10, 1.0), (20, 2.0), (30, 2.0), (40, None)]
     assert combined_score(_scored(1.0)) is None
-    assert history([])["best_step"] is None
+    assert history([]).best_step is None
+
+
+def test_the_best_of_negative_scores_is_the_one_nearest_to_nothing() -> None:
+    found = history([(1, _scored(9.0)), (2, _scored(4.0)), (3, _scored(4.0)), (4, _scored(5.0))], "-perplexity")
+    assert (found.best_step, found.best_score) == (2, -4.0)
 
 
 @pytest.mark.parametrize(

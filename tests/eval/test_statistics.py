@@ -7,6 +7,7 @@ import math
 import pytest
 
 from eval.statistics import count, mean, percentile, perplexity, ratio
+from recipes.typed import to_json
 
 
 def test_mean_has_the_textbook_standard_error() -> None:
@@ -68,6 +69,6 @@ def test_percentile_interpolates() -> None:
 
 
 def test_count_has_no_interval() -> None:
-    assert count(3, n=5, implementation="x").as_dict() == {
+    assert to_json(count(3, n=5, implementation="x")) == {
         "value": 3, "n": 5, "failures": 0, "se": None, "ci95": None, "implementation": "x",
     }  # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from eval import SUITES
 from eval.encode import Text
 from eval.engines.batching import common_prefix
 from eval.engines.estimate import tokens_to_read
@@ -28,6 +27,7 @@ from eval.suites.truncate import cut_middle
 from eval.suites.truthfulqa_mc import mc1, mc2
 from eval.worker import main as worker
 from recipes.errors import UserError
+from recipes.suites import SUITES
 from tests.eval.fakes import text
 
 QUESTIONS = [
@@ -315,9 +315,12 @@ def test_every_suite_is_a_module_with_the_three_functions() -> None:
 
 
 def test_worker_names_all_mistakes_of_a_specification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = {"models": [], "suites": ["perplexty"], "rows": "/nowhere", "colour": 1, "engine": "tgi"}
+    spec = {"models": [], "suites": ["perplexty"], "rows": "/nowhere", "engine": "tgi"}
     path = tmp_path / "spec.json"
     path.write_text(json.dumps(spec))
     assert worker([str(path)]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4 and "did you mean 'perplexity'" in lines[1]
+    assert len(lines) == 3 and "did you mean 'perplexity'" in lines[0]
+    path.write_text(json.dumps(spec | {"engin": "vllm"}))
+    assert worker([str(path)]) == 2
+    assert "engin: unknown key; did you mean 'engine'?" in capsys.readouterr().err

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 
 from adapters import BACKENDS
-from eval import SUITES
 from recipes import schema, types
+from recipes.suites import SUITES
 from recipes.types import Recipe
 
 
@@ -44,7 +44,7 @@ def test_lists_that_stand_twice_are_equal() -> None:
     leaves = schema.leaves()
     assert leaves["backend"]["enum"] == list(BACKENDS) == list(typing.get_args(types.BackendName))
     assert leaves["method"]["enum"] == list(typing.get_args(types.Method))
-    assert leaves["eval.suites"]["items"]["enum"] == list(SUITES)
+    assert schema.schema()["$defs"]["suite"]["enum"] == list(SUITES)
 
 
 def test_every_data_format_of_the_schema_is_implemented() -> None:

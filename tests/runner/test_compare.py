@@ -10,6 +10,7 @@ import pytest
 
 from eval.report.results import Entry
 from recipes import load
+from recipes.typed import write_typed
 from runner.cli import main
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run
@@ -19,7 +20,7 @@ from tests.eval.test_report import _entry
 
 def leave(entry: Entry, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "results.json").write_text(json.dumps(entry.results))
+    write_typed(directory / "results.json", entry.results)
     for suite, records in entry.records.items():
         (directory / f"{suite}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 

@@ -10,10 +10,12 @@ import pytest
 
 from adapters.contract import Checkpoint
 from recipes import load
+from recipes.typed import write_typed
 from runner.failure import Failure
 from runner.runs import rundir as rundir
 from runner.training import checkpoint_scores as scoring
 from runner.training.checkpoint_scores import EarlyStop, Scorer
+from tests.eval import made
 
 
 class Directories:
@@ -40,7 +42,7 @@ def save(run: Path, step: int) -> None:
 def score(found: Scorer, step: int, perplexity: float) -> None:
     directory = found.directory / f"eval_step_{step}"
     directory.mkdir(parents=True)
-    (directory / "results.json").write_text(json.dumps({"metrics": {"perplexity": {"value": perplexity}}}))
+    write_typed(directory / "results.json", made.perplexity(perplexity))
 
 
 def kept(found: Scorer) -> list[int]:
@@ -57,7 +59,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
         answer = answers[int(output.name.removeprefix("eval_step_"))]
         if isinstance(answer, Exception):
             raise answer
-        (output / "results.json").write_text(json.dumps({"metrics": {"perplexity": {"value": answer}}}))
+        write_typed(output / "results.json", made.perplexity(answer))
 
     monkeypatch.setattr(scoring, "evaluate_checkpoint", evaluate)
     monkeypatch.setattr(scoring, "LOOK_EVERY_S", 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from pathlib import Path
@@ -10,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from recipes import UserError, load
+from recipes.typed import write_typed
 from runner.machine import doctor
 from runner.runs import logs, rundir, show
 from runner.runs.rundir import Run
 from runner.scoring.models import results_table
+from tests.eval import made
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_run_in_the_table(run: Run) -> None:
     (run.path / "eval").mkdir()
-    (run.path / "eval/results.json").write_text(json.dumps({"metrics": {"perplexity": {"value": 4.5}}}))
+    write_typed(run.path / "eval/results.json", made.perplexity(4.5))
     header, row = show.runs_table([run]).splitlines()
     assert header.split()[:3] == ["run", "state", "backend"]
     assert row.split()[:8] == ["quickstart", "prepared", "llamafactory", "sft", "lora", "2", "1.5000", "4.500"]
@@ -36,8 +37,8 @@ def test_wide_characters_keep_the_columns_aligned() -> None:
 
 
 def test_results_show_intervals_and_n() -> None:
-    metric = {"value": 3.25, "ci95": [3.0, 3.5], "n": 26}
-    table = results_table({"base": {"metrics": {}}, "tuned": {"metrics": {"perplexity": metric}}})
+    tuned = made.results({"perplexity": made.measure(3.25, ci95=(3.0, 3.5), n=26)})
+    table = results_table({"base": made.results({}), "tuned": tuned})
     assert table.splitlines()[1].split() == ["perplexity", "-", "3.250", "[3,", "3.500]", "26"]
 
 
