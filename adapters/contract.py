@@ -121,6 +121,10 @@ class Backend(Protocol):
     """The functions that a module under adapters/ has; BACKENDS lists the modules."""
 
     NAME: str
+    DISTRIBUTION: str  # its distribution's name, whose pinned version the lock has
+    METHODS: tuple[str, ...]  # of recipes.methods
+    QUANTIZATIONS: tuple[str, ...]  # of the base under LoRA
+    STRATEGIES: tuple[str, ...]
     LOCKS: Mapping[str, Path]  # device ("cpu", "cuda") to its requirements lock
     NO_DEPS: Mapping[str, tuple[str, ...]]  # device to requirements installed without their dependencies
 
@@ -140,11 +144,16 @@ class Backend(Protocol):
     ) -> Plan:
         """The plan of a recipe that `problems` has passed; pure. `stop`: the step to end at, with a checkpoint."""
 
-    def export(self, recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int) -> tuple[str, ...]:
-        """The command that makes a model directory of one checkpoint, as `Plan.export` does of the newest."""
+    def export_command(
+        self, recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int | None
+    ) -> tuple[str, ...]:
+        """The command that makes a model directory of the checkpoint of a step; None: of the finished training."""
 
     def ledger(self, recipe: Recipe, topology: Topology) -> list[Entry]:
         """What becomes of every leaf of the schema; `plan` puts the same entries into the plan."""
+
+    def total_steps(self, line: Mapping[str, Any]) -> int | None:
+        """The number of steps of the whole training, where a line of the metrics file tells it."""
 
     def read_metrics(self, line: Mapping[str, Any]) -> Metrics | None:
         """One line of the backend's metrics file under unified names, or None where it has none.

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recipes import Problem, Recipe, schema
-from recipes.load import LoadedRecipe
+from recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One line of the ledger: what becomes of a recipe field on this backend.
 
-    field: dotted name of the recipe field; "" for a key that the adapter sets of itself.
-    status: mapped (to `native` with `value`), runner (the runner does it), refused (`note` says why).
+    field: dotted name of the recipe field.
+    status: mapped (to `keys` with `value`), runner (the runner does it), refused (`note` says why).
+    keys: the backend's own; with more than one, `value` has as many parts.
+    file: where the keys are written, if not into the backend's main config.
     """
 
     field: str
     status: Literal["mapped", "runner", "refused"]
-    native: str = ""
+    keys: tuple[str, ...] = ()
     value: Any = None
     note: str = ""
+    file: str = ""
+
+    @property
+    def native(self) -> str:
+        """The keys as they are shown."""
+        return f"{self.file}: {', '.join(self.keys)}" if self.file else ", ".join(self.keys)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Key to value."""
+        return dict(zip(self.keys, self.value, strict=True)) if len(self.keys) > 1 else {self.keys[0]: self.value}
 
 
-def mapped(field: str, native: str, value: Any, note: str = "") -> Entry:
-    return Entry(field=field, status="mapped", native=native, value=value, note=note)
+def mapped(field: str, key: str | tuple[str, ...], value: Any, note: str = "", *, file: str = "") -> Entry:
+    keys = (key,) if isinstance(key, str) else key
+    return Entry(field=field, status="mapped", keys=keys, value=value, note=note, file=file)
 
 
 def runner(field: str, note: str) -> Entry:
@@ -42,32 +55,6 @@ def kept_checkpoints(recipe: Recipe, native: str) -> Entry:
     if recipe.eval.of_checkpoints:
         return mapped("checkpoint.keep", native, None, "all, until they are scored; then the runner removes the old")
     return mapped("checkpoint.keep", native, recipe.checkpoint.keep)
-
-
-def refusals(entries: Iterable[Entry], loaded: LoadedRecipe) -> list[Problem]:
-    """A problem for each refused field that the recipe gives with another value than the schema's default."""
-    defaults = {name: leaf.get("default") for name, leaf in schema.leaves().items()}
-    found = []
-    for entry in entries:
-        if entry.status == "refused":
-            for path, value in _given(loaded.document.value, entry.field):
-                if value != defaults.get(entry.field):
-                    found.append(loaded.document.problem(path, entry.note))
-    return found
-
-
-def _given(node: Any, field: str) -> list[tuple[tuple[str | int, ...], Any]]:
-    """Where a leaf such as `data.train[].path` stands in a recipe as it was written, with its values."""
-    found: list[tuple[tuple[str | int, ...], Any]] = [((), node)]
-    for name in field.replace("[]", ".[]").split("."):
-        step: list[tuple[tuple[str | int, ...], Any]] = []
-        for path, value in found:
-            if name == "[]" and isinstance(value, list):
-                step += [((*path, n), item) for n, item in enumerate(value)]
-            elif isinstance(value, dict) and name in value:
-                step.append(((*path, name), value[name]))
-        found = step
-    return found
 
 
 def plain(value: Any) -> Any:

@@ -35,6 +35,11 @@ def precision(recipe: Recipe, topology: Topology) -> Literal["bf16", "fp16", "fp
     return ("bf16" if topology.gpus else "fp32") if asked == "auto" else asked
 
 
+def total_steps(line: Mapping[str, Any]) -> int | None:
+    """Of the line that our own entry points write when a training begins."""
+    return int(line["total_steps"]) if line.get("event") == "begin" else None
+
+
 def visible_devices(topology: Topology) -> dict[str, str]:
     """The variable that shows a run its GPUs and no others."""
     return {"CUDA_VISIBLE_DEVICES": ",".join(topology.devices)} if topology.devices else {}

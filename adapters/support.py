@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters import BACKENDS, backend
-from adapters.contract import Topology
+from adapters import BACKENDS, backend, llamafactory, verl
+from adapters.contract import Backend, Topology
+from adapters.refusals import unsupported
 from recipes import UserError, load_text, schema
+from recipes.methods import METHODS
 
+CHECKED: dict[str, Backend] = {"llamafactory": llamafactory, "verl": verl}  # so that mypy looks for each function
 GPUS = Topology(gpus=8, processes=8, devices=tuple("01234567"))
 TUNINGS = ("lora", "full", "lora 4bit", "lora 8bit")
 BASE = (
@@ -40,12 +43,12 @@ def _plans(name: str, method: str, tuning: str, strategy: str) -> bool:
     kind, _, bits = tuning.partition(" ")
     overrides = [f"backend={name}", f"method={method}", f"tuning.type={kind}", f"distributed.strategy={strategy}"]
     overrides += [f"tuning.quantization={bits}"] if bits else []
-    overrides += ["grpo={rewards: [{type: exact}]}"] if method == "grpo" else []
+    overrides += ["grpo={rewards: [{type: exact}]}"] if METHODS[method].rewards else []
     try:
         loaded = load_text(BASE, Path("table.yaml"), overrides)
     except UserError:
         return False
-    return not backend(name).problems(loaded, GPUS)
+    return not (unsupported(loaded) or backend(name).problems(loaded, GPUS))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 from recipes import formula
 from recipes.errors import Problem, UserError, did_you_mean
+from recipes.methods import METHODS, refused_sections
 from recipes.paths import local_path
 from recipes.reward_files import function_problem
 from recipes.suites import suites_of
@@ -19,13 +20,6 @@ from recipes.yaml_text import Path as FieldPath
 
 BUNDLED = ("bundled:smollm2-135m-instruct",)
 SECRET = re.compile(r"(token|api_key|secret|password)$")
-FORMATS_OF_METHOD = {
-    "sft": ("alpaca", "prompt_response", "messages", "conversations"),
-    "dpo": ("preference",),
-    "orpo": ("preference",),
-    "kto": ("feedback",),
-    "grpo": ("prompts",),
-}
 
 
 def not_finite(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:
@@ -39,6 +33,21 @@ def not_finite(value: Any, path: FieldPath, document: Document) -> Iterator[Prob
         yield document.problem(path, f"{value} is not allowed; allowed: a finite number")
     elif isinstance(value, int) and abs(value) > sys.float_info.max:
         yield document.problem(path, "a number of more than 308 digits is not allowed")
+
+
+def method_checks(document: Document) -> Iterator[Problem]:
+    """The fields that a recipe's method has no use for, and those that it needs."""
+    value = document.value
+    method = METHODS.get(str(value.get("method")))
+    if method is None:
+        return
+    for path, text in refused_sections(method.name).items():
+        section = value.get(path[0])
+        if path[0] in value and (len(path) == 1 or (isinstance(section, dict) and path[1] in section)):
+            yield document.problem(path, text)
+    section = value.get("grpo")
+    if method.rewards and not (isinstance(section, dict) and section.get("rewards")):
+        yield document.problem(("grpo", "rewards"), f"missing; method: {method.name} needs at least one reward")
 
 
 def cross_checks(value: dict[str, Any], document: Document, root: Path, sources_needed: bool) -> Iterator[Problem]:
@@ -140,7 +149,7 @@ def _source_checks(value: dict[str, Any], document: Document, root: Path) -> Ite
         path = local_path(text, root)
         if path is not None and not path.exists():
             yield document.problem(("eval", "data", suite), f"no such file: {path}")
-    allowed = FORMATS_OF_METHOD[value["method"]]
+    allowed = METHODS[value["method"]].rows.formats
     for place, source in _sources(value):
         if source.get("format", "auto") not in ("auto", *allowed):
             text = f"{source['format']!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"

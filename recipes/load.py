@@ -11,6 +11,7 @@ from typing import Any
 
 from recipes import checks, schema
 from recipes.errors import UserError, did_you_mean
+from recipes.methods import METHODS
 from recipes.paths import local_path
 from recipes.typed import from_json
 from recipes.types import Recipe
@@ -80,7 +81,11 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
     if not isinstance(document.value, dict):
         raise UserError(document.problem((), "a recipe is a mapping of fields; see `recipe list` for examples"))
     _override(document, overrides)
-    problems = [*checks.not_finite(document.value, (), document), *schema.problems(document)]
+    problems = [
+        *checks.not_finite(document.value, (), document),
+        *schema.problems(document),
+        *checks.method_checks(document),
+    ]
     problems = problems or list(checks.cross_checks(document.value, document, path.parent, sources_needed))
     if problems:
         raise UserError(*problems)
@@ -136,7 +141,7 @@ def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
         judged["loss_every"] = judged["every"]
     if tuning["alpha"] is None:
         tuning["alpha"] = 2 * tuning["rank"]
-    training.setdefault("learning_rate", schema.default_learning_rate(full["method"], tuning["type"]))
+    training.setdefault("learning_rate", METHODS[full["method"]].learning_rate[tuning["type"]])
     for source in [*full["data"]["train"], *full["data"]["validation"]["sources"]]:
         local = local_path(source["path"], path.parent)
         source["path"] = str(local) if local else source["path"]

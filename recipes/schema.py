@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.errors import Problem, did_you_mean
+from recipes.methods import refused_sections
 from recipes.yaml_text import Document, dotted
 
 SCHEMA_FILE = Path(__file__).parent / "recipe.schema.json"
@@ -59,7 +60,7 @@ def with_defaults(value: Any, node: dict[str, Any] | None = None) -> Any:
 
 
 def without_refused(value: dict[str, Any]) -> dict[str, Any]:
-    """`value` without the fields that the schema refuses beside the others (`preference` under sft)."""
+    """`value` without the fields that are refused beside the others (`preference` under sft)."""
     import copy
 
     import jsonschema
@@ -71,13 +72,10 @@ def without_refused(value: dict[str, Any]) -> dict[str, Any]:
             for part in list(error.absolute_path)[:-1]:
                 parent = parent.get(part, {})
             parent.pop(error.absolute_path[-1], None)
+    for path in refused_sections(value["method"]):
+        parent = kept if len(path) == 1 else kept.get(path[0], {})
+        parent.pop(path[-1], None)
     return kept
-
-
-def default_learning_rate(method: str, tuning: str) -> float:
-    """The learning rate of a recipe that names none."""
-    by = schema()["properties"]["training"]["properties"]["learning_rate"]["x-default-by"]
-    return float(by[f"{method}/{tuning}"])
 
 
 def problems(document: Document) -> list[Problem]:
@@ -163,4 +161,4 @@ def _allowed(node: dict[str, Any]) -> str:
     return "allowed: " + ", ".join(filter(None, [words, *bounds]))
 
 
-__all__ = ["default_learning_rate", "dotted", "leaves", "problems", "schema", "with_defaults"]
+__all__ = ["dotted", "leaves", "problems", "schema", "with_defaults"]

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-BackendName = Literal["llamafactory", "verl"]
-Method = Literal["sft", "dpo", "orpo", "kto", "grpo"]
 Value = str | int | float | bool | None
 
 
@@ -181,8 +179,8 @@ class Recipe:
 
     name: str
     description: str
-    backend: BackendName
-    method: Method
+    backend: str
+    method: str
     model: Model
     tuning: Tuning
     data: Data

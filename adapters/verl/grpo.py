@@ -56,7 +56,7 @@ def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None
     return [
         *(entry for entry in runner_fields() if entry.field not in told),
         runner("method", "grpo: verl.trainer.main_ppo"),
-        *(dataclasses.replace(entry, native=actor_key(entry.native)) for entry in shared),
+        *(dataclasses.replace(e, keys=e.keys if e.file else tuple(map(actor_key, e.keys))) for e in shared),
         *own,
         *settings.refused_everywhere(),
         runner("backend_options", "native keys, laid over the config"),
@@ -131,7 +131,7 @@ def _grpo(recipe: Recipe) -> list[Entry]:
         mapped("grpo.kl_in", kl, grpo.kl_coef > 0),
         mapped("grpo.clip_ratio", f"{ACTOR}.clip_ratio", grpo.clip_ratio),
         *(
-            mapped(f"grpo.rewards[].{leaf}", f"{REWARDS_FILE}: {leaf}", [getattr(r, leaf) for r in grpo.rewards])
+            mapped(f"grpo.rewards[].{leaf}", leaf, [getattr(r, leaf) for r in grpo.rewards], file=REWARDS_FILE)
             for leaf in leaves
         ),
     ]

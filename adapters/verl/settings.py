@@ -10,7 +10,6 @@ from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, run
 from adapters.native import precision
 from recipes import Recipe, schema
 
-ON_LLAMAFACTORY = "runs on backend: llamafactory"
 NOT_LORA = "belongs to tuning.type: lora"
 ADAPTER = "backend/initial_adapter"  # made by lora.py of LORA_FILE
 LORA_FILE = "backend/lora.json"
@@ -86,7 +85,7 @@ def model(recipe: Recipe) -> list[Entry]:
 
 def tuning(recipe: Recipe) -> list[Entry]:
     tuning = recipe.tuning
-    quantization = refused("tuning.quantization", f"QLoRA {ON_LLAMAFACTORY}")
+    quantization = refused("tuning.quantization", "verl trains LoRA on an unquantized base")
     names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")
     if tuning.type == "full":
         kind = mapped("tuning.type", "model.lora_rank", 0)
@@ -98,10 +97,10 @@ def tuning(recipe: Recipe) -> list[Entry]:
         mapped("tuning.type", "model.lora_adapter_path", ADAPTER, f"made of {LORA_FILE} before the training"),
         mapped("tuning.rank", "model.lora_rank", tuning.rank),
         mapped("tuning.alpha", "model.lora_alpha", tuning.alpha),
-        mapped("tuning.dropout", f"{LORA_FILE}: lora_dropout", tuning.dropout),
-        mapped("tuning.target_modules", f"{LORA_FILE}: target_modules", plain(tuning.target_modules)),
-        mapped("tuning.rslora", f"{LORA_FILE}: use_rslora", tuning.rslora),
-        mapped("tuning.dora", f"{LORA_FILE}: use_dora", tuning.dora),
+        mapped("tuning.dropout", "lora_dropout", tuning.dropout, file=LORA_FILE),
+        mapped("tuning.target_modules", "target_modules", plain(tuning.target_modules), file=LORA_FILE),
+        mapped("tuning.rslora", "use_rslora", tuning.rslora, file=LORA_FILE),
+        mapped("tuning.dora", "use_dora", tuning.dora, file=LORA_FILE),
         quantization,
     ]
 
@@ -169,9 +168,7 @@ def _scheduler(recipe: Recipe) -> Entry:
     if on_megatron(recipe):
         return mapped("training.scheduler", "optim.lr_decay_style", name)
     if name == "linear":
-        return refused(
-            "training.scheduler", f"verl has cosine and constant under fsdp and fsdp2; linear {ON_LLAMAFACTORY}"
-        )
+        return refused("training.scheduler", "verl has cosine and constant under fsdp and fsdp2")
     return mapped("training.scheduler", "optim.lr_scheduler_type", name)
 
 
@@ -250,7 +247,7 @@ def refused_everywhere() -> list[Entry]:
     """What no method on verl honours."""
     return [
         *(
-            refused(name, f"{name.partition('.')[2]} {ON_LLAMAFACTORY}")
+            refused(name, "no method on verl learns from preferences")
             for name in schema.leaves()
             if name.startswith("preference.")
         ),

@@ -27,7 +27,6 @@ EVAL_LOCKS = Path(__file__).parents[2] / "eval" / "locks"
 VLLM = "eval-vllm"  # not in NAMES: built where `--engine vllm` asks for it
 VLLM_LOCKS = {"cpu": EVAL_LOCKS / "requirements-vllm.lock", "cuda": EVAL_LOCKS / "requirements-vllm-cuda.lock"}
 NEEDED_GB = 8  # an environment with the CUDA build of torch, before uv's cache shares files
-DISTRIBUTION = {"llamafactory": "llamafactory", "verl": "verl"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +169,7 @@ def current_python(name: str) -> Path:
 
     wanted = _pinned(name)
     try:
-        found = metadata.version(DISTRIBUTION[name])
+        found = metadata.version(backend(name).DISTRIBUTION)
     except metadata.PackageNotFoundError:
         raise UserError(f"--env current: {sys.executable} has no {name}; install {name}=={wanted}") from None
     if found != wanted:
@@ -180,7 +179,7 @@ def current_python(name: str) -> Path:
 
 def _pinned(name: str) -> str:
     lines = environment(name, "cpu").lock.read_text(encoding="utf-8").splitlines()
-    return next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{DISTRIBUTION[name]}=="))
+    return next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{backend(name).DISTRIBUTION}=="))
 
 
 def versions(wanted: Environment) -> dict[str, str]:

@@ -41,8 +41,9 @@ class Splicer:
             self._line(json.loads(line))
 
     def _line(self, raw: dict[str, Any]) -> None:
-        if raw.get("event") == "begin":
-            self.begin(int(raw["total_steps"]))
+        total = self.backend.total_steps(raw)
+        if total is not None:
+            self.begin(total)
             return
         values = self.backend.read_metrics(raw)
         if values is None:

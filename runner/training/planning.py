@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adapters import backend
 from adapters.contract import Checkpoint, Paths, Plan, PreparedData, Topology
+from adapters.refusals import unsupported
 from recipes import LoadedRecipe, Recipe, UserError
 from runner.machine.bundled import located
 from runner.machine.topology import topology
@@ -21,7 +22,7 @@ def machines_of(loaded: LoadedRecipe) -> Topology:
 
 def check(loaded: LoadedRecipe, machines: Topology) -> None:
     """Raise UserError with everything that the backend refuses, and how these machines cannot be scored on."""
-    problems = backend(loaded.recipe.backend).problems(loaded, machines)
+    problems = unsupported(loaded) or backend(loaded.recipe.backend).problems(loaded, machines)
     judged = loaded.recipe.eval
     if judged.mode == "pause" and machines.nodes > 1:
         text = "pause stops one node; allowed on several: after, concurrent"

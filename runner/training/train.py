@@ -203,7 +203,7 @@ class _Attempt:
         """Make a model directory of the checkpoint of a step."""
         run, plan = self.run, self.plan(1)
         places = paths(self.loaded.recipe, run.path, self.python)
-        command = self.module.export(self.loaded.recipe, self.topology, places, target, step)
+        command = self.module.export_command(self.loaded.recipe, self.topology, places, target, step)
         log = target.with_name("export.log")
         _call(run, plan, command, f"making a model of step {step}", log, run.mark("eval"))
 

@@ -248,15 +248,6 @@ def test_what_is_refused(overrides: list[str], topology: Topology, expected: str
     assert any(expected in text for text in found), found
 
 
-@pytest.mark.parametrize("method", ["dpo", "orpo", "kto"])
-def test_other_methods_point_to_llamafactory(method: str) -> None:
-    """The schema is first for a recipe's file; the adapter says so too."""
-    loaded = load_text(BASE.replace("verl", "llamafactory").replace("sft", method).encode(), Path("r.yaml"))
-    assert [p.text for p in verl.problems(loaded, GPUS)] == [
-        f"{method} runs on backend: llamafactory; allowed: sft, grpo"
-    ]
-
-
 @pytest.mark.parametrize(
     "given,expected",
     [

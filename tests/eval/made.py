@@ -11,9 +11,8 @@ from recipes.typed import from_json
 
 
 def measure(value: float | None, **fields: Any) -> Measure:
-    return Measure(
-        **{"n": 26, "failures": 0, "se": None, "ci95": None, "implementation": "x", **fields, "value": value}
-    )
+    given = {"n": 26, "failures": 0, "se": None, "ci95": None, "implementation": "x"} | fields
+    return Measure(value=value, **given)
 
 
 def provenance(name: str = "tuned", suites: tuple[str, ...] = ("perplexity",), n: int = 26) -> dict[str, Any]:
@@ -24,14 +23,7 @@ def provenance(name: str = "tuned", suites: tuple[str, ...] = ("perplexity",), n
         "model": {"path": f"/models/{name}", "base": None, "hash": name, "tokenizer": "t", "template": "c"},
         "engine": {"engine": "transformers", "dtype": "float32", "device": "cpu", "torch": "2", "transformers": "5"},
         "seed": 42,
-        "suites": {
-            suite: {
-                "data": {"path": "/data/rows.jsonl", "hash": "d", "used": "u"},
-                "settings": {"n": n},
-                "seconds": 1.5,
-            }
-            for suite in suites
-        },
+        "suites": {suite: {"data": dict(data), "settings": {"n": n}, "seconds": 1.5} for suite in suites},
         "versions": {"python": "3.11"},
         "run": {},
     }

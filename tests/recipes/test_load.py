@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.contract import Topology
 from recipes import UserError, catalogue, load, load_text
+from runner.training.planning import check
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
 Write = Callable[[str], Path]
@@ -25,7 +27,7 @@ def mistakes(text: bytes | str, *overrides: str) -> list[str]:
 def test_a_bad_recipe_gives_the_message_in_its_first_line(file: Path) -> None:
     expected = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# expect: ")
     with pytest.raises(UserError) as caught:
-        load(file)
+        check(load(file), Topology())
     messages = [str(problem) for problem in caught.value.problems]
     assert any(m.startswith(str(file)) and expected in m for m in messages), messages
 

@@ -10,7 +10,8 @@ from typing import Any
 import jsonschema
 
 from adapters import BACKENDS
-from recipes import schema, types
+from recipes import schema
+from recipes.methods import METHODS
 from recipes.suites import SUITES
 from recipes.types import Recipe
 
@@ -42,18 +43,17 @@ def test_the_schema_is_a_valid_schema() -> None:
 
 def test_lists_that_stand_twice_are_equal() -> None:
     leaves = schema.leaves()
-    assert leaves["backend"]["enum"] == list(BACKENDS) == list(typing.get_args(types.BackendName))
-    assert leaves["method"]["enum"] == list(typing.get_args(types.Method))
+    assert leaves["backend"]["enum"] == list(BACKENDS)
+    assert leaves["method"]["enum"] == list(METHODS)
     assert schema.schema()["$defs"]["suite"]["enum"] == list(SUITES)
 
 
 def test_every_data_format_of_the_schema_is_implemented() -> None:
-    from recipes.checks import FORMATS_OF_METHOD
     from runner.data.formats import FORMATS
 
     in_schema = schema.leaves()["data.train[].format"]["enum"]
     assert in_schema == ["auto", *FORMATS]
-    assert {f for formats in FORMATS_OF_METHOD.values() for f in formats} == set(FORMATS)
+    assert {name for method in METHODS.values() for name in method.rows.formats} == set(FORMATS)
 
 
 def test_every_default_is_allowed_by_its_own_schema() -> None:

@@ -36,7 +36,7 @@ def test_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_validate_checks_several_and_names_all_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
-    bad.write_text("backend: verl\nmethod: dpo\nmodel: {}\n")
+    bad.write_text("backend: verl\nmethod: dop\nmodel: {}\n")
     code, out, err = run(capsys, "validate", "quickstart", str(bad))
     assert code == 2 and "quickstart: ok" in out and err.count("bad.yaml:") == 3
 
