@@ -125,6 +125,7 @@ class Backend(Protocol):
     METHODS: tuple[str, ...]  # of recipes.methods
     QUANTIZATIONS: tuple[str, ...]  # of the base under LoRA
     STRATEGIES: tuple[str, ...]
+    CHECKPOINTS: tuple[str, ...]  # patterns of the directories that it writes checkpoints into
     LOCKS: Mapping[str, Path]  # device ("cpu", "cuda") to its requirements lock
     NO_DEPS: Mapping[str, tuple[str, ...]]  # device to requirements installed without their dependencies
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.files import cache_directory
-from runner.machine.environments import clean_environment, uv_command
+from runner.machine.environments import uv_command
+from runner.machine.process import clean_environment
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.measure import once
 from recipes import load
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 from runner.machine.topology import topology
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.measure import venv
 from recipes.files import write_json
 from runner.files import code_directory
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 
 PACKAGES = ("rouge_score==0.1.2", "rouge-score-rs==0.2.1", "pyyaml")
 TARGET = 50.0

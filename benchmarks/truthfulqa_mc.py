@@ -23,7 +23,8 @@ from benchmarks.measure import Cost, once, venv
 from recipes.files import write_json
 from runner.files import code_directory
 from runner.machine import bundled, environments
-from runner.machine.environments import clean_environment, environment
+from runner.machine.environments import environment
+from runner.machine.process import clean_environment
 
 LM_EVAL = ("lm_eval[hf]==0.4.13", "torch==2.11.0", "transformers==5.9.0")
 BATCH = 8  # of lm-eval

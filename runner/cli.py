@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import Protocol
 
 from recipes.errors import UserError, did_you_mean
+from recipes.visible import visible
 from runner.verbs import VERBS
 
 
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(error, file=sys.stderr)
+        _tell(error)
         return 2
     except BrokenPipeError:
         # The reader of our stdout has gone (`recipe runs | head`): nothing more can be said to it.
@@ -46,16 +48,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception) -> int:
-    from runner.failure import Failure
+    from runner.failure import Failure, out_of_room
     from runner.machine.process import Interrupted
 
     if isinstance(error, Interrupted):
-        print(f"stopped by {error}", file=sys.stderr)
+        _tell(f"stopped by {error}")
         return 128 + error.number
+    if isinstance(error, OSError):
+        error = out_of_room(error) or error
     if isinstance(error, Failure):
-        print(error, file=sys.stderr)
+        _tell(error)
         return 1
     raise error
+
+
+def _tell(what: object) -> None:
+    """On stderr; where nobody reads that, the exit code has to do."""
+    with contextlib.suppress(OSError, ValueError):
+        print(visible(str(what)), file=sys.stderr, flush=True)
 
 
 def _parse(argv: list[str]) -> tuple[Verb, argparse.Namespace]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -23,3 +24,11 @@ class Failure(Exception):
         if self.log:
             parts.append(f"log: {self.log}")
         return "\n".join(parts)
+
+
+def out_of_room(error: OSError) -> Failure | None:
+    """A failure in words where a disk or a quota is full, or cannot be written; None for any other error."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return Failure(f"{where}{error.strerror}", cause="free some room; a run goes on with `recipe resume`")

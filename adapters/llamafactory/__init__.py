@@ -14,6 +14,7 @@ from adapters import native
 from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
 from adapters.ledger import Entry
 from adapters.llamafactory import options, settings
+from adapters.llamafactory.checkpoints import whole_checkpoints
 from adapters.native import CPU_ENV, batch_problem, launcher, precision, to_yaml, visible_devices
 from adapters.refusals import refusals
 from recipes import Problem, Recipe
@@ -24,6 +25,7 @@ DISTRIBUTION = "llamafactory"
 METHODS: tuple[str, ...] = tuple(settings.STAGE)
 QUANTIZATIONS: tuple[str, ...] = ("4bit", "8bit")
 STRATEGIES: tuple[str, ...] = ("ddp", "deepspeed-zero2", "deepspeed-zero3", "fsdp", "fsdp2")
+CHECKPOINTS: tuple[str, ...] = ("checkpoint-*",)
 _HERE = Path(__file__).parent
 LOCKS: Mapping[str, Path] = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
 NO_DEPS: Mapping[str, tuple[str, ...]] = {"cpu": (), "cuda": ()}
@@ -140,18 +142,4 @@ def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
 
 
 def checkpoints(directory: Path) -> list[Checkpoint]:
-    # trainer_state.json is the last file that the Trainer writes into a checkpoint.
-    found = []
-    for path in directory.glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        if number.isdigit() and _readable(path / "trainer_state.json"):
-            found.append(Checkpoint(step=int(number), path=path))
-    return sorted(found, key=lambda c: -c.step)
-
-
-def _readable(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+    return whole_checkpoints(directory)

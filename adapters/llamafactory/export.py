@@ -1,4 +1,4 @@
-"""Turns what the trainer left behind into the run's `model/`: the weights, their config and the tokenizer.
+"""Turns a checkpoint, or the newest whole one, into the run's `model/`: the weights, their config and the tokenizer.
 
 Usage: python -m adapters.llamafactory.export CHECKPOINTS|CHECKPOINT MODEL [CHAT_TEMPLATE]
 """
@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-# all_results.json is written after the final weights: without it the training did not come to its end.
-FINISHED = "all_results.json"
+from adapters.llamafactory.checkpoints import whole_checkpoints
+
 WANTED = (
     "adapter_model*", "adapter_config.json", "model*.safetensors", "model.safetensors.index.json", "config.json",
     "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
@@ -20,13 +20,16 @@ WANTED = (
 
 
 def export(checkpoints: Path, model: Path, template: Path | None) -> None:
-    if not checkpoints.name.startswith("checkpoint-") and not (checkpoints / FINISHED).is_file():
-        raise SystemExit(f"{checkpoints / FINISHED} is missing: the trainer did not finish")
+    one = checkpoints.name.startswith("checkpoint-")
+    found = whole_checkpoints(checkpoints.parent if one else checkpoints)
+    chosen = next((c.path for c in found if not one or c.path == checkpoints), None)
+    if chosen is None:
+        raise SystemExit(f"no whole checkpoint under {checkpoints}: the trainer did not finish one")
     temporary = model.with_name(f".{model.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for pattern in WANTED:
-        for file in checkpoints.glob(pattern):
+        for file in chosen.glob(pattern):
             _link(file, temporary / file.name)
     if template:
         shutil.copyfile(template, temporary / "chat_template.jinja")

@@ -206,7 +206,7 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
         "dataset": "train",  # wanted by its argument check; tokenized_path is what is read
         "cutoff_len": recipe.data.max_length,
         "output_dir": str(paths.checkpoints),
-        "overwrite_output_dir": False,
+        "overwrite_output_dir": True,  # else it resumes from any checkpoint that it finds, a torn one too
         "save_strategy": "steps",
         "optim": "adamw_torch",
         "logging_nan_inf_filter": False,  # true shows a loss of NaN as 0

@@ -14,15 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from adapters.llamafactory.export import FINISHED
-
 
 def main(config_file: str, metrics_file: str, stop: str = "0") -> None:
     import yaml
     from llamafactory.train.tuner import run_exp
 
     config = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
-    (Path(config["output_dir"]) / FINISHED).unlink(missing_ok=True)  # an earlier attempt's says nothing of this one
     run_exp(config, callbacks=[_reporter(Path(metrics_file), int(stop))])
 
 

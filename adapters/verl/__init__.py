@@ -28,6 +28,7 @@ DISTRIBUTION = "verl"
 METHODS: tuple[str, ...] = ("sft", "grpo")
 QUANTIZATIONS: tuple[str, ...] = ()
 STRATEGIES: tuple[str, ...] = ("fsdp", "fsdp2", "megatron")
+CHECKPOINTS: tuple[str, ...] = ("global_step_*",)
 _HERE = Path(__file__).parent
 LOCKS: Mapping[str, Path] = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
 # It asks for torch==2.11.0+cpu, which is in no registry; the lock holds what else it asks for.

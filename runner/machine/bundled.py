@@ -54,7 +54,8 @@ def ensure(python: Path, say: Callable[[str], None]) -> Path:
 def _make(python: Path, target: Path) -> None:
     from runner.failure import Failure
     from runner.files import code_directory
-    from runner.machine.environments import clean_environment, uv_command
+    from runner.machine.environments import uv_command
+    from runner.machine.process import clean_environment
 
     log = target.with_suffix(".log")
     env = clean_environment({"PYTHONPATH": str(code_directory())})

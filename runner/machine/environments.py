@@ -7,12 +7,11 @@ environment is complete or absent: its marker is written last, under a file lock
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from recipes import UserError, did_you_mean
 from recipes.files import read_json, write_json
 from runner.failure import Failure
 from runner.files import cache_directory
+from runner.machine import process
 
 NAMES = (*BACKENDS, "eval")
 EVAL_LOCKS = Path(__file__).parents[2] / "eval" / "locks"
@@ -141,7 +141,7 @@ def _uv(arguments: list[str], wanted: Environment) -> None:
         # uv draws its progress on a terminal only; a log gets its plain lines.
         error = None if sys.stderr.isatty() else stream
         done = subprocess.run(
-            [uv_command(), *arguments], stdout=stream, stderr=error, env=clean_environment(), check=False
+            [uv_command(), *arguments], stdout=stream, stderr=error, env=process.clean_environment(), check=False
         )
     if done.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
@@ -151,12 +151,6 @@ def _uv(arguments: list[str], wanted: Environment) -> None:
             tail=tail,
             log=log,
         )
-
-
-def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's variables without those that would leak our own Python into a child."""
-    drop = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")
-    return {k: v for k, v in os.environ.items() if k not in drop} | dict(extra or {})
 
 
 def current_python(name: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,9 +14,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from runner.failure import Failure
+from runner.machine.secrets import redact, secrets, without_strangers
+
 MARK = "RECIPE_RUN"  # in the environment of every process of a run, so that all can be found
 GRACE_S = 20.0
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|CREDENTIAL", re.IGNORECASE)
+CHUNK = 64 * 1024  # bytes; a line that is longer is written in pieces
+# A directory of data must never be on a child's import path: without this, `python -m` puts its working directory
+# before the standard library, and a file `torch.py` in a run that somebody sent would run (Python 3.11's -P).
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+
+
+def clean_environment(extra: Mapping[str, str] | None = None, needed: Sequence[str] = ()) -> dict[str, str]:
+    """This process's variables for a child.
+
+    Without those that would leak our own Python into it, and without secrets that are none of its business: what it
+    needs besides hubs, trackers and object stores is named by `needed`, or by the user in RECIPE_PASS_ENV=NAME,NAME.
+    """
+    passed = [*needed, *os.environ.get("RECIPE_PASS_ENV", "").replace(",", " ").split()]
+    kept = without_strangers(os.environ, passed)
+    drop = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")
+    return {k: v for k, v in kept.items() if k not in drop} | dict(extra or {})
 
 
 class Interrupted(Exception):
@@ -28,20 +45,44 @@ class Interrupted(Exception):
         self.number = number
 
 
+class _Signals:
+    """How many signals have come: the first ends the work, a second one what still ends, at once."""
+
+    count = 0
+    shielded = False
+
+
 @contextmanager
 def signals_raise() -> Iterator[None]:
-    """Within it, ^C, SIGTERM and SIGHUP raise Interrupted, so that children are ended and states written."""
+    """Within it, ^C, SIGTERM and SIGHUP raise Interrupted, so that children are ended and states written.
+
+    Only the first one is raised: what it makes end must not be torn by the second, which has children killed at once.
+    A signal that the caller ignores (SIGHUP under nohup) stays ignored.
+    """
 
     def handler(number: int, _frame: object) -> None:
-        raise Interrupted(number)
+        _Signals.count += 1
+        if _Signals.count == 1 and not _Signals.shielded:
+            raise Interrupted(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
     old = {number: signal.signal(number, handler) for number in numbers}
+    _Signals.count = 0
     try:
         yield
     finally:
         for number, previous in old.items():
             signal.signal(number, previous)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Within it a signal is counted, not raised: for the moments in which a state is written down."""
+    _Signals.shielded = True
+    try:
+        yield
+    finally:
+        _Signals.shielded = False
 
 
 def run(
@@ -52,31 +93,30 @@ def run(
     log: Path,
     mark: str,
     poll: Callable[[], None] = lambda: None,
-    started: Callable[[int], None] = lambda pid: None,
 ) -> int:
     """Run a command to its end; its output goes to `log`. Returns its exit code (negative: a signal).
 
     `poll` is called a few times a second. Whatever ends this call ends every process of the command too.
+
+    Raises:
+        Failure: the log could not be written, and the command failed as well or was not heard to its end.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream:
+    with log.open("ab", buffering=0) as stream:  # what cannot be written must not come back at its closing
         child = subprocess.Popen(
             argv,
             cwd=cwd,
-            env={**env, MARK: mark},
+            env={**env, **SAFE_PATH, MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
         )
-        reader = threading.Thread(target=_copy, args=(child.stdout, stream, secrets(env)), daemon=True)
-        reader.start()
+        assert child.stdout
+        copy = _Copy(child.stdout, stream, secrets(env))
+        copy.start()
         try:
-            started(child.pid)
             wait = 0.02
             while child.poll() is None:
                 poll()
@@ -86,27 +126,34 @@ def run(
             poll()
         finally:
             end_all(mark, child)
-            reader.join(5)
+            copy.join(5)
+    if copy.error and child.returncode:
+        raise Failure(
+            f"{Path(argv[0]).name} ended with exit code {child.returncode}, and its log could not be written",
+            cause=f"{log}: {copy.error.strerror}; free some room and go on with `recipe resume`",
+        )
     return child.returncode
 
 
-def secrets(env: Mapping[str, str]) -> list[str]:
-    """Values that must not be written down: those of variables named like a token, key or password."""
-    return [value for name, value in env.items() if _SECRET.search(name) and len(value) >= 8]
+class _Copy(threading.Thread):
+    """Copies a child's output to its log, line by line and without secrets.
 
+    Where the log cannot be written any more (a full disk), it goes on reading: a pipe that nobody empties would make
+    the child wait for ever.
+    """
 
-def redact(text: str, hidden: Sequence[str]) -> str:
-    for value in hidden:
-        text = text.replace(value, "[redacted]")
-    return text
+    def __init__(self, source: IO[bytes], target: IO[bytes], hidden: Sequence[str]) -> None:
+        super().__init__(daemon=True)
+        self.source, self.target, self.hidden = source, target, hidden
+        self.error: OSError | None = None
 
-
-def _copy(source: IO[str] | None, target: IO[str], hidden: Sequence[str]) -> None:
-    if source is None:
-        return
-    for line in source:
-        target.write(redact(line, hidden))
-        target.flush()
+    def run(self) -> None:
+        while line := self.source.readline(CHUNK):
+            text = redact(line.decode("utf-8", "replace"), self.hidden)
+            try:
+                self.target.write(text.encode("utf-8", "replace"))
+            except OSError as error:
+                self.error = error
 
 
 def _die_with_parent() -> None:
@@ -114,27 +161,32 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def end_all(mark: str, child: subprocess.Popen[str] | None = None) -> list[int]:
+def end_all(mark: str, child: subprocess.Popen[bytes] | None = None) -> list[int]:
     """End every process of a run: its group first, then what is found by its mark; returns the PIDs that were found.
 
     A torchrun that is told to end can leave workers behind, in sessions of their own: they are found by environment.
+    A second signal from the user has all of them killed at once.
     """
     if child is not None and child.poll() is None:
         _signal_group(child.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(GRACE_S)
+        _wait(lambda: child.poll() is not None, GRACE_S)
         _signal_group(child.pid, signal.SIGKILL)
     left = marked(mark)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in marked(mark):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-        deadline = time.monotonic() + 3
-        while marked(mark) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        _wait(lambda: not marked(mark), 3)
     if child is not None:
         child.wait()
     return left
+
+
+def _wait(done: Callable[[], bool], seconds: float) -> None:
+    """Until it is done, the time is over, or the user has lost patience."""
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline and _Signals.count < 2:
+        time.sleep(0.05)
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from recipes import UserError
+from recipes.visible import visible_log
 from runner.runs.rundir import Run
 
 
@@ -21,7 +22,7 @@ def show(run: Run, *, follow: bool, lines: int | None) -> None:
         raise UserError(f"{run.name} has no log yet (state: {run.state()})")
     text = log.read_text(encoding="utf-8", errors="replace")
     kept = text.splitlines(keepends=True)
-    sys.stdout.write("".join(kept[-lines:] if lines else kept))
+    sys.stdout.write(visible_log("".join(kept[-lines:] if lines else kept)))
     if follow:
         _follow(run, log, len(text.encode("utf-8", errors="replace")))
 
@@ -38,7 +39,7 @@ def _follow(run: Run, log: Path, offset: int) -> None:
             stream.seek(offset)
             text = stream.read()
         offset += len(text)
-        sys.stdout.write(text.decode("utf-8", errors="replace"))
+        sys.stdout.write(visible_log(text.decode("utf-8", errors="replace")))
         sys.stdout.flush()
         if ended:
             return

@@ -13,20 +13,24 @@ from recipes.files import read_json, write_json
 from runner.failure import Failure
 from runner.files import code_directory
 from runner.machine import bundled, diagnose, environments, process
-from runner.machine.environments import clean_environment, environment
+from runner.machine.environments import environment
+from runner.machine.process import clean_environment
 from runner.runs.rundir import Run
+from runner.runs.trust import check_links, check_trusted
 
 PROMPTS = 4  # that base with adapter and merged model are compared on
 
 
-def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None]) -> Path:
+def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None], *, trusted: bool) -> Path:
     """Merge, and check the result; returns the model's directory, which holds what was checked as merge.json.
 
     Raises:
         UserError: the run has not succeeded, has no adapter, or `output` is there already.
         Failure: the merge failed, or its result is not what base and adapter were.
     """
+    check_links(run)
     recipe, target = run.recipe().recipe, (output or run.path / "merged").resolve()
+    check_trusted(run, recipe, "merge", trusted=trusted)
     if run.state() != "succeeded":
         raise UserError(f"{run.name} has state {run.state()}: only a run that succeeded can be merged")
     if not (run.model / "adapter_config.json").is_file():

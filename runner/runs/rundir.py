@@ -6,17 +6,80 @@ import datetime
 import json
 import os
 import platform
+import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError, did_you_mean, load_text
-from recipes.files import read_json, write_json, write_text
+from recipes.files import write_text
+from recipes.typed import read_typed, write_typed
+from runner.runs import claim
 
-STATES = ("prepared", "running", "succeeded", "failed", "interrupted", "crashed")
+State = Literal["prepared", "running", "succeeded", "failed", "interrupted"]  # crashed is only ever read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """The process that runs, or ran, a run."""
+
+    pid: int
+    host: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One start of the backend; `metrics` is its metrics file, relative to the run."""
+
+    number: int
+    started: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    metrics: str
+    resume_from: int | None
+    ended: str = ""
+    state: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of run.json."""
+
+    id: str  # of this run alone: what the machine that made it knows it by
+    name: str
+    state: State
+    recipe: str
+    overrides: tuple[str, ...]
+    backend: str
+    method: str
+    model: str
+    tuning: str
+    created: str
+    runner: Runner
+    host: Mapping[str, Any]
+    git: Mapping[str, Any] | None
+    topology: Topology
+    attempts: tuple[Attempt, ...] = ()
+    reason: str = ""
+    started: str = ""
+    finished: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)  # the accounting of its rows
+    training_time_s: float = 0.0
+    trained_steps: int | None = None  # the training has come to its end, at this step
+    ended_early: bool = False
+    model_step: int | None = None  # the step that model/ is of
+
+
+HERE = Topology()
+
+
+class Damaged(UserError):
+    """A run's manifest is torn, or is none."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +111,42 @@ class Run:
     def log(self, attempt: int, node: int = 0) -> Path:
         return self.path / "logs" / f"attempt-{attempt}{f'-node-{node}' if node else ''}.log"
 
-    def read(self) -> dict[str, Any]:
-        """The manifest, run.json."""
-        manifest: dict[str, Any] = read_json(self.path / "run.json")
-        return manifest
+    def read(self) -> Manifest:
+        """The manifest, run.json.
 
-    def update(self, **values: Any) -> dict[str, Any]:
-        manifest = self.read() | values
-        write_json(self.path / "run.json", manifest)
+        Raises:
+            Damaged: it is torn, or not a manifest.
+        """
+        file = self.path / "run.json"
+        try:
+            return read_typed(Manifest, file)
+        except OSError as error:
+            raise Damaged(f"{file}: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise Damaged(f"{file}: damaged: {error}") from None
+
+    def update(self, **values: Any) -> Manifest:
+        """Change fields of the manifest."""
+        manifest = replace(self.read(), **values)
+        write_typed(self.path / "run.json", manifest)
         return manifest
 
     def state(self) -> str:
-        """The state, with a `running` whose process is gone read as crashed."""
-        manifest = self.read()
-        state: str = manifest["state"]
-        if state in ("running", "prepared") and not alive(manifest.get("runner")):
-            return "crashed"
-        return state
+        """The state, with a `running` that nobody works on any more read as crashed."""
+        state = self.read().state
+        return "crashed" if state in ("running", "prepared") and not claim.held(self.path) else state
 
     def recipe(self) -> LoadedRecipe:
-        """The recipe as it was resolved, paths and defaults in."""
+        """The recipe as it was resolved, paths and defaults in.
+
+        Raises:
+            UserError: the file is gone, or is no recipe.
+        """
         file = self.path / "recipe.resolved.yaml"
-        return load_text(file.read_bytes(), file, sources_needed=False)
+        try:
+            return load_text(file.read_bytes(), file, sources_needed=False)
+        except OSError as error:
+            raise Damaged(f"{file}: {error.strerror}") from None
 
     def steps(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a torn last line is left out."""
@@ -83,38 +160,36 @@ class Run:
         return found
 
 
-def create(loaded: LoadedRecipe, directory: Path, name: str | None, **manifest: Any) -> Run:
+def create(loaded: LoadedRecipe, directory: Path, name: str | None, topology: Topology = HERE) -> Run:
     """Make `directory/<name>`, or `<name>-2`, `-3`, … where it is taken; mkdir is the lock.
 
     Raises:
         UserError: `name` was given and is taken, or the directory cannot be written.
     """
-    base = name or loaded.recipe.name
-    path = _make(directory.resolve(), base, exact=name is not None)
+    recipe = loaded.recipe
+    path = _make(directory.resolve(), name or recipe.name, exact=name is not None)
     run = Run(path)
     (path / "recipe.yaml").write_bytes(loaded.source)
     write_text(path / "recipe.resolved.yaml", resolved_yaml(loaded))
     for folder in ("data", "backend", "logs", "checkpoints"):
         (path / folder).mkdir()
-    write_json(
-        path / "run.json",
-        {
-            "name": path.name,
-            "state": "prepared",
-            "recipe": str(loaded.path.resolve()),
-            "overrides": list(loaded.overrides),
-            "backend": loaded.recipe.backend,
-            "method": loaded.recipe.method,
-            "model": loaded.recipe.model.path,
-            "tuning": loaded.recipe.tuning.type,
-            "created": now(),
-            "runner": myself(),
-            "host": {"name": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
-            "git": _git(loaded.path.resolve().parent),
-            "attempts": [],
-            **manifest,
-        },
+    manifest = Manifest(
+        id=secrets.token_hex(16),
+        name=path.name,
+        state="prepared",
+        recipe=str(loaded.path.resolve()),
+        overrides=loaded.overrides,
+        backend=recipe.backend,
+        method=recipe.method,
+        model=recipe.model.path,
+        tuning=recipe.tuning.type,
+        created=now(),
+        runner=myself(),
+        host={"name": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
+        git=_git(loaded.path.resolve().parent),
+        topology=topology,
     )
+    write_typed(path / "run.json", manifest)
     return run
 
 
@@ -142,9 +217,16 @@ def _make(directory: Path, base: str, *, exact: bool) -> Path:
 
 
 def runs(directory: Path) -> Iterator[Run]:
-    """The runs of a directory, oldest first."""
+    """The runs of a directory, oldest first; those whose manifest is damaged last."""
     found = [Run(p.parent.resolve()) for p in directory.glob("*/run.json")]
-    yield from sorted(found, key=lambda run: (str(run.read().get("created", "")), run.name))
+    yield from sorted(found, key=lambda run: (_created(run), run.name))
+
+
+def _created(run: Run) -> str:
+    try:
+        return run.read().created
+    except Damaged:
+        return "~"  # after any date
 
 
 def find(name: str, directory: Path) -> Run:
@@ -154,39 +236,27 @@ def find(name: str, directory: Path) -> Run:
         UserError: there is none.
     """
     for path in (Path(name), directory / name):
-        if (path / "run.json").is_file():
-            return Run(path.resolve())
-    known = [run.name for run in runs(directory)]
+        try:
+            if (path / "run.json").is_file():
+                return Run(path.resolve())
+        except (OSError, ValueError):  # no name that a file can have
+            break
+    known = [path.parent.name for path in directory.glob("*/run.json")]
     raise UserError(f"{name}: no such run in {directory}{did_you_mean(name, known)} (see `recipe runs`)")
+
+
+def ended(attempt: Attempt, state: State) -> Attempt:
+    """The attempt with its end."""
+    return replace(attempt, ended=now(), state=state)
 
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def myself() -> dict[str, Any]:
-    """This process, told apart from a later one with the same PID."""
-    return process_mark(os.getpid())
-
-
-def process_mark(pid: int) -> dict[str, Any]:
-    import psutil
-
-    return {"pid": pid, "started": psutil.Process(pid).create_time(), "host": platform.node()}
-
-
-def alive(mark: dict[str, Any] | None) -> bool:
-    """Whether a process is still there; one on another host is believed to be."""
-    import psutil
-
-    if not mark:
-        return False
-    if mark["host"] != platform.node():
-        return True
-    try:
-        return bool(abs(psutil.Process(mark["pid"]).create_time() - mark["started"]) < 1)
-    except psutil.NoSuchProcess:
-        return False
+def myself() -> Runner:
+    """This process."""
+    return Runner(pid=os.getpid(), host=platform.node())
 
 
 def _git(directory: Path) -> dict[str, Any] | None:

@@ -13,16 +13,18 @@ from recipes import UserError
 from recipes.files import read_json
 from runner.failure import Failure
 from runner.machine import diagnose, environments, process
-from runner.machine.environments import clean_environment, environment
+from runner.machine.environments import environment
+from runner.machine.process import clean_environment
 from runner.machine.topology import topology
 from runner.runs.merge import merge
 from runner.runs.rundir import Run
+from runner.runs.trust import check_links, check_trusted
 
 # A process that gives itself a title overwrites the environment by which we find it again; and no word to anyone.
 ALWAYS = {"SPT_NOENV": "1", "VLLM_NO_USAGE_STATS": "1"}
 
 
-def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str], None]) -> None:
+def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str], None], *, trusted: bool) -> None:
     """Serve until interrupted; an adapter is merged first. `options` go to vLLM as they are.
 
     Raises:
@@ -31,7 +33,9 @@ def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str
     """
     if _answers(host, port):
         raise UserError(f"--port {port}: something listens on {host} there already; give another")
-    model = _model(run, say)
+    check_links(run)
+    check_trusted(run, run.recipe().recipe, "serve", trusted=trusted)
+    model = _model(run, say, trusted)
     device = topology().device
     trust = ["--trust-remote-code"] if run.recipe().recipe.model.trust_remote_code else []
     python = environments.ensure(environment(environments.VLLM, device), say)
@@ -58,7 +62,7 @@ def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str
     raise Failure(f"the server ended with exit code {code}", cause=diagnose.cause(last, code), tail=last, log=log)
 
 
-def _model(run: Run, say: Callable[[str], None]) -> Path:
+def _model(run: Run, say: Callable[[str], None], trusted: bool) -> Path:
     """The whole model's directory."""
     if run.state() != "succeeded":
         raise UserError(f"{run.name} has state {run.state()}: only a run that succeeded can be served")
@@ -67,7 +71,7 @@ def _model(run: Run, say: Callable[[str], None]) -> Path:
     merged = run.path / "merged"
     if merged.is_dir() and read_json(merged / "merge.json")["adapter"] == str(run.model):
         return merged
-    return merge(run, None, "auto", say)
+    return merge(run, None, "auto", say, trusted=trusted)
 
 
 def _answers(host: str, port: int) -> bool:

@@ -6,11 +6,12 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from adapters.contract import Plan, Topology
 from adapters.ledger import plain
-from recipes import Recipe
+from eval.report.results import read_results
+from recipes import Recipe, UserError
+from recipes.visible import visible
 from runner.runs.rundir import Run
 
 
@@ -78,9 +79,11 @@ def _indent(text: str) -> str:
 
 
 def runs_table(runs: Sequence[Run]) -> str:
-    """One line a run: name, state, backend, method, steps, last loss, perplexity."""
-    header = ("run", "state", "backend", "method", "tuning", "steps", "loss", "perplexity", "created")
-    return table([header, *(_run_row(run) for run in runs)])
+    """One line a run: name, state, backend, method, steps, last loss, perplexity, and why it failed."""
+    header = ("run", "state", "backend", "method", "tuning", "steps", "loss", "perplexity", "created", "reason")
+    rows = [_run_row(run) for run in runs]
+    shown = len(header) if any(row[-1] for row in rows) else len(header) - 1
+    return table([row[:shown] for row in (header, *rows)])
 
 
 def _run_row(run: Run) -> tuple[str, ...]:
@@ -90,26 +93,28 @@ def _run_row(run: Run) -> tuple[str, ...]:
     return (
         run.name,
         run.state(),
-        manifest["backend"],
-        manifest["method"],
-        manifest["tuning"],
+        manifest.backend,
+        manifest.method,
+        manifest.tuning,
         str(last.get("step", "-")),
         f"{last['loss']:.4f}" if last else "-",
         _perplexity(run),
-        manifest["created"][:16].replace("T", " "),
+        manifest.created[:16].replace("T", " "),
+        manifest.reason.partition("\n")[0].removeprefix("failed: ")[:80],
     )
 
 
 def _perplexity(run: Run) -> str:
-    file = run.path / "eval" / "results.json"
-    if not file.is_file():
+    try:
+        found = read_results(run.path / "eval").metrics.get("perplexity")
+    except UserError:  # not evaluated, or damaged: said where it is asked for
         return "-"
-    value: Any = json.loads(file.read_text(encoding="utf-8"))["metrics"].get("perplexity", {}).get("value")
-    return f"{value:.3f}" if value is not None else "-"
+    return f"{found.value:.3f}" if found and found.value is not None else "-"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text in aligned columns; wide (Chinese) characters count twice."""
+    rows = [[visible(cell).replace("\n", " ") for cell in row] for row in rows]
     widths = [max(_width(row[n]) for row in rows) for n in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from eval.report.curves import training
 from eval.report.files import write_report
-from eval.report.results import Entry, read_entry
+from eval.report.results import FILE, Entry, read_entry, read_results
 from eval.report.tables import Report, comparison_rows, cost_rows, make_report, notes
+from recipes import UserError
 from recipes.typed import to_json
 from runner.files import safetensors_header
 from runner.runs.rundir import Run, runs
@@ -27,9 +28,18 @@ def write(report: Report, directory: Path, say: Callable[[str], None]) -> None:
     say(f"report: {written[-1]} (and {', '.join(path.name for path in written[:-1])})")
 
 
-def scored_runs(directory: Path) -> list[Run]:
-    """The runs of a directory that have results."""
-    return [run for run in runs(directory) if (run.path / "eval" / "results.json").is_file()]
+def scored_runs(directory: Path, say: Callable[[str], None]) -> list[Run]:
+    """The runs of a directory that have results; what is damaged is left out, and said."""
+    found = []
+    for run in runs(directory):
+        if (run.path / "eval" / FILE).is_file():
+            try:
+                run.read()
+                read_results(run.path / "eval")
+                found.append(run)
+            except UserError as error:
+                say(f"left out: {error}")
+    return found
 
 
 def entries(chosen: Sequence[Run], *, base: bool = True, where: Path | None = None) -> list[Entry]:
@@ -55,7 +65,7 @@ def entries(chosen: Sequence[Run], *, base: bool = True, where: Path | None = No
 
 def _tuned(run: Run, directory: Path) -> Entry:
     figures = training(
-        run.steps(), seconds=run.read().get("training_time_s"), trained_parameters=trained_parameters(run.model)
+        run.steps(), seconds=run.read().training_time_s or None, trained_parameters=trained_parameters(run.model)
     )
     return read_entry(directory, run.name, figures, run.recipe().complete())
 

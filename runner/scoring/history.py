@@ -47,7 +47,7 @@ def write_final_results(run: Run, results: Mapping[str, Results]) -> None:
         best_step=found.best_step,
         best_score=found.best_score,
         formula=found.formula,
-        model_step=run.read().get("model_step"),
+        model_step=run.read().model_step,
         results={name: result.metrics for name, result in results.items()},
     )
     write_typed(run.path / "eval" / "final_eval_results.json", final)

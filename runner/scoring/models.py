@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from recipes.typed import write_typed
 from runner.failure import Failure
 from runner.files import NewLines, code_directory
 from runner.machine import bundled, diagnose, environments, process
-from runner.machine.environments import clean_environment, environment
+from runner.machine.environments import environment
+from runner.machine.process import clean_environment
 from runner.machine.topology import topology
-from runner.runs.rundir import Run, runs
+from runner.runs.claim import Claimed, claim
+from runner.runs.rundir import Damaged, Run, runs
 from runner.runs.show import table
+from runner.runs.trust import check_links, check_trusted, is_own
 from runner.scoring.rows import canonical
 
 
@@ -40,6 +44,7 @@ class EvalOptions:
     base_model: str | None = None
     data: dict[str, str] | None = None
     output: Path | None = None
+    trust_run: bool = False
 
 
 def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dict[str, Results]:
@@ -54,7 +59,9 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
         raise UserError(
             f"{run.name} has state {state}: only a run that succeeded can be scored (`recipe resume {run.name}`?)"
         )
+    check_links(run)
     recipe = run.recipe().recipe
+    check_trusted(run, recipe, "eval", trusted=options.trust_run)
     base = options.base_model or bundled.located(recipe.model.path)
     revision = None if options.base_model else recipe.model.revision
     output = options.output / run.name if options.output else run.path / "eval"
@@ -66,9 +73,18 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
         models.insert(0, Model(name="base", path=base, output=output / "base", run=about, revision=revision))
     if not options.output:
         _take_answers(run)
-    with process.signals_raise():
+    with process.signals_raise(), _alone(run):
         _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
     return {model.name: read_results(model.output) for model in models}
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    try:
+        with claim(run.path / "eval"):
+            yield
+    except Claimed as error:
+        raise UserError(f"{run.name} is being evaluated: {error}; wait for it, or stop it") from None
 
 
 def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str], None]) -> None:
@@ -101,11 +117,19 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
 def _take_answers(run: Run) -> None:
     """Answers are keyed by the model's content, so those of a checkpoint, or of another run's base, serve again."""
     own = run.path / "eval"
-    _take(own / f"eval_step_{run.read().get('model_step')}", own)
-    model = run.read()["model"]
+    _take(own / f"eval_step_{run.read().model_step}", own)
+    model = run.read().model
     for other in runs(run.path.parent):
-        if other.path != run.path and other.read()["model"] == model:
+        if other.path != run.path and _vouched_for(other, model):
             _take(other.path / "eval" / "base", own / "base")
+
+
+def _vouched_for(other: Run, model: str) -> bool:
+    """Whether a run's answers of its base may serve another: a run that was received may hold any answer."""
+    try:
+        return other.read().model == model and is_own(other)
+    except (Damaged, OSError):
+        return False
 
 
 def _take(source: Path, target: Path) -> None:

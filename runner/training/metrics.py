@@ -77,6 +77,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def raw_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a backend's own metrics file, up to one that a kill has torn."""
+    return _lines(path)
+
+
 def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) -> None:
     """Make metrics.jsonl whole up to a step: a resume from its checkpoint does the later ones again.
 

@@ -63,8 +63,8 @@ def _called(run: Run) -> int | None:
     if not (run.path / "run.json").is_file():
         return None
     manifest = run.read()
-    attempt = len(manifest["attempts"])
-    going_on = manifest["state"] == "running" and (run.path / "backend" / f"ready-{attempt}").is_file()
+    attempt = len(manifest.attempts)
+    going_on = manifest.state == "running" and (run.path / "backend" / f"ready-{attempt}").is_file()
     return attempt if going_on else None
 
 

@@ -14,7 +14,7 @@ from recipes.files import read_json, write_json
 from runner.failure import Failure
 from runner.files import NewLines, code_directory
 from runner.machine import diagnose, process
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 from runner.runs.rundir import Run
 
 

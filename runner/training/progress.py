@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 PLAIN_EVERY_S = 5.0
@@ -21,10 +23,11 @@ class Progress:
 
     Args:
         tokens_per_step: mean tokens of a global batch, for tokens/s; 0 shows none.
+        say: takes plain lines where there is no bar.
     """
 
-    def __init__(self, tokens_per_step: float) -> None:
-        self.tokens_per_step = tokens_per_step
+    def __init__(self, tokens_per_step: float, say: Callable[[str], None]) -> None:
+        self.tokens_per_step, self.say = tokens_per_step, say
         self.total = 0
         self.last = 0.0
         self.times: list[float] = []
@@ -86,9 +89,10 @@ class Progress:
         if self.bar is not None:
             self.bar.console.print(text, highlight=False, markup=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            self.say(text)
 
     def close(self) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            with suppress(OSError):  # the terminal has gone; the training has not
+                self.bar.stop()
             self.bar = None

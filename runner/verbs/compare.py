@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     from runner.runs.rundir import find
     from runner.scoring.compare import entries, report_text, scored_runs, write
 
-    chosen = [find(name, arguments.runs_dir) for name in arguments.runs] or scored_runs(arguments.runs_dir)
+    chosen = [find(name, arguments.runs_dir) for name in arguments.runs] or scored_runs(arguments.runs_dir, options.say)
     found = entries(chosen, base=not arguments.no_base)
     if len(found) < 2:
         raise UserError(f"{len(found)} scored model in {arguments.runs_dir.resolve()}: two are needed to compare")

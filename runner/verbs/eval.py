@@ -44,6 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--judge-key-env", metavar="NAME", help="environment variable with the judge's API key")
     add("--output", type=Path, help="directory for the results (default: in each run)")
     add("--json", action="store_true", help="print the results as JSON")
+    options.add_trust(parser)
     options.add_runs_dir(parser)
 
 
@@ -67,6 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         base_model=arguments.base_model,
         data=_suite_data(arguments),
         output=arguments.output.resolve() if arguments.output else None,
+        trust_run=arguments.trust_run,
     )
     if arguments.model:
         _one_model(arguments, how)
@@ -148,15 +150,19 @@ def _one_model(arguments: argparse.Namespace, how: EvalOptions) -> None:
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Run]:
-    from runner.runs.rundir import find
+    from runner.runs.rundir import Damaged, find
     from runner.runs.rundir import runs as all_runs
 
     if arguments.runs:
         return [find(name, arguments.runs_dir) for name in arguments.runs]
     found: list[Run] = []
     for run in all_runs(arguments.runs_dir):
-        state = run.state()
-        if arguments.methods and run.read()["method"] not in arguments.methods:
+        try:
+            state = run.state()
+        except Damaged as error:
+            say(f"left out: {error}")
+            continue
+        if arguments.methods and run.read().method not in arguments.methods:
             continue
         if state == "succeeded":
             found.append(run)

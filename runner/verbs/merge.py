@@ -19,6 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="of the merged weights (default: auto, the base model's)",
     )
+    options.add_trust(parser)
     options.add_runs_dir(parser)
 
 
@@ -26,4 +27,5 @@ def run(arguments: argparse.Namespace) -> None:
     from runner.runs.merge import merge
     from runner.runs.rundir import find
 
-    print(merge(find(arguments.run, arguments.runs_dir), arguments.output, arguments.dtype, options.say))
+    found = find(arguments.run, arguments.runs_dir)
+    print(merge(found, arguments.output, arguments.dtype, options.say, trusted=arguments.trust_run))

@@ -7,6 +7,8 @@ import contextlib
 import sys
 from pathlib import Path
 
+from recipes.visible import visible
+
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, or a name from `recipe list`")
@@ -40,6 +42,14 @@ def add_env(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust-run",
+        action="store_true",
+        help="agree to what a run made by somebody else asks for: code, endpoints, keys",
+    )
+
+
 def count(text: str) -> int:
     """A whole number of at least 1, for argparse."""
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
@@ -56,5 +66,5 @@ def port(text: str) -> int:
 
 def say(text: str) -> None:
     """A line for the user on stderr; dropped once nobody reads it, so that no pipe that ends can end a training."""
-    with contextlib.suppress(BrokenPipeError):
-        print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        print(visible(text), file=sys.stderr, flush=True)

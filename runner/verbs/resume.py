@@ -12,6 +12,10 @@ EXAMPLES = ("recipe resume quickstart", "recipe resume runs/quickstart-2 --no-ev
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_run(parser)
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
+    parser.add_argument(
+        "--take-over", action="store_true", help="continue a run whose process is gone with its host or container"
+    )
+    options.add_trust(parser)
     options.add_runs_dir(parser)
     options.add_env(parser)
 
@@ -22,6 +26,12 @@ def run(arguments: argparse.Namespace) -> None:
     from runner.training.train import Options
 
     found = find(arguments.run, arguments.runs_dir)
-    how = Options(runs_dir=arguments.runs_dir, env=arguments.env, say=options.say)
+    how = Options(
+        runs_dir=arguments.runs_dir,
+        env=arguments.env,
+        take_over=arguments.take_over,
+        trust_run=arguments.trust_run,
+        say=options.say,
+    )
     resume(found, how, score=not arguments.no_eval)
     print(found.path)

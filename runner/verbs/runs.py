@@ -17,14 +17,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import json
 
-    from runner.runs.rundir import runs
+    from recipes.typed import to_json
+    from runner.runs.rundir import Damaged, runs
     from runner.runs.show import runs_table
 
-    found = list(runs(arguments.runs_dir))
-    if arguments.json:
-        for one in found:
-            print(json.dumps(one.read() | {"state": one.state(), "path": str(one.path)}, ensure_ascii=False))
-    elif found:
-        print(runs_table(found))
-    else:
+    whole = []
+    for one in runs(arguments.runs_dir):
+        try:
+            manifest = one.read()
+        except Damaged as error:
+            options.say(f"left out: {error}")
+            continue
+        whole.append(one)
+        if arguments.json:
+            print(json.dumps(to_json(manifest) | {"state": one.state(), "path": str(one.path)}, ensure_ascii=False))
+    if whole and not arguments.json:
+        print(runs_table(whole))
+    elif not whole:
         options.say(f"no runs in {arguments.runs_dir.resolve()}")

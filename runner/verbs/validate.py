@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from recipes.errors import UserError
 from runner.verbs import options
@@ -28,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{name}: ok")
         except UserError as error:
             code = 2
-            print(error, file=sys.stderr)
+            options.say(str(error))
     return code

@@ -21,7 +21,8 @@ from recipes import load
 from recipes.files import write_text
 from runner.files import code_directory
 from runner.machine import bundled, environments
-from runner.machine.environments import clean_environment, environment
+from runner.machine.environments import environment
+from runner.machine.process import clean_environment
 
 Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
 RunOnce = Callable[..., Path]

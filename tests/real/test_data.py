@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.machine.environments import clean_environment, uv_command
+from runner.machine.environments import uv_command
+from runner.machine.process import clean_environment
 from tests.real.conftest import Recipe, inside
 
 pytestmark = pytest.mark.real

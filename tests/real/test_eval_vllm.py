@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.files import code_directory
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 from tests.real.conftest import inside
 from tests.real.test_eval_suites import QUESTIONS
 from tests.real.test_eval_worker import ADAPTER, _rows

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runner.files import code_directory
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 from tests.real.conftest import inside
 
 pytestmark = pytest.mark.real

@@ -19,7 +19,7 @@ from adapters import backend
 from adapters.contract import Paths, PreparedData, Topology
 from recipes import catalogue, load
 from runner.machine import process
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 from runner.runs.rundir import Run
 from tests.real.conftest import Recipe, RunOnce, inside, losses, metrics, steps
 

@@ -12,7 +12,7 @@ import pytest
 
 from adapters import BACKENDS
 from runner.machine import process
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 from runner.runs.rundir import Run
 from tests.real.conftest import losses, steps
 

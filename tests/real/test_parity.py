@@ -14,9 +14,9 @@ from adapters.verl.settings import ADAPTER
 from recipes import LoadedRecipe, load
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run
+from runner.training.attempt import child_environment
 from runner.training.planning import make_plan
 from runner.training.prepare import prepare
-from runner.training.train import child_environment
 from tests.real.conftest import Recipe, inside, losses
 from tests.real.templates import TEMPLATES
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters import BACKENDS
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 
 pytestmark = pytest.mark.real
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runner.machine import process
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 from runner.runs.rundir import Run
 from tests.real.conftest import Recipe
 from tests.real.test_nodes import free_port

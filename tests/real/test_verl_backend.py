@@ -14,7 +14,7 @@ from adapters.contract import Topology
 from adapters.verl import options
 from recipes import catalogue, load
 from runner.files import code_directory
-from runner.machine.environments import clean_environment
+from runner.machine.process import clean_environment
 from tests.real.conftest import Recipe, RunOnce, inside, losses, metrics, steps, write_plans
 from tests.real.test_llamafactory_backend import start_and_kill
 

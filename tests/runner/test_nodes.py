@@ -19,7 +19,9 @@ from runner.training import nodes
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(nodes, "POLL_S", 0.01)
     made = rundir.create(load("quickstart"), tmp_path, None)
-    made.update(state="running", attempts=[{"number": 1}])
+    made.update(
+        state="running", attempts=(rundir.Attempt(number=1, started="", argv=(), env={}, metrics="", resume_from=None),)
+    )
     return made
 
 

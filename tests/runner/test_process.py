@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from runner.failure import Failure
 from runner.machine import process
 
 LINUX = sys.platform == "linux"
@@ -65,6 +67,68 @@ def test_a_signal_ends_the_children_and_is_told(tmp_path: Path) -> None:
         )  # fmt: skip
     assert process.marked(str(tmp_path)) == []
     assert time.monotonic() - started < 20
+
+
+def test_a_second_signal_kills_what_does_not_want_to_end(tmp_path: Path) -> None:
+    """A child that ignores SIGTERM is given its time once; who asks twice does not wait for it."""
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    log, started = tmp_path / "log", time.monotonic()
+
+    def interrupt() -> None:
+        if log.is_file() and "up" in log.read_text():
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(process.Interrupted, match="SIGINT"), process.signals_raise():
+        process.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=os.environ, log=log, mark=str(tmp_path), poll=interrupt
+        )
+    assert process.marked(str(tmp_path)) == []
+    assert time.monotonic() - started < process.GRACE_S / 2
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
+    """As SIGHUP is under nohup."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with process.signals_raise():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_signal_while_a_state_is_written_is_counted_not_raised() -> None:
+    with process.signals_raise(), process.shielded():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_log_on_a_full_disk_blocks_nobody(tmp_path: Path) -> None:
+    """More output than a pipe holds: a reader that gave up would make the child wait for ever."""
+    (tmp_path / "log").symlink_to("/dev/full")
+    code = "print('x' * 200_000, flush=True)"
+    arguments = {"cwd": tmp_path, "env": os.environ, "log": tmp_path / "log", "mark": str(tmp_path)}
+    assert process.run([sys.executable, "-c", code], **arguments) == 0  # type: ignore[arg-type]
+    with pytest.raises(Failure, match="could not be written") as caught:
+        process.run([sys.executable, "-c", f"{code}; raise SystemExit(3)"], **arguments)  # type: ignore[arg-type]
+    assert "No space left on device" in str(caught.value)
+
+
+def test_output_without_a_newline_takes_no_memory(tmp_path: Path) -> None:
+    before = psutil.Process().memory_info().rss
+    run("import sys\nfor _ in range(100): sys.stdout.write('x' * 1_000_000)", tmp_path)
+    assert (tmp_path / "log").stat().st_size == 100_000_000
+    assert psutil.Process().memory_info().rss - before < 80_000_000 + 100_000_000  # run() reads the log, 100 MB
+
+
+def test_no_module_of_the_working_directory_is_imported(tmp_path: Path) -> None:
+    """A run that somebody sent may hold files named like anything that a child imports."""
+    for name in ("json", "yaml", "torch", "runner"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    children = "import json, subprocess, sys; sys.exit(subprocess.call([sys.executable, '-m', 'json.tool', '--help']))"
+    assert run(children, tmp_path)[0] == 0
 
 
 @pytest.mark.skipif(not LINUX, reason="parent-death signal is Linux's")

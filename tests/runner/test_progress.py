@@ -9,6 +9,7 @@ import pytest
 
 from runner.training import progress
 from runner.training.progress import Progress, duration
+from runner.verbs.options import say
 
 
 @pytest.mark.parametrize("seconds,text", [(0, "0:00"), (75.9, "1:15"), (3700, "1:01:40")])
@@ -30,7 +31,7 @@ def test_plain_lines_tell_the_step_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0)
-    feed(Progress(tokens_per_step=100))
+    feed(Progress(100, say))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "step 1/4  loss 2.0000  lr 1.00e-04  margin 0.500  50 tok/s  0:06 left"
     assert lines[-1] == "step 4: validation loss 1.2500"
@@ -39,7 +40,7 @@ def test_plain_lines_tell_the_step_rate_and_time_left(
 
 def test_a_log_is_not_flooded(capsys: pytest.CaptureFixture[str]) -> None:
     """Between two lines some seconds pass; the last step is always shown."""
-    shown = Progress(0)
+    shown = Progress(0, say)
     shown.begin(1000)
     for step in range(1, 1001):
         shown.step({"step": step, "loss": 1.0})
@@ -55,6 +56,6 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    feed(Progress(100))
+    feed(Progress(100, say))
     assert "4/4" in screen.getvalue() and "loss 0.5000" in screen.getvalue()
     assert "validation loss 1.2500" in screen.getvalue()

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from recipes import UserError, load
+from runner.cli import main
 from runner.runs import rundir as rundir
+from runner.runs.claim import claim
 from runner.runs.rundir import Run
 
 
@@ -38,14 +40,42 @@ def test_the_recipe_is_kept_byte_for_byte(tmp_path: Path) -> None:
     assert (make(tmp_path).path / "recipe.yaml").read_bytes() == loaded.source
 
 
-def test_a_running_state_whose_process_is_gone_is_crashed(tmp_path: Path) -> None:
+def test_a_running_state_that_nobody_works_on_is_crashed(tmp_path: Path) -> None:
     run = make(tmp_path)
     run.update(state="running")
-    assert run.state() == "running"
-    run.update(runner={**rundir.myself(), "pid": 2**22 + 1})
     assert run.state() == "crashed"
-    run.update(runner={**rundir.myself(), "started": 1.0})  # the PID was given to another process
+    with claim(run.path):
+        assert run.state() == "running"
     assert run.state() == "crashed"
+
+
+DAMAGES = {
+    "empty": "",
+    "torn": '{"name": "x", "sta',
+    "a list": "[]",
+    "no state": "{}",
+    "a number": "7",
+    "not text": '{"name": 3}',
+    "deep": "[" * 100_000,
+    "another state": None,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_run_is_named_and_the_others_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    whole, damaged = make(tmp_path), make(tmp_path)
+    text = DAMAGES[kind]
+    manifest = json.loads((damaged.path / "run.json").read_text())
+    (damaged.path / "run.json").write_text(json.dumps(manifest | {"state": "??"}) if text is None else text)
+    assert main(["runs", "--runs-dir", str(tmp_path / "runs")]) == 0
+    said = capsys.readouterr()
+    assert whole.name in said.out and damaged.name not in said.out
+    assert said.err.startswith(f"left out: {damaged.path}/run.json: damaged") and said.err.count("\n") == 1
+    for verb in ("logs", "resume", "eval", "merge"):
+        assert main([verb, damaged.name, "--runs-dir", str(tmp_path / "runs")]) == 2
+        assert "damaged" in capsys.readouterr().err or verb == "logs"
 
 
 def test_runs_are_found_by_name_or_path(tmp_path: Path) -> None:

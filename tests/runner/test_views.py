@@ -12,6 +12,7 @@ from recipes import UserError, load
 from recipes.typed import write_typed
 from runner.machine import doctor
 from runner.runs import logs, rundir, show
+from runner.runs.claim import claim
 from runner.runs.rundir import Run
 from runner.scoring.models import results_table
 from tests.eval import made
@@ -29,7 +30,7 @@ def test_a_run_in_the_table(run: Run) -> None:
     write_typed(run.path / "eval/results.json", made.perplexity(4.5))
     header, row = show.runs_table([run]).splitlines()
     assert header.split()[:3] == ["run", "state", "backend"]
-    assert row.split()[:8] == ["quickstart", "prepared", "llamafactory", "sft", "lora", "2", "1.5000", "4.500"]
+    assert row.split()[:8] == ["quickstart", "crashed", "llamafactory", "sft", "lora", "2", "1.5000", "4.500"]
 
 
 def test_wide_characters_keep_the_columns_aligned() -> None:
@@ -52,9 +53,10 @@ def test_a_log_is_followed_until_the_run_ends(run: Run, capsys: pytest.CaptureFi
         run.update(state="succeeded")
 
     thread = threading.Thread(target=finish)
-    thread.start()
-    logs.show(run, follow=True, lines=1)
-    thread.join()
+    with claim(run.path):
+        thread.start()
+        logs.show(run, follow=True, lines=1)
+        thread.join()
     assert capsys.readouterr().out == "two\nthree\n"
 
 

@@ -1,0 +1,60 @@
+"""What must not be written down: values of variables named like secrets, and what looks like a token or a password.
+
+Names alone are a list that is never long enough, so a value's own shape counts too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+HIDDEN = "[redacted]"
+NAME = re.compile(
+    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTHORIZATION|COOKIE|SESSION|PRIVATE|(?:^|_)(?:KEYS?|PWD|PAT|JWT|SAS|AUTH|"
+    r"DSN)(?:$|_)|API_?KEY|CONNECTION_?STRING|_SAS|SAS_",
+    re.IGNORECASE,
+)
+NOT_SECRET = re.compile(r"_PATH$|_FILE$|_DIR$|^PWD$|^OLDPWD$|_SOCK$|^XDG_|^SSH_(?:CLIENT|CONNECTION|TTY)$|PARALLELISM")
+# Tokens that say what they are by their first letters, JSON web tokens, private keys, and passwords in addresses.
+SHAPES = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|"
+    r"xox[abeprs]-[\w-]{10,}|AKIA[A-Z0-9]{12,}|ASIA[A-Z0-9]{12,}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,}|"
+    r"pypi-[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
+    r"|(?<=[Bb]earer )[\w.~+/=-]{8,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+SHORTEST = 4  # a shorter value would take half the log with it
+# Secrets that a child may need for its work: model hubs, experiment trackers, object stores.
+NEEDED = re.compile(
+    r"^(?:HF_|HUGGING|WANDB_|SWANLAB_|MLFLOW_|TRACKIO_|MODELSCOPE_|AWS_|GOOGLE_|AZURE_|UV_|PIP_|\w+_proxy$)",
+    re.IGNORECASE,
+)
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable holds what must not be shown, by its name or its value."""
+    named = NAME.search(name) and not NOT_SECRET.search(name)
+    return bool(named or SHAPES.search(value))
+
+
+def secrets(env: Mapping[str, str]) -> list[str]:
+    """The texts to take out of a log, the longest first; of a value of several lines, each line."""
+    found: set[str] = set()
+    for name, value in env.items():
+        if NAME.search(name) and not NOT_SECRET.search(name):
+            found |= {value, *value.splitlines()}
+        found |= {match.group() for match in SHAPES.finditer(value)}
+    return sorted((text for text in found if len(text.strip()) >= SHORTEST), key=len, reverse=True)
+
+
+def redact(text: str, hidden: Collection[str]) -> str:
+    """The text without these values, and without what looks like a secret."""
+    for value in hidden:
+        text = text.replace(value, HIDDEN)
+    return SHAPES.sub(HIDDEN, text)
+
+
+def without_strangers(env: Mapping[str, str], needed: Collection[str] = ()) -> dict[str, str]:
+    """The variables that a child gets: no secret but those that its work may need, and those named in `needed`."""
+    return {n: v for n, v in env.items() if n in needed or NEEDED.search(n) or not is_secret(n, v)}

@@ -1,0 +1,207 @@
+"""One start of a backend: its plan, its processes, its metrics, and what it left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.contract import Backend, Checkpoint, Plan, PreparedData, Topology
+from recipes import LoadedRecipe, Recipe
+from recipes.files import read_json, write_text
+from runner.failure import Failure
+from runner.files import code_directory
+from runner.machine import diagnose, environments, process
+from runner.machine.environments import environment
+from runner.machine.process import clean_environment
+from runner.runs import rundir
+from runner.runs.rundir import Run
+from runner.training import metrics, nodes
+from runner.training.planning import make_plan, paths
+from runner.training.progress import Progress
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What every start of the backend in this process has in common."""
+
+    run: Run
+    loaded: LoadedRecipe
+    topology: Topology
+    python: Path
+    data: PreparedData
+    module: Backend
+    say: Say
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.loaded.recipe
+
+    def plan(self, number: int, resume: Checkpoint | None = None, stop: int | None = None) -> Plan:
+        return make_plan(
+            self.loaded,
+            self.topology,
+            self.run.path,
+            data=self.data,
+            python=self.python,
+            attempt=number,
+            resume=resume,
+            stop=stop,
+        )
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint."""
+        return next(iter(self.module.checkpoints(self.run.path / "checkpoints")), None)
+
+    def start(self, number: int, resume: Checkpoint | None, stop: int | None, poll: Callable[[], None]) -> None:
+        """Start the backend, to step `stop` or to the end of the training."""
+        run = self.run
+        plan = self.plan(number, resume, stop)
+        earlier = [run.path / attempt.metrics for attempt in run.read().attempts]
+        metrics.recover(run.metrics, earlier, self.module, resume.step if resume else -1)
+        if resume:
+            self.say(f"resuming from step {resume.step} ({resume.path.name})")
+        for name, text in plan.files.items():
+            write_text(run.path / name, text)
+        for note in plan.notes:
+            self.say(f"note: {note}")
+        self._record_start(plan, number, resume)
+        for command in plan.before:
+            call(run, plan, command, "a step before the training", run.log(number), run.mark())
+        nodes.call(run, self.topology, number, self.say)
+        started = time.monotonic()
+        try:
+            launch(run, plan, self.module, self.recipe, self.topology, number, self.say, poll)
+        finally:
+            run.update(training_time_s=run.read().training_time_s + time.monotonic() - started)
+        newest = self.newest()
+        if not newest:
+            raise Failure(f"{run.name}: the training left no checkpoint", log=run.log(number))
+        if not stop or newest.step < stop:
+            run.update(trained_steps=newest.step)
+
+    def total_steps(self) -> int | None:
+        """The steps of the whole training, as the backend told them at any start; None before that.
+
+        Read from its files, not from memory: a runner that was killed at the last step must know, when it is back,
+        that there is nothing left to train.
+        """
+        for attempt in reversed(self.run.read().attempts):
+            for line in metrics.raw_lines(self.run.path / attempt.metrics):
+                total = self.module.total_steps(line)
+                if total is not None:
+                    return total
+        return None
+
+    def _record_start(self, plan: Plan, number: int, resume: Checkpoint | None) -> None:
+        run, manifest = self.run, self.run.read()
+        attempt = rundir.Attempt(
+            number=number,
+            started=rundir.now(),
+            argv=plan.argv,
+            env=plan.env,
+            metrics=plan.metrics,
+            resume_from=resume.step if resume else None,
+        )
+        run.update(
+            state="running",
+            reason="",
+            started=manifest.started or rundir.now(),
+            topology=self.topology,
+            versions=environments.versions(environment(manifest.backend, self.topology.device)),
+            data=read_json(run.accounting),
+            attempts=(*manifest.attempts, attempt),
+        )
+
+    def export(self, step: int, target: Path) -> None:
+        """Make a model directory of the checkpoint of a step."""
+        run, plan = self.run, self.plan(1)
+        places = paths(self.recipe, run.path, self.python)
+        command = self.module.export_command(self.recipe, self.topology, places, target, step)
+        log = run.path / "logs" / f"export-{step}.log"
+        call(run, plan, command, f"making a model of step {step}", log, run.mark("eval"))
+
+
+def set_aside_torn(run: Run, module: Backend, say: Say) -> None:
+    """Rename what a kill left of a checkpoint: no backend may choose it for itself, and none may stumble over it."""
+    directory = run.path / "checkpoints"
+    whole = {checkpoint.path.name for checkpoint in module.checkpoints(directory)}
+    torn = [path for pattern in module.CHECKPOINTS for path in directory.glob(pattern) if path.name not in whole]
+    for path in sorted(torn):
+        say(f"checkpoint {path.name} is not whole, and is set aside")
+        aside = next(p for n in range(1, 10_000) if not (p := path.with_name(f"torn-{n}-{path.name}")).exists())
+        path.rename(aside)
+
+
+def launch(
+    run: Run,
+    plan: Plan,
+    module: Backend,
+    recipe: Recipe,
+    topology: Topology,
+    number: int,
+    say: Say,
+    also: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the plan's training with live progress.
+
+    Raises:
+        Failure: it ended with another exit code than 0, or its loss is no number.
+    """
+    log = run.log(number, topology.node_rank)
+    progress = Progress(_tokens_per_step(run, recipe), say)
+    follow = metrics.Splicer(run.path / plan.metrics, run.metrics, module, progress.step, progress.begin)
+
+    def poll() -> None:
+        if topology.node_rank == 0:  # one node keeps the metrics of all
+            follow()
+            also()
+
+    try:
+        call(run, plan, plan.argv, plan.backend, log, run.mark(topology.node_rank), poll)
+    finally:
+        progress.close()
+    if follow.bad:
+        raise Failure(
+            f"{run.name}: the loss is not a number from step {follow.bad} on",
+            cause="the training diverged; lower training.learning_rate, or set training.precision: bf16 or fp32",
+            log=log,
+        )
+
+
+def call(
+    run: Run,
+    plan: Plan,
+    command: Sequence[str],
+    what: str,
+    log: Path,
+    mark: str,
+    poll: Callable[[], None] = lambda: None,
+) -> None:
+    """Run one command of a plan.
+
+    Raises:
+        Failure: it ended with another exit code than 0; with its probable cause.
+    """
+    code = process.run(command, cwd=run.path, env=child_environment(plan), log=log, mark=mark, poll=poll)
+    if code:
+        cause = diagnose.cause(diagnose.tail(log, 400), code)
+        raise Failure(f"{run.name}: {what} ended with exit code {code}", cause=cause, tail=diagnose.tail(log), log=log)
+
+
+def child_environment(plan: Plan) -> dict[str, str]:
+    path = ":".join(filter(None, [str(code_directory()), plan.env.get("PYTHONPATH", "")]))
+    env = clean_environment({**plan.env, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"})
+    for name in plan.unset:
+        env.pop(name, None)
+    return env
+
+
+def _tokens_per_step(run: Run, recipe: Recipe) -> float:
+    accounting = read_json(run.accounting)
+    rows, tokens = accounting["train_rows"], accounting["supervised_tokens"] and accounting["tokens"]
+    # Where rows are prompts, what a step takes depends on the replies.
+    return float(tokens) / rows * recipe.training.global_batch_size if rows else 0.0
