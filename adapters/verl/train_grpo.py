@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from contextlib import nullcontext, suppress
@@ -34,6 +35,10 @@ class Lost(Exception):
 
 def main(file: Path, template: Path | None, revision: str | None, rank: int, ended: Path | None) -> None:
     config = compose(file, revision)
+    ended = ended.resolve() if ended else None
+    # Ray puts its driver's working directory on the import path of every worker: it must be none that holds data.
+    elsewhere = tempfile.mkdtemp(prefix="recipe-grpo-")
+    os.chdir(elsewhere)
     directory = ray_nodes.directory(config, rank)
     segments = directory.with_name(f"{directory.name}.segments")
     _clear(directory, segments)  # of an attempt that was killed
@@ -47,6 +52,7 @@ def main(file: Path, template: Path | None, revision: str | None, rank: int, end
                 _train(config, template, segments)
     finally:
         _clear(directory, segments)
+        shutil.rmtree(elsewhere, ignore_errors=True)
 
 
 def _train(config: Any, template: Path | None, segments: Path) -> None:

@@ -14,6 +14,7 @@ from adapters import verl
 from adapters.contract import Checkpoint, Paths, Plan, PreparedData, Topology
 from adapters.verl import config, grpo, options, reward, settings
 from recipes import load_text
+from runner.files import code_directory
 from tests.adapters.fixed import fixed_paths
 
 BASE = (
@@ -144,14 +145,12 @@ def test_a_plan_for_gpus_has_nothing_of_the_cpu_platform() -> None:
     assert plan.unset == ("RAY_ADDRESS",)
 
 
-def test_a_plan_for_a_cpu_brings_the_distribution_that_vllm_is_known_by(tmp_path: Path) -> None:
+def test_a_plan_for_a_cpu_brings_the_distribution_that_vllm_is_known_by() -> None:
+    """With our code, never with the run: what lies in a run is data, and is on no import path."""
     plan = planned(topology=CPU)
     assert plan.env["VERL_USE_EXTERNAL_MODULES"] == "adapters.verl.ray_process,adapters.verl.cpu"
-    assert plan.env["PYTHONPATH"] == "/runs/r/backend/python"
-    for name, text in plan.files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    found = next(iter(metadata.distributions(name="vllm", path=[str(tmp_path / "backend/python")])))
+    assert plan.env["PYTHONPATH"] == str(Path("adapters/verl/as_vllm")) and not any("python/" in f for f in plan.files)
+    found = next(iter(metadata.distributions(name="vllm", path=[str(code_directory() / "adapters/verl/as_vllm")])))
     assert found.version == "0.24.0+cpu"
     assert [(e.group, e.value) for e in found.entry_points] == [
         ("vllm.general_plugins", "adapters.verl.cpu_vllm:keep_weights")

@@ -177,7 +177,7 @@ def test_a_lost_node_ends_both_and_both_go_on(tiny_qwen3: Path, tmp_path: Path) 
 COMPOSE = """
 import json, sys
 from pathlib import Path
-sys.path.insert(0, str(next(Path().glob("*-cpu/backend/python")).resolve()))  # the distribution `vllm`
+sys.path.insert(0, str(Path(next(p for p in sys.path if "recipe-runner/code" in p), "adapters/verl/as_vllm")))
 from hydra import compose, initialize_config_dir
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
