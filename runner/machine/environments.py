@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,16 +16,26 @@ from pathlib import Path
 
 from adapters import BACKENDS, backend
 from recipes import UserError, did_you_mean
-from recipes.files import read_json, write_json
+from recipes.typed import read_typed, write_typed
 from runner.failure import Failure
-from runner.files import cache_directory
+from runner.files import NewLines, cache_directory
 from runner.machine import process
+from runner.machine.diagnose import installer_cause
 
 NAMES = (*BACKENDS, "eval")
 EVAL_LOCKS = Path(__file__).parents[2] / "eval" / "locks"
 VLLM = "eval-vllm"  # not in NAMES: built where `--engine vllm` asks for it
 VLLM_LOCKS = {"cpu": EVAL_LOCKS / "requirements-vllm.lock", "cuda": EVAL_LOCKS / "requirements-vllm-cuda.lock"}
 NEEDED_GB = 8  # an environment with the CUDA build of torch, before uv's cache shares files
+TELL_S = 20.0  # between two lines about a build that goes on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complete:
+    """The content of the marker: what was installed, and by which Python."""
+
+    lock: tuple[str, ...]
+    python: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +65,11 @@ class Environment:
     def ready(self) -> bool:
         return self.marker.is_file()
 
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """`name==version`, with a marker after a semicolon where it is not for every platform."""
+        return (*self.lock.read_text(encoding="utf-8").splitlines(), *self.no_deps)
+
 
 def environment(name: str, device: str) -> Environment:
     """The environment of a backend, of `eval` or of `eval-vllm`, on a device (cpu or cuda).
@@ -69,12 +83,18 @@ def environment(name: str, device: str) -> Environment:
         return Environment(name=name, device=device, lock=VLLM_LOCKS[device])
     if name not in BACKENDS:
         known = (*NAMES, VLLM)
-        raise UserError(f"{name!r} is no environment; allowed: {', '.join(known)}{did_you_mean(name, known)}")
+        raise UserError(f"unknown environment {name!r}; choose from {', '.join(known)}{did_you_mean(name, known)}")
     module = backend(name)
     same = module.LOCKS["cpu"] == module.LOCKS["cuda"] and module.NO_DEPS["cpu"] == module.NO_DEPS["cuda"]
     return Environment(
         name=name, device="any" if same else device, lock=module.LOCKS[device], no_deps=module.NO_DEPS[device]
     )
+
+
+def every_environment() -> list[Environment]:
+    """All that any device of this machine could want."""
+    found = (environment(name, device) for name in (*NAMES, VLLM) for device in ("cpu", "cuda"))
+    return list({wanted.directory: wanted for wanted in found}.values())
 
 
 def ensure(wanted: Environment, say: Callable[[str], None]) -> Path:
@@ -89,23 +109,18 @@ def ensure(wanted: Environment, say: Callable[[str], None]) -> Path:
 
     wanted.directory.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{wanted.directory}.lock")
-    if _is_held(lock):
-        say(f"another process is building the {wanted.name} environment; waiting for it")
-    with lock:
-        if not wanted.ready:
-            _build(wanted, say)
-    return wanted.python
-
-
-def _is_held(lock: object) -> bool:
-    import filelock
-
-    assert isinstance(lock, filelock.BaseFileLock)
     try:
-        with lock.acquire(timeout=0):
-            return False
+        lock.acquire(timeout=0)
     except filelock.Timeout:
-        return True
+        say(f"another process is building the {wanted.name} environment; waiting for it")
+        lock.acquire()
+    try:
+        if not wanted.ready:
+            with process.signals_raise():
+                _build(wanted, say)
+    finally:
+        lock.release()
+    return wanted.python
 
 
 def _build(wanted: Environment, say: Callable[[str], None]) -> None:
@@ -117,14 +132,17 @@ def _build(wanted: Environment, say: Callable[[str], None]) -> None:
         )
     say(f"building the {wanted.name} environment (once; a few GB to fetch) in {wanted.directory}")
     started = time.monotonic()
-    shutil.rmtree(wanted.directory, ignore_errors=True)
+    shutil.rmtree(wanted.directory, ignore_errors=True)  # what a killed build left
     python = str(wanted.python)
-    _uv(["venv", "--quiet", "--python", sys.executable, str(wanted.directory)], wanted)
-    _uv(["pip", "install", "--python", python, "--requirements", str(wanted.lock), "--no-deps"], wanted)
-    if wanted.no_deps:
-        _uv(["pip", "install", "--python", python, "--no-deps", *wanted.no_deps], wanted)
-    lock = [*wanted.lock.read_text(encoding="utf-8").splitlines(), *wanted.no_deps]
-    write_json(wanted.marker, {"lock": lock, "python": sys.version})
+    try:
+        _uv(["venv", "--quiet", "--python", sys.executable, str(wanted.directory)], wanted, say)
+        _uv(["pip", "install", "--python", python, "--requirements", str(wanted.lock), "--no-deps"], wanted, say)
+        if wanted.no_deps:
+            _uv(["pip", "install", "--python", python, "--no-deps", *wanted.no_deps], wanted, say)
+        write_typed(wanted.marker, Complete(lock=wanted.requirements, python=sys.version))
+    except BaseException:
+        shutil.rmtree(wanted.directory, ignore_errors=True)
+        raise
     say(f"the {wanted.name} environment is ready ({time.monotonic() - started:.0f} s)")
 
 
@@ -135,22 +153,37 @@ def uv_command() -> str:
     return uv.find_uv_bin()
 
 
-def _uv(arguments: list[str], wanted: Environment) -> None:
+def _uv(arguments: list[str], wanted: Environment, say: Callable[[str], None]) -> None:
     log = wanted.directory.with_name(f"{wanted.directory.name}.log")
-    with log.open("a", encoding="utf-8") as stream:
-        # uv draws its progress on a terminal only; a log gets its plain lines.
-        error = None if sys.stderr.isatty() else stream
-        done = subprocess.run(
-            [uv_command(), *arguments], stdout=stream, stderr=error, env=process.clean_environment(), check=False
-        )
-    if done.returncode:
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+    code = run_uv(arguments, log, mark=str(wanted.directory), say=say)
+    if code:
+        text = log.read_text(encoding="utf-8", errors="replace")
         raise Failure(
-            f"uv could not build the {wanted.name} environment (exit code {done.returncode})",
-            cause="the package registry cannot be reached, or the disk is full; try `recipe doctor`",
-            tail=tail,
+            f"uv could not build the {wanted.name} environment (exit code {code})",
+            cause=installer_cause("\n".join(text.splitlines()[-60:])),
+            tail="\n".join(text.splitlines()[-15:]),
             log=log,
         )
+
+
+def run_uv(arguments: list[str], log: Path, *, mark: str, say: Callable[[str], None]) -> int:
+    """Run uv with what pip is configured with; its output goes to `log`, and now and then a line to the user."""
+    from runner.machine.pip_settings import pip_settings, uv_environment  # what only a build needs
+
+    env = process.clean_environment()
+    env |= uv_environment(env, pip_settings())
+    if env.pop("UV_NO_INDEX", "") and arguments[0] == "pip":
+        arguments = [*arguments, "--no-index"]
+    new, told = NewLines(log, log.stat().st_size if log.is_file() else 0), time.monotonic()
+
+    def poll() -> None:
+        nonlocal told
+        lines = [line for line in new() if line.strip()]
+        if lines and time.monotonic() - told > TELL_S:
+            told = time.monotonic()
+            say(f"  {lines[-1].strip()}")
+
+    return process.run([uv_command(), *arguments], cwd=log.parent, env=env, log=log, mark=mark, poll=poll)
 
 
 def current_python(name: str) -> Path:
@@ -173,12 +206,13 @@ def current_python(name: str) -> Path:
 
 def _pinned(name: str) -> str:
     lines = environment(name, "cpu").lock.read_text(encoding="utf-8").splitlines()
-    return next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{backend(name).DISTRIBUTION}=="))
+    distribution = backend(name).DISTRIBUTION
+    return next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{distribution}=="))
 
 
 def versions(wanted: Environment) -> dict[str, str]:
     """Distribution to version, as locked, of a built environment."""
     if not wanted.ready:
         return {}
-    lines = [line.split(";")[0].strip() for line in read_json(wanted.marker)["lock"]]
+    lines = [line.split(";")[0].strip() for line in read_typed(Complete, wanted.marker).lock]
     return dict(line.split("==", 1) for line in lines if "==" in line)

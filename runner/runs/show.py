@@ -9,7 +9,6 @@ from pathlib import Path
 
 from adapters.contract import Plan, Topology
 from adapters.ledger import plain
-from eval.report.results import read_results
 from recipes import Recipe, UserError
 from recipes.visible import visible
 from runner.runs.rundir import Run
@@ -105,6 +104,8 @@ def _run_row(run: Run) -> tuple[str, ...]:
 
 
 def _perplexity(run: Run) -> str:
+    from eval.report.results import read_results  # a plan needs no results
+
     try:
         found = read_results(run.path / "eval").metrics.get("perplexity")
     except UserError:  # not evaluated, or damaged: said where it is asked for

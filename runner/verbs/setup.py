@@ -6,19 +6,38 @@ import argparse
 
 from runner.verbs import options
 
-EXAMPLES = ("recipe setup", "recipe setup verl eval-vllm")
+EXAMPLES = ("recipe setup", "recipe setup verl eval-vllm", "recipe setup --check", "recipe setup --prune")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="llamafactory, verl, eval (default: these three), eval-vllm"
-    )
+    text = "llamafactory, verl, eval (default: these three), eval-vllm"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="compare built environments with their locks, file by file")
+    what.add_argument("--prune", action="store_true", help="remove environments that no lock of this version wants")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    from runner.machine.environments import NAMES, ensure, environment
+def run(arguments: argparse.Namespace) -> int:
+    from runner.machine import installed
+    from runner.machine.environments import NAMES, VLLM, ensure, environment
     from runner.machine.topology import visible_gpus
 
     device = "cuda" if visible_gpus() else "cpu"
-    for wanted in [environment(name, device) for name in arguments.names or NAMES]:
-        print(f"{wanted.name}: {ensure(wanted, options.say)}")
+    if arguments.prune:
+        options.say(f"freed {installed.prune(options.say) / 1e9:.1f} GB")
+        return 0
+    names = arguments.names or ((*NAMES, VLLM) if arguments.check else NAMES)
+    wanted = [environment(name, device) for name in names]
+    if not arguments.check:
+        for one in wanted:
+            print(f"{one.name}: {ensure(one, options.say)}")
+        return 0
+    found = {one.name: installed.check(one) for one in wanted if one.ready or arguments.names}
+    for name, problems in found.items():
+        print(f"{name}: {'as locked' if not problems else f'not as locked: {len(problems)} problems'}")
+        for problem in problems[:20]:
+            print(f"  {problem}")
+    for one in wanted:
+        if found.get(one.name) not in (None, [], ["not built"]):
+            options.say(f"to build {one.name} anew: rm -r {one.directory}; recipe setup {one.name}")
+    return 1 if any(found.values()) else 0

@@ -149,7 +149,7 @@ def test_a_plan_for_a_cpu_brings_the_distribution_that_vllm_is_known_by() -> Non
     """With our code, never with the run: what lies in a run is data, and is on no import path."""
     plan = planned(topology=CPU)
     assert plan.env["VERL_USE_EXTERNAL_MODULES"] == "adapters.verl.ray_process,adapters.verl.cpu"
-    assert plan.env["PYTHONPATH"] == str(Path("adapters/verl/as_vllm")) and not any("python/" in f for f in plan.files)
+    assert plan.env["PYTHONPATH"] == "/code/adapters/verl/as_vllm" and not any("python/" in f for f in plan.files)
     found = next(iter(metadata.distributions(name="vllm", path=[str(code_directory() / "adapters/verl/as_vllm")])))
     assert found.version == "0.24.0+cpu"
     assert [(e.group, e.value) for e in found.entry_points] == [

@@ -12,7 +12,8 @@ from tests.real.conftest import Recipe
 
 NAMES = (
     "torch", "transformers", "yaml", "json", "peft", "datasets", "safetensors", "numpy", "tokenizers", "accelerate",
-    "trl", "llamafactory", "verl", "ray", "vllm", "hydra", "omegaconf", "tensordict", "runner", "adapters", "eval", "recipes",
+    "trl", "llamafactory", "verl", "ray", "vllm", "hydra", "omegaconf", "tensordict", "runner", "adapters", "eval",
+    "recipes",
     "sitecustomize", "usercustomize", "random", "typing", "logging", "pandas", "pyarrow", "jinja2", "huggingface_hub",
     "filelock", "psutil", "tqdm", "requests", "rouge_score_rs", "jieba", "encodings", "site", "argparse", "pathlib",
 )  # fmt: skip
