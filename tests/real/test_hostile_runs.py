@@ -10,6 +10,8 @@ import pytest
 from recipes import load
 from tests.real.conftest import Recipe
 
+pytestmark = pytest.mark.real
+
 NAMES = (
     "torch", "transformers", "yaml", "json", "peft", "datasets", "safetensors", "numpy", "tokenizers", "accelerate",
     "trl", "llamafactory", "verl", "ray", "vllm", "hydra", "omegaconf", "tensordict", "runner", "adapters", "eval",
