@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from adapters.contract import Topology
 from recipes import Recipe
+from recipes.typed import from_json
+
+Config = dict[str, Any]  # a part of a backend's own configuration, by its own keys
 
 # Threads that spin while they wait stall each other where cores are shared: 43 s a step became 9 s on two busy cores.
 CPU_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -69,3 +73,17 @@ def launcher(python: str, topology: Topology) -> tuple[str, ...]:
         )
     )
     return (python, "-m", "torch.distributed.run", *meeting, f"--nproc_per_node={topology.processes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeKey:
+    """What a backend's own parser says of one of its keys: names of JSON-like types (none: any), choices, default."""
+
+    types: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
+    default: Any = None
+
+
+def native_keys(described: Mapping[str, Any]) -> dict[str, NativeKey]:
+    """The keys of a file that a describe.py wrote."""
+    return {name: from_json(NativeKey, leaf, name) for name, leaf in described.items()}

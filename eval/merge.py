@@ -2,27 +2,29 @@
 
 Usage: python -m eval.merge SPEC.json
 
-SPEC: base, revision (of a base on the hub; null: the newest), adapter, target, dtype (auto: the base's own),
-trust_remote_code, prompts (lists of messages).
+SPEC holds an eval.spec.Merge; what was checked, an eval.spec.Merged, goes to merge.json beside the merged model.
 Exit code 2, and a sentence on stderr, where the merged model is not what base and adapter were. Memory: the model once.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from eval.spec import Merge, Merged
+from recipes.typed import read_typed, write_typed
 
 FALLBACK = "The price of a bond falls when"  # where there are no prompts to compare on
 # Largest difference of a next-token log-probability in nats: rounding of float32, and of 16 bits over all layers.
 LIMITS = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
 
 
-def main(spec: dict[str, Any]) -> dict[str, Any]:
+def main(spec: Merge) -> Merged:
     """Write the merged model; returns what was checked.
 
     Raises:
@@ -31,19 +33,19 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     from peft import PeftModel
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    trust, target, revision = spec["trust_remote_code"], Path(spec["target"]), spec["revision"]
-    tokenizer = AutoTokenizer.from_pretrained(spec["adapter"], trust_remote_code=trust)
-    config = AutoConfig.from_pretrained(spec["base"], revision=revision, trust_remote_code=trust)
+    trust, target, revision = spec.trust_remote_code, Path(spec.target), spec.revision
+    tokenizer = AutoTokenizer.from_pretrained(spec.adapter, trust_remote_code=trust)
+    config = AutoConfig.from_pretrained(spec.base, revision=revision, trust_remote_code=trust)
     own = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
-    dtype = own if spec["dtype"] == "auto" else getattr(torch, spec["dtype"])
-    asked = _ids(tokenizer, spec["prompts"])
+    dtype = own if spec.dtype == "auto" else getattr(torch, spec.dtype)
+    asked = _ids(tokenizer, spec.prompts)
 
     # float32 whatever the base is kept in: a small change of a large 16-bit weight would be rounded away.
     base = AutoModelForCausalLM.from_pretrained(
-        spec["base"], revision=revision, dtype=torch.float32, trust_remote_code=trust
+        spec.base, revision=revision, dtype=torch.float32, trust_remote_code=trust
     )
     before = _log_probs(base, asked)
-    adapted = PeftModel.from_pretrained(base, spec["adapter"])
+    adapted = PeftModel.from_pretrained(base, spec.adapter)
     wanted = _log_probs(adapted, asked)
     effect = _largest(before, wanted)
     if effect == 0:
@@ -51,7 +53,7 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     whole = adapted.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
     whole.to(dtype).save_pretrained(target)
     tokenizer.save_pretrained(target)
-    for template in Path(spec["adapter"]).glob("chat_template*"):
+    for template in Path(spec.adapter).glob("chat_template*"):
         shutil.copyfile(template, target / template.name)
     del base, adapted, whole
 
@@ -64,23 +66,27 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
         )
     positions = sum(len(one) for one in found)
     same = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in zip(wanted, found, strict=True))
-    return {
-        "dtype": name,
-        "prompts": len(asked),
-        "positions": positions,
-        "largest_difference_nat": gap,
-        "limit_nat": limit,
-        "same_next_token": same / positions,
-        "effect_of_adapter_nat": effect,
-        "parameters": sum(p.numel() for p in merged.parameters()),
-    }
+    return Merged(
+        dtype=name,
+        prompts=len(asked),
+        positions=positions,
+        largest_difference_nat=gap,
+        limit_nat=limit,
+        same_next_token=same / positions,
+        effect_of_adapter_nat=effect,
+        parameters=sum(p.numel() for p in merged.parameters()),
+        base=spec.base,
+        adapter=spec.adapter,
+    )
 
 
-def _ids(tokenizer: Any, prompts: list[list[dict[str, str]]]) -> list[Any]:
+def _ids(tokenizer: Any, prompts: Sequence[Sequence[Mapping[str, str]]]) -> list[Any]:
     """Each prompt as a tensor of shape (1, tokens)."""
     if not prompts or not tokenizer.chat_template:
         return [tokenizer(FALLBACK, return_tensors="pt")["input_ids"]]
-    texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    texts = [
+        tokenizer.apply_chat_template([dict(m) for m in p], tokenize=False, add_generation_prompt=True) for p in prompts
+    ]
     return [tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"] for text in texts]
 
 
@@ -100,7 +106,8 @@ def _largest(one: list[Any], other: list[Any]) -> float:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
+        asked = read_typed(Merge, Path(sys.argv[1]))
+        write_typed(Path(asked.target) / "merge.json", main(asked))
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

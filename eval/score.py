@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, percentage, row_score
-from eval.rows import read_jsonl
+from eval.rows import Row, read_jsonl
 from recipes.errors import Problem, UserError
 
 Scores = dict[str, Any]  # subset: a percentage, or one for each bucket
@@ -64,14 +64,14 @@ def _score_file(subset: str, path: Path, e: bool) -> float | dict[str, float | N
     return {b: percentage([s for s, name in zip(scores, names, strict=True) if name == b]) for b in BUCKETS}
 
 
-def _score_row(subset: str, row: dict[str, Any], classes: list[str] | None, path: Path, number: int) -> float:
+def _score_row(subset: str, row: Row, classes: list[str] | None, path: Path, number: int) -> float:
     try:
         return row_score(subset, row["pred"], row["answers"], classes)
     except UserError as error:
         raise UserError(Problem(file=str(path), line=number, text=str(error))) from None
 
 
-def _malformed(row: dict[str, Any], e: bool) -> str:
+def _malformed(row: Row, e: bool) -> str:
     if not isinstance(row.get("pred"), str):
         return "`pred` is not a text"
     answers = row.get("answers")

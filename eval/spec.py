@@ -67,6 +67,38 @@ class Spec:
     progress: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """What eval/merge.py is asked to do.
+
+    revision: of a base on the hub; None is the newest. dtype: auto is the base's own. prompts: message lists.
+    """
+
+    base: str
+    revision: str | None
+    adapter: str
+    target: str
+    dtype: str
+    trust_remote_code: bool
+    prompts: tuple[tuple[Mapping[str, str], ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What was checked of a merged model: merge.json. Differences are of next-token log-probabilities, in nats."""
+
+    dtype: str
+    prompts: int
+    positions: int
+    largest_difference_nat: float
+    limit_nat: float
+    same_next_token: float
+    effect_of_adapter_nat: float
+    parameters: int
+    base: str
+    adapter: str
+
+
 def read_spec(path: Path, suites: Collection[str], engines: Collection[str]) -> Spec:
     """The specification in a JSON file.
 

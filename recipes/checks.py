@@ -15,7 +15,7 @@ from recipes.methods import METHODS, refused_sections
 from recipes.paths import local_path
 from recipes.reward_files import function_problem
 from recipes.suites import suites_of
-from recipes.yaml_text import Document
+from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
 BUNDLED = ("bundled:smollm2-135m-instruct",)
@@ -50,7 +50,7 @@ def method_checks(document: Document) -> Iterator[Problem]:
         yield document.problem(("grpo", "rewards"), f"missing; method: {method.name} needs at least one reward")
 
 
-def cross_checks(value: dict[str, Any], document: Document, root: Path, sources_needed: bool) -> Iterator[Problem]:
+def cross_checks(value: Values, document: Document, root: Path, sources_needed: bool) -> Iterator[Problem]:
     training, data = value.get("training", {}), value["data"]
     if training.get("warmup_ratio") and training.get("warmup_steps") is not None:
         yield document.problem(("training", "warmup_steps"), "given together with warmup_ratio; keep one of them")
@@ -82,9 +82,9 @@ def _model_checks(path: str, document: Document, root: Path, needed: bool) -> It
         yield document.problem(("model", "path"), f"no such directory: {local}")
 
 
-def _hub_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
+def _hub_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     """What only a hub has, asked of something local."""
-    model: tuple[FieldPath, dict[str, Any]] = ("model",), value["model"]
+    model: tuple[FieldPath, Values] = ("model",), value["model"]
     for place, given in (model, *_sources(value)):
         local = given["path"].startswith("bundled:") or local_path(given["path"], root) is not None
         for leaf in ("revision", "subset"):
@@ -93,7 +93,7 @@ def _hub_checks(value: dict[str, Any], document: Document, root: Path) -> Iterat
                 yield document.problem((*place, leaf), text)
 
 
-def _sources(value: dict[str, Any]) -> Iterator[tuple[FieldPath, dict[str, Any]]]:
+def _sources(value: Values) -> Iterator[tuple[FieldPath, Values]]:
     """Each source of rows, with its place."""
     data = value["data"]
     for index, source in enumerate(data["train"]):
@@ -102,7 +102,7 @@ def _sources(value: dict[str, Any]) -> Iterator[tuple[FieldPath, dict[str, Any]]
         yield ("data", "validation", "sources", index), source
 
 
-def _eval_checks(value: dict[str, Any], document: Document) -> Iterator[Problem]:
+def _eval_checks(value: Values, document: Document) -> Iterator[Problem]:
     judged = value.get("eval", {})
     suites, every, mode = judged.get("suites", []), judged.get("every"), judged.get("mode", "after")
     if not has_validation(value):
@@ -139,12 +139,12 @@ def _formula_checks(text: str, suites: list[str], document: Document) -> Iterato
             yield document.problem(place, f"{metric} is measured by {allowed}, which eval.suites does not run")
 
 
-def has_validation(value: dict[str, Any]) -> bool:
+def has_validation(value: Values) -> bool:
     validation = value["data"].get("validation", {})
     return bool(validation.get("fraction") or validation.get("sources"))
 
 
-def _source_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
+def _source_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     for suite, text in value.get("eval", {}).get("data", {}).items():
         path = local_path(text, root)
         if path is not None and not path.exists():
@@ -161,7 +161,7 @@ def _source_checks(value: dict[str, Any], document: Document, root: Path) -> Ite
             yield document.problem((*place, "path"), text)
 
 
-def _reward_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:
+def _reward_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     needs = {"regex": "pattern", "length": "target", "function": "path"}
     for index, reward in enumerate(value.get("grpo", {}).get("rewards", [])):
         place, key = ("grpo", "rewards", index), needs.get(reward["type"])

@@ -15,7 +15,7 @@ from recipes.methods import METHODS
 from recipes.paths import local_path
 from recipes.typed import from_json
 from recipes.types import Recipe
-from recipes.yaml_text import Document, parse, parse_value
+from recipes.yaml_text import Document, Values, parse, parse_value
 from recipes.yaml_text import Path as FieldPath
 
 CATALOGUE = Path(__file__).parent
@@ -30,9 +30,9 @@ class LoadedRecipe:
     source: bytes
     overrides: tuple[str, ...]
     document: Document
-    resolved: dict[str, Any]  # plain values with defaults and overrides in
+    resolved: Values  # plain values with defaults and overrides in
 
-    def complete(self) -> dict[str, Any]:
+    def complete(self) -> Values:
         """The resolved values without the fields that this method and tuning refuse: a valid recipe again."""
         return schema.without_refused(self.resolved)
 
@@ -128,9 +128,9 @@ def _put(document: Document, path: FieldPath, value: Any) -> None:
         raise UserError(document.problem(path, "no such place in this recipe"))
 
 
-def _resolve(value: dict[str, Any], path: Path) -> dict[str, Any]:
+def _resolve(value: Values, path: Path) -> Values:
     """Defaults in, local paths absolute."""
-    full: dict[str, Any] = schema.with_defaults(value)
+    full: Values = schema.with_defaults(value)
     full["name"] = full.get("name") or re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:80] or "recipe"
     tuning, training, judged = full["tuning"], full["training"], full["eval"]
     if judged["every"] and judged["suites"]:

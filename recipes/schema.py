@@ -12,22 +12,23 @@ from recipes.errors import Problem, did_you_mean
 from recipes.methods import refused_sections
 from recipes.yaml_text import Document, dotted
 
+Node = dict[str, Any]  # a part of a JSON Schema
 SCHEMA_FILE = Path(__file__).parent / "recipe.schema.json"
 
 
 @cache
-def schema() -> dict[str, Any]:
+def schema() -> Node:
     """The schema as a dict (JSON Schema 2020-12)."""
-    loaded: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    loaded: Node = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     return loaded
 
 
-def leaves() -> dict[str, dict[str, Any]]:
+def leaves() -> dict[str, Node]:
     """Every leaf field by its dotted name (`data.train[].path`) with its schema."""
     return dict(_leaves(schema(), ""))
 
 
-def _leaves(node: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _leaves(node: Node, name: str) -> Iterator[tuple[str, Node]]:
     node = _resolve(node)
     items = node.get("items")
     if "properties" in node:
@@ -39,12 +40,12 @@ def _leaves(node: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, An
         yield name, node
 
 
-def _resolve(node: dict[str, Any]) -> dict[str, Any]:
+def _resolve(node: Node) -> Node:
     reference = node.get("$ref")
     return schema()["$defs"][reference.rpartition("/")[2]] if reference else node
 
 
-def with_defaults(value: Any, node: dict[str, Any] | None = None) -> Any:
+def with_defaults(value: Any, node: Node | None = None) -> Any:
     """`value` with every absent field filled in from the schema; the input is left as it is."""
     node = _resolve(node if node is not None else schema())
     if "properties" in node and isinstance(value, dict):
@@ -59,7 +60,7 @@ def with_defaults(value: Any, node: dict[str, Any] | None = None) -> Any:
     return value
 
 
-def without_refused(value: dict[str, Any]) -> dict[str, Any]:
+def without_refused(value: Node) -> Node:
     """`value` without the fields that are refused beside the others (`preference` under sft)."""
     import copy
 
@@ -105,7 +106,7 @@ def _sentences(error: Any, document: Document) -> Iterator[Problem]:
         yield document.problem(path, _sentence(error.validator, node, value))
 
 
-def _sentence(keyword: str, node: dict[str, Any], value: Any) -> str:
+def _sentence(keyword: str, node: Node, value: Any) -> str:
     if "x-refused" in node:
         return str(node["x-refused"])
     allowed = _allowed(node)
@@ -120,7 +121,7 @@ def _sentence(keyword: str, node: dict[str, Any], value: Any) -> str:
     return f"{shown} is not allowed; {allowed}{hint}"
 
 
-def _child(path: tuple[str | int, ...], key: str) -> dict[str, Any]:
+def _child(path: tuple[str | int, ...], key: str) -> Node:
     node = schema()
     for part in (*path, key):
         node = _resolve(node)
@@ -147,7 +148,7 @@ _BOUNDS = {
 }
 
 
-def _allowed(node: dict[str, Any]) -> str:
+def _allowed(node: Node) -> str:
     """What a field may be, in words: `allowed: a whole number, at least 1`."""
     if "x-allowed" in node:
         return f"allowed: {node['x-allowed']}"

@@ -16,6 +16,7 @@ MAX_DEPTH = 40
 MAX_VALUES = 50_000  # aliases multiply: nine lines of YAML can mean a billion values
 
 Path = tuple[str | int, ...]
+Values = dict[str, Any]  # a recipe as plain values, nested as in its file
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from adapters.native import NativeKey, native_keys
 from recipes import Problem, did_you_mean
 from recipes.load import LoadedRecipe
 
@@ -15,10 +17,9 @@ _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bo
 
 
 @cache
-def arguments() -> dict[str, dict[str, Any]]:
-    """Argument name to {"types": names of JSON-like types, "choices": list or absent}."""
-    loaded: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
-    return loaded
+def arguments() -> dict[str, NativeKey]:
+    """The arguments of LLaMA-Factory's parser by name."""
+    return native_keys(json.loads(FILE.read_text(encoding="utf-8")))
 
 
 def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
@@ -38,16 +39,16 @@ def _problem(key: str, value: Any, own: dict[str, str]) -> str | None:
     known = arguments().get(key)
     if known is None:
         return f"llamafactory 0.9.5 has no such argument{did_you_mean(key, arguments())}"
-    if value is None and "null" in known["types"]:
+    if value is None and "null" in known.types:
         return None
-    if known.get("choices") and value not in known["choices"]:
-        return f"{value!r} is not allowed; allowed: {', '.join(map(str, known['choices']))}"
-    if not _fits(value, known["types"]):
-        return f"{value!r} is not allowed; allowed: {' or '.join(known['types'])}"
+    if known.choices and value not in known.choices:
+        return f"{value!r} is not allowed; allowed: {', '.join(map(str, known.choices))}"
+    if not _fits(value, known.types):
+        return f"{value!r} is not allowed; allowed: {' or '.join(known.types)}"
     return None
 
 
-def _fits(value: Any, types: list[str]) -> bool:
+def _fits(value: Any, types: Collection[str]) -> bool:
     if not set(types) & set(_KINDS):
         return True  # a dict or list, or a type that only the backend can judge
     if isinstance(value, bool):

@@ -6,7 +6,7 @@ from typing import Any
 
 from adapters.contract import Checkpoint, Paths, Topology
 from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
-from adapters.native import gradient_accumulation, precision
+from adapters.native import Config, gradient_accumulation, precision
 from recipes import Recipe, schema
 from recipes.methods import METHODS, methods_with
 
@@ -183,9 +183,9 @@ def _refused() -> list[Entry]:
     ]
 
 
-def config(recipe: Recipe, topology: Topology, paths: Paths, resume: Checkpoint | None) -> dict[str, Any]:
+def config(recipe: Recipe, topology: Topology, paths: Paths, resume: Checkpoint | None) -> Config:
     """LLaMA-Factory's own YAML as a dict, in the order in which a person reads it."""
-    values: dict[str, Any] = {}
+    values: Config = {}
     for entry in entries(recipe, topology):
         if entry.status == "mapped" and entry.value is not None:
             values |= entry.values
@@ -197,9 +197,9 @@ def config(recipe: Recipe, topology: Topology, paths: Paths, resume: Checkpoint 
     return values
 
 
-def _own(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
+def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
     """The keys that no recipe field stands for."""
-    own: dict[str, Any] = {
+    own: Config = {
         "do_train": True,  # without it: exit code 0, and nothing trained
         "template": "empty",  # rows come tokenized: only the tokenizer is loaded, and left as it is
         "tokenized_path": str(paths.tokenized),
@@ -246,7 +246,7 @@ def _fsdp(recipe: Recipe) -> str:
     return "full_shard auto_wrap" + (" offload" if recipe.distributed.offload_parameters else "")
 
 
-def _fsdp_config(recipe: Recipe) -> dict[str, Any]:
+def _fsdp_config(recipe: Recipe) -> Config:
     return {
         "version": 2 if strategy(recipe) == "fsdp2" else 1,
         "state_dict_type": "FULL_STATE_DICT",
@@ -254,11 +254,11 @@ def _fsdp_config(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def deepspeed(recipe: Recipe, topology: Topology) -> dict[str, Any]:
+def deepspeed(recipe: Recipe, topology: Topology) -> Config:
     """The DeepSpeed config; `auto` values are filled in by transformers from the training arguments."""
     stage = 3 if strategy(recipe) == "deepspeed-zero3" else 2
     compute = precision(recipe, topology)
-    zero: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
+    zero: Config = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
     if recipe.distributed.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(topology.gpus)}
     if recipe.distributed.offload_parameters:

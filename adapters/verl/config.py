@@ -6,24 +6,22 @@ from typing import Any
 
 from adapters.contract import Checkpoint, Paths, PreparedData, Topology
 from adapters.ledger import Entry, plain
-from adapters.native import precision
+from adapters.native import Config, precision
 from adapters.verl.settings import ADAPTER, LORA_FILE, on_megatron, strategy, tuning
 from adapters.verl.settings import entries as entries
 from recipes import Recipe
 
 
-def config(
-    recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None
-) -> dict[str, Any]:
+def config(recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None) -> Config:
     """What is laid over verl's own tree for SFT (sft_trainer_engine)."""
     engine = "megatron" if on_megatron(recipe) else "fsdp"
     defaults = ["sft_trainer_engine", {"override engine@engine": engine}, {"override optim@optim": engine}]
     return overlay(defaults, entries(recipe, topology, data), own(recipe, topology, data, paths, resume), recipe)
 
 
-def overlay(defaults: list[Any], told: list[Entry], own: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def overlay(defaults: list[Any], told: list[Entry], own: Config, recipe: Recipe) -> Config:
     """A nested dict: Hydra's defaults list, the ledger's keys, the adapter's own, the recipe's native ones."""
-    tree: dict[str, Any] = {
+    tree: Config = {
         "defaults": [*defaults, "_self_"],
         "hydra": {"searchpath": ["pkg://verl.trainer.config"]},
     }
@@ -36,12 +34,10 @@ def overlay(defaults: list[Any], told: list[Entry], own: dict[str, Any], recipe:
     return tree
 
 
-def own(
-    recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None
-) -> dict[str, Any]:
+def own(recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None) -> Config:
     """The keys that no recipe field stands for, and those whose value is a place."""
     validated = bool(recipe.eval.loss_every) and data.validation_rows != 0
-    found: dict[str, Any] = {
+    found: Config = {
         "model.path": literal(paths.model),
         "data.custom_cls.path": "pkg://adapters.verl.rows",
         "data.custom_cls.name": "TokenizedRows",
@@ -64,10 +60,10 @@ def own(
     return found | (_own_megatron(recipe) if on_megatron(recipe) else own_fsdp(recipe, topology, paths))
 
 
-def own_fsdp(recipe: Recipe, topology: Topology, paths: Paths) -> dict[str, Any]:
+def own_fsdp(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
     """Those of a model that trains under FSDP, by any method."""
     lora = recipe.tuning.type == "lora"
-    found: dict[str, Any] = {
+    found: Config = {
         "engine.mixed_precision.reduce_dtype": "fp32",
         "engine.mixed_precision.buffer_dtype": "fp32",
         "engine.model_dtype": model_dtype(recipe, topology),
@@ -88,8 +84,8 @@ def model_dtype(recipe: Recipe, topology: Topology) -> str:
     return precision(recipe, topology) if frozen else "fp32"
 
 
-def _own_megatron(recipe: Recipe) -> dict[str, Any]:
-    found: dict[str, Any] = {"engine.use_mbridge": True}  # its checkpoints then hold Hugging Face weights
+def _own_megatron(recipe: Recipe) -> Config:
+    found: Config = {"engine.use_mbridge": True}  # its checkpoints then hold Hugging Face weights
     if recipe.tuning.type == "lora":
         found["model.lora.lora_A_init_method"] = "kaiming"  # as PEFT's
     if recipe.training.gradient_checkpointing:
@@ -98,7 +94,7 @@ def _own_megatron(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def lora_file(recipe: Recipe, paths: Paths) -> dict[str, Any]:
+def lora_file(recipe: Recipe, paths: Paths) -> Config:
     """What lora.py makes the initial adapter of."""
     told = {key: value for e in tuning(recipe) if e.file == LORA_FILE for key, value in e.values.items()}
     return {
@@ -110,9 +106,9 @@ def lora_file(recipe: Recipe, paths: Paths) -> dict[str, Any]:
     }
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: Config, prefix: str = "") -> Config:
     """Nested or dotted keys as dotted ones: `{model: {use_liger: true}}` is `model.use_liger`."""
-    found: dict[str, Any] = {}
+    found: Config = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             found |= flat(value, f"{prefix}{key}.")
@@ -121,7 +117,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+def _put(tree: Config, key: str, value: Any) -> None:
     *path, last = key.split(".")
     for name in path:
         tree = tree.setdefault(name, {})

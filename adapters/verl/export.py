@@ -17,6 +17,7 @@ from typing import Any
 
 from adapters.verl.checkpoints import weights, whole_checkpoints, world_size
 
+Weights = dict[str, Any]  # parameter name to its tensor
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 TOKENIZER = ("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja")  # and all that have "token" in the name
 MEGATRON = Path("model") / "huggingface"  # its checkpoints hold Hugging Face weights already
@@ -53,7 +54,7 @@ def export(
     temporary.rename(model)
 
 
-def merged_shards(checkpoint: Path) -> dict[str, Any]:
+def merged_shards(checkpoint: Path) -> Weights:
     """Parameter name to its whole tensor, in the dtype of the shards."""
     import torch
     import torch.distributed.tensor  # which tells torch's restricted unpickler of DTensors: no shard runs code here
@@ -80,7 +81,7 @@ def _whole(values: list[Any]) -> Any:
     return torch.cat(local, dim=placement.dim).contiguous() if placement.is_shard() else local[0]
 
 
-def _write_adapter(state: dict[str, Any], initial: Path, target: Path) -> None:
+def _write_adapter(state: Weights, initial: Path, target: Path) -> None:
     from safetensors.torch import save_file
 
     trained = {_peft_name(name): value for name, value in state.items() if ".lora_" in name}
@@ -96,7 +97,7 @@ def _peft_name(name: str) -> str:
     return name.replace(".default.", ".")
 
 
-def _write_model(state: dict[str, Any], config_directory: Path, target: Path, dtype: str, trust: bool) -> None:
+def _write_model(state: Weights, config_directory: Path, target: Path, dtype: str, trust: bool) -> None:
     import torch
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig

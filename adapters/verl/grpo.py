@@ -9,11 +9,10 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from adapters.contract import Checkpoint, Paths, PreparedData, Topology
 from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
-from adapters.native import precision
+from adapters.native import Config, precision
 from adapters.verl import config as sft
 from adapters.verl import settings
 from recipes import Recipe
@@ -143,23 +142,19 @@ def mini_batch_size(recipe: Recipe) -> int:
     return recipe.grpo.mini_batch_size or recipe.training.global_batch_size
 
 
-def config(
-    recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None
-) -> dict[str, Any]:
+def config(recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None) -> Config:
     """What is laid over verl's own tree for GRPO (ppo_trainer)."""
     told = entries(recipe, topology, data)
     return sft.overlay(["ppo_trainer"], told, own(recipe, topology, data, paths, resume), recipe)
 
 
-def own(
-    recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None
-) -> dict[str, Any]:
+def own(recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, resume: Checkpoint | None) -> Config:
     """The keys that no recipe field stands for, and those whose value is a place."""
     grpo, rollouts, training = recipe.grpo, recipe.grpo.rollouts, recipe.training
     validated = bool(recipe.eval.loss_every) and data.validation_rows != 0
     length = rollouts.max_prompt_length + rollouts.max_reply_length
     rows, spread = paths.run / "data", recipe.distributed
-    found: dict[str, Any] = {
+    found: Config = {
         f"{MODEL}.path": sft.literal(paths.model),
         f"{MODEL}.custom_chat_template": None,  # the text goes in when the training starts: a plan reads no file
         "algorithm.adv_estimator": "grpo",
@@ -204,9 +199,9 @@ def own(
     return found | ({} if topology.gpus else ON_CPU)
 
 
-def _ray(topology: Topology, paths: Paths) -> dict[str, Any]:
+def _ray(topology: Topology, paths: Paths) -> Config:
     """A Ray for this run alone: made by verl on one node, by ray_nodes.py on several."""
-    options: dict[str, Any] = {"_temp_dir": ray_directory(paths)}
+    options: Config = {"_temp_dir": ray_directory(paths)}
     if topology.nodes > 1:
         options["address"] = f"{topology.master_addr}:{topology.master_port}"
     else:

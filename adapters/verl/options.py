@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.ledger import plain
+from adapters.native import NativeKey, native_keys
 from recipes import Problem, Recipe, did_you_mean
 from recipes.load import LoadedRecipe
 
@@ -28,15 +29,14 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "list": (list,), "dict": (dict,),
     "null": (type(None),),
 }  # fmt: skip
-_ANY: dict[str, Any] = {"types": [], "default": None}
+_ANY = NativeKey()
 
 
 @cache
-def tree(name: str) -> dict[str, dict[str, Any]]:
-    """Dotted key to {"types": names of JSON-like types, empty for any; "default"} of one of verl's trees."""
+def tree(name: str) -> dict[str, NativeKey]:
+    """The keys of one of verl's trees, dotted."""
     loaded = json.loads(FILE.read_text(encoding="utf-8"))
-    known: dict[str, dict[str, Any]] = loaded[name] | (loaded["sft"] if name.startswith("sft") else {})
-    return known
+    return native_keys(loaded[name] | (loaded["sft"] if name.startswith("sft") else {}))
 
 
 def tree_of(recipe: Recipe) -> str:
@@ -65,7 +65,7 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield (*path, str(key)), value
 
 
-def _problem(key: str, value: Any, own: dict[str, str], known: dict[str, dict[str, Any]]) -> str | None:
+def _problem(key: str, value: Any, own: dict[str, str], known: dict[str, NativeKey]) -> str | None:
     if key in own:
         instead = f"; use the recipe's {own[key]}" if own[key] else ""
         return f"the adapter sets this key itself{instead}"
@@ -74,21 +74,21 @@ def _problem(key: str, value: Any, own: dict[str, str], known: dict[str, dict[st
     leaf = known.get(key) or _free(key, known)
     if leaf is None:
         return f"verl 0.9.1 has no such key{_near(key, known)}"
-    if value is None and leaf["default"] is None:
+    if value is None and leaf.default is None:
         return None
-    if leaf["types"] and not any(_fits(value, kind) for kind in leaf["types"]):
-        return f"{value!r} is not allowed; allowed: {' or '.join(leaf['types'])}"
+    if leaf.types and not any(_fits(value, kind) for kind in leaf.types):
+        return f"{value!r} is not allowed; allowed: {' or '.join(leaf.types)}"
     return None
 
 
-def _free(key: str, known: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+def _free(key: str, known: dict[str, NativeKey]) -> NativeKey | None:
     """A key under a mapping that verl leaves open (`model.override_config.rope_theta`)."""
     parents = [key.rsplit(".", n)[0] for n in range(1, key.count(".") + 1)]
-    is_open = any(parent in OPEN or "dict" in known.get(parent, _ANY)["types"] for parent in parents)
+    is_open = any(parent in OPEN or "dict" in known.get(parent, _ANY).types for parent in parents)
     return _ANY if is_open else None
 
 
-def _near(key: str, known: dict[str, dict[str, Any]]) -> str:
+def _near(key: str, known: dict[str, NativeKey]) -> str:
     children = [name for name in known if name.startswith(f"{key}.")]
     return f"; it holds {', '.join(children[:5])}" if children else did_you_mean(key, known)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ Answer = dict[str, Any]
 class AnswerCache:
     """Answers by key, in one file of JSON lines."""
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         """`identity` is what all requests share: model hash, tokenizer hash, engine, dtype."""
         self.path = path
         self.identity = json_hash(identity)
@@ -39,7 +39,7 @@ class AnswerCache:
         if content and not content.endswith(b"\n"):
             self._append(b"\n")  # or the next line would be lost with the torn one
 
-    def key(self, request: dict[str, Any]) -> str:
+    def key(self, request: Mapping[str, Any]) -> str:
         return json_hash([self.identity, request])
 
     def get(self, key: str) -> Answer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ class Score:
         first = next(n for n, label in enumerate(self.labels) if label != IGNORE)
         return max(0, first - 1)
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Mapping[str, Any]:
         """What determines the answer; `shared` is only a way to it."""
         return {"kind": "score", "ids": self.ids, "scored": [label != IGNORE for label in self.labels]}
 
@@ -53,7 +54,7 @@ class Generate:
     stop: frozenset[int] = field(default_factory=frozenset)
     shared: tuple[int, ...] = ()
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Mapping[str, Any]:
         return {
             "kind": "generate", "ids": self.ids, "max_new_tokens": self.max_new_tokens, "stop": sorted(self.stop),
         }  # fmt: skip
@@ -71,5 +72,5 @@ class Sample:
 
     id: str
     requests: tuple[Request, ...] = ()
-    shown: dict[str, Any] = field(default_factory=dict)
+    shown: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""

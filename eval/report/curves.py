@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 RISE = 0.01  # an evaluation loss that ends this share above its best has turned
 
@@ -35,7 +34,7 @@ class Training:
             return None
         return self.best[0]
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, float | None]:
         """The fields of evaluation_results.json."""
         first, last = (self.train[0][1], self.train[-1][1]) if self.train else (None, None)
         return {
@@ -51,7 +50,7 @@ class Training:
 
 
 def training(
-    lines: Sequence[dict[str, Any]],
+    lines: Sequence[Mapping[str, float]],
     *,
     seconds: float | None = None,
     trained_parameters: int | None = None,

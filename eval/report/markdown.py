@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from eval.report.compare import examples, source
 from eval.report.tables import Report, comparison_rows, cost_rows, notes, summary
+from eval.rows import Row
 
 # An underscore within a word is no markup, nor is a bracket that no link follows.
 MARKUP = re.compile(r"[\\`*<>|#~$!]|(?<!\w)_|_(?!\w)|\](?=[(\[:])")
@@ -69,7 +69,7 @@ def example_metrics(report: Report, name: str) -> list[str]:
     return [metric for metric, where in found.items() if where and where.values.examples]
 
 
-def asked(record: dict[str, Any]) -> str:
+def asked(record: Row) -> str:
     """What a record's model was asked, shortened."""
     prompt = record.get("prompt")
     text = (
@@ -78,7 +78,7 @@ def asked(record: dict[str, Any]) -> str:
     return str(text or record.get("input") or "")[:200]
 
 
-def replied(record: dict[str, Any]) -> str:
+def replied(record: Row) -> str:
     """What a record's model answered, shortened; its losses where it only scored."""
     if "chosen_loss" in record:
         return f"chosen {record['chosen_loss']:.3f}, rejected {record['rejected_loss']:.3f}"

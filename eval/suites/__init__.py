@@ -6,6 +6,7 @@ A new suite is one file here and its name in `recipes.suites.SUITES`.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -45,8 +46,8 @@ class Loaded:
     """A suite's samples; `data` names their source and its hash, `settings` what else determines the numbers."""
 
     samples: list[Sample]
-    data: dict[str, Any]
-    settings: dict[str, Any]
+    data: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
 
 class Suite(Protocol):

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from eval.encode import BadRow, Text
 from eval.engines.cache import Answer
 from eval.engines.requests import Generate
 from eval.hashes import file_hash, json_hash
 from eval.metrics.text import repeated_share
-from eval.rows import conversation, read_jsonl, rows_file
+from eval.rows import Row, conversation, read_jsonl, rows_file
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -29,7 +28,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     return Loaded(samples=samples, data=data, settings=settings)
 
 
-def prompts_of(spec: Spec, suite: str) -> tuple[Path, list[dict[str, Any]]]:
+def prompts_of(spec: Spec, suite: str) -> tuple[Path, list[Row]]:
     """The test prompts, or the prompts of the validation rows where there are none, and their file.
 
     Raises:
@@ -51,7 +50,7 @@ def prompts_of(spec: Spec, suite: str) -> tuple[Path, list[dict[str, Any]]]:
     return Path(file), [_prompt_of(row) for row in read_jsonl(Path(file), limit)]
 
 
-def _prompt_of(row: dict[str, Any]) -> dict[str, Any]:
+def _prompt_of(row: Row) -> Row:
     if "prompt" in row and "answer" in row:
         return {"prompt": row["prompt"], "reference": str(row["answer"]), "held_out": True}
     messages = conversation(row)
@@ -60,7 +59,7 @@ def _prompt_of(row: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": messages[:-1], "reference": messages[-1]["content"], "held_out": True}
 
 
-def _sample(name: str, prompt: dict[str, Any], spec: Spec, text: Text) -> Sample:
+def _sample(name: str, prompt: Row, spec: Spec, text: Text) -> Sample:
     shown = {key: prompt.get(key) for key in ("prompt", "reference", "held_out")}
     try:
         ids = text.chat_ids(prompt["prompt"])

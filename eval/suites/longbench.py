@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from eval.encode import Text
 from eval.engines.cache import Answer
@@ -20,7 +19,7 @@ from eval.engines.requests import Generate
 from eval.engines.sharing import share_prefixes
 from eval.hashes import data_hash, json_hash
 from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, row_score
-from eval.rows import read_jsonl
+from eval.rows import Row, read_jsonl
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -96,7 +95,7 @@ def _files(source: Path, wanted: tuple[str, ...]) -> dict[str, Path | zipfile.Pa
 
 
 def _samples(
-    name: str, path: Path | zipfile.Path, rows: list[dict[str, Any]], text: Text, max_positions: int, spec: Spec
+    name: str, path: Path | zipfile.Path, rows: list[Row], text: Text, max_positions: int, spec: Spec
 ) -> list[Sample]:
     subset = name.removesuffix("_e")
     prompts, limits = definitions()
@@ -121,8 +120,8 @@ def _samples(
     return [replace(sample, requests=(request,)) for sample, request in zip(samples, shared, strict=True)]
 
 
-def _encoder(subset: str, template: str, room: int, text: Text) -> Callable[[dict[str, Any]], tuple[list[int], bool]]:
-    def encode(row: dict[str, Any]) -> tuple[list[int], bool]:
+def _encoder(subset: str, template: str, room: int, text: Text) -> Callable[[Row], tuple[list[int], bool]]:
+    def encode(row: Row) -> tuple[list[int], bool]:
         prompt, truncated = cut_middle(text, template.format(context=row["context"], input=row["input"]), room)
         return text.prompt_ids(prompt, chat=subset not in NO_CHAT), truncated
 

@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from eval.encode import Text
 from eval.engines.cache import Answer
@@ -18,7 +17,7 @@ from eval.engines.requests import Generate
 from eval.engines.sharing import share_prefixes
 from eval.hashes import file_hash, json_hash
 from eval.metrics.similarity import rouges
-from eval.rows import read_jsonl
+from eval.rows import Row, read_jsonl
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -59,7 +58,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     return Loaded(samples=samples, data=data, settings=settings)
 
 
-def _queries(row: dict[str, Any], place: str, number: int) -> Iterator[Query]:
+def _queries(row: Row, place: str, number: int) -> Iterator[Query]:
     if "context" in row and "input" in row and "answers" in row:
         yield Query(str(row.get("_id", number)), row["context"], row["input"], row["answers"])
         return

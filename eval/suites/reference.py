@@ -39,10 +39,10 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         scorer(spec.scorer)
     if spec.judge:
         check(spec.judge)
-    samples = [replace(sample, shown=sample.shown | {"scorer": spec.scorer}) for sample in samples]
+    samples = [replace(sample, shown={**sample.shown, "scorer": spec.scorer}) for sample in samples]
     own = {"scorer": spec.scorer, "scorer_weights": weights_of(spec.scorer), "n": len(samples)}
     judged = {"judge": [spec.judge.model, spec.judge.base_url]} if spec.judge else {}
-    return Loaded(samples=samples, data=found.data, settings=found.settings | own | judged)
+    return Loaded(samples=samples, data=found.data, settings={**found.settings, **own, **judged})
 
 
 def record(sample: Sample, answers: list[Answer]) -> Record:

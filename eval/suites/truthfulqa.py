@@ -6,12 +6,11 @@ Example: {"question": "Can pigs fly?", "correct": ["No, pigs cannot fly"], "inco
 
 from __future__ import annotations
 
-from typing import Any
-
 from eval.encode import Text
 from eval.engines.cache import Answer
 from eval.engines.requests import Generate
 from eval.metrics.similarity import scorer, weights_of
+from eval.rows import Row
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered, truthfulqa_mc
@@ -27,7 +26,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     asked = asked[: spec.max_generation_samples or spec.max_samples]
     scorer(spec.scorer)  # named wrongly, it should be known before the model is asked
     samples = [_sample(str(n), question, spec, text) for n, question in enumerate(asked)]
-    settings: dict[str, Any] = {
+    settings: Row = {
         "prompt": "Q: {question}\\nA:", "decoding": "greedy", "max_new_tokens": MAX_NEW_TOKENS,
         "scorer": spec.scorer, "scorer_weights": weights_of(spec.scorer), "n": len(samples),
     }  # fmt: skip
@@ -45,7 +44,7 @@ def _as_choice(sample: Sample) -> Sample:
     return Sample(id=f"choices.{sample.id}", requests=sample.requests, shown=sample.shown, problem=sample.problem)
 
 
-def _sample(name: str, question: dict[str, Any], spec: Spec, text: Text) -> Sample:
+def _sample(name: str, question: Row, spec: Spec, text: Text) -> Sample:
     ids = text.ids(f"Q: {question['question']}\nA:", special=True)
     shown = {key: question[key] for key in ("question", "correct", "incorrect")} | {"scorer": spec.scorer}
     return Sample(id=name, requests=(Generate(ids=ids, max_new_tokens=MAX_NEW_TOKENS),), shown=shown)

@@ -6,9 +6,9 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from eval.hashes import file_hash, json_hash
+from eval.rows import Row
 from eval.spec import Spec
 from eval.suites.hub import fetched
 from recipes.errors import UserError
@@ -37,7 +37,7 @@ HUB = "truthfulqa/truthful_qa"
 NAMES = ("mc_task.json", "TruthfulQA.csv")
 
 
-def questions(spec: Spec, suite: str, *, choices: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def questions(spec: Spec, suite: str, *, choices: bool) -> tuple[list[Row], Row]:
     """The first questions, and what names their source.
 
     Each has question, correct and incorrect (lists of answers), and of a JSON file mc1_targets and mc2_targets too.
@@ -79,7 +79,7 @@ def _path(spec: Spec, suite: str) -> Path | None:
     return inside
 
 
-def _of_json(path: Path) -> list[dict[str, Any]]:
+def _of_json(path: Path) -> list[Row]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -89,7 +89,7 @@ def _of_json(path: Path) -> list[dict[str, Any]]:
     return [row | _answers(row) for row in rows if isinstance(row, dict)]
 
 
-def _answers(row: dict[str, Any]) -> dict[str, list[str]]:
+def _answers(row: Row) -> dict[str, list[str]]:
     targets = row.get("mc2_targets") or {}
     return {
         "correct": [answer for answer, label in targets.items() if label],
@@ -97,7 +97,7 @@ def _answers(row: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _of_csv(path: Path) -> list[dict[str, Any]]:
+def _of_csv(path: Path) -> list[Row]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     return [
@@ -110,7 +110,7 @@ def _of_csv(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _of_parquet(path: Path) -> list[dict[str, Any]]:
+def _of_parquet(path: Path) -> list[Row]:
     """The hub's two tables: targets as parallel lists of choices and labels, or lists of answers."""
     from pyarrow.parquet import read_table
 
@@ -126,14 +126,14 @@ def _of_parquet(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {".csv": _of_csv, ".parquet": _of_parquet}
+READERS: dict[str, Callable[[Path], list[Row]]] = {".csv": _of_csv, ".parquet": _of_parquet}
 
 
 def _split(answers: str | None) -> list[str]:
     return [answer.strip() for answer in (answers or "").split(";") if answer.strip()]
 
 
-def _complete(question: dict[str, Any], choices: bool) -> bool:
+def _complete(question: Row, choices: bool) -> bool:
     if choices:
         targets = (question.get("mc1_targets"), question.get("mc2_targets"))
         return bool(question.get("question")) and all(

@@ -9,12 +9,12 @@ Definition: https://github.com/sylinrl/TruthfulQA/blob/main/truthfulqa/models.py
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from eval.encode import IGNORE, Text
 from eval.engines.batching import common_prefix
 from eval.engines.cache import Answer
 from eval.engines.requests import Score
+from eval.rows import Row
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -29,7 +29,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     return Loaded(samples=samples, data=data, settings={"prompt": "QA primer", "n": len(samples)})
 
 
-def choice_samples(asked: list[dict[str, Any]], text: Text) -> list[Sample]:
+def choice_samples(asked: list[Row], text: Text) -> list[Sample]:
     """A sample a question, a request a choice; primer and question are marked as shared."""
     prompts = [f"{PRIMER}\n\nQ: {question['question']}\nA:" for question in asked]
     primer = common_prefix([text.ids(prompt) for prompt in prompts])
@@ -39,7 +39,7 @@ def choice_samples(asked: list[dict[str, Any]], text: Text) -> list[Sample]:
     ]
 
 
-def _sample(name: str, question: dict[str, Any], prompt: str, primer: int, text: Text) -> Sample:
+def _sample(name: str, question: Row, prompt: str, primer: int, text: Text) -> Sample:
     choices = list(question["mc1_targets"] | question["mc2_targets"])
     given = text.ids(prompt)
     every = text.batch_ids([f"{prompt} {choice}" for choice in choices])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from eval.spec import Merge, Merged
 from recipes import UserError
-from recipes.files import read_json, write_json
+from recipes.files import read_json
+from recipes.typed import read_typed, write_typed
 from runner.failure import Failure
 from runner.files import code_directory
 from runner.machine import bundled, diagnose, environments, process
@@ -47,29 +47,28 @@ def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None],
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     prompts = run.path / "data" / "test_prompts.json"
-    spec: dict[str, Any] = {
-        "base": bundled.located(recipe.model.path),
-        "revision": recipe.model.revision,
-        "adapter": str(run.model),
-        "target": str(part),
-        "dtype": dtype,
-        "trust_remote_code": recipe.model.trust_remote_code,
-        "prompts": [row["prompt"] for row in read_json(prompts)[:PROMPTS]] if prompts.is_file() else [],
-    }
-    write_json(run.path / "logs" / "merge.json", spec)
-    say(f"merging {run.model} into {spec['base']}")
-    checked = _work(run, python)
-    write_json(part / "merge.json", checked | {"base": spec["base"], "adapter": spec["adapter"]})
+    spec = Merge(
+        base=bundled.located(recipe.model.path),
+        revision=recipe.model.revision,
+        adapter=str(run.model),
+        target=str(part),
+        dtype=dtype,
+        trust_remote_code=recipe.model.trust_remote_code,
+        prompts=tuple(row["prompt"] for row in read_json(prompts)[:PROMPTS]) if prompts.is_file() else (),
+    )
+    write_typed(run.path / "logs" / "merge.json", spec)
+    say(f"merging {run.model} into {spec.base}")
+    checked = _work(run, python, part)
     part.rename(target)
     say(
-        f"checked on {checked['positions']} tokens of {checked['prompts']} prompts: differs from base and adapter by "
-        f"{checked['largest_difference_nat']:.1e} nat ({checked['dtype']}), where the adapter's own effect is "
-        f"{checked['effect_of_adapter_nat']:.2g}"
+        f"checked on {checked.positions} tokens of {checked.prompts} prompts: differs from base and adapter by "
+        f"{checked.largest_difference_nat:.1e} nat ({checked.dtype}), where the adapter's own effect is "
+        f"{checked.effect_of_adapter_nat:.2g}"
     )
     return target
 
 
-def _work(run: Run, python: Path) -> dict[str, Any]:
+def _work(run: Run, python: Path, part: Path) -> Merged:
     log = run.path / "logs" / "merge.log"
     log.unlink(missing_ok=True)
     with process.signals_raise():
@@ -80,8 +79,7 @@ def _work(run: Run, python: Path) -> dict[str, Any]:
             log=log,
             mark=run.mark("merge"),
         )
-    last = diagnose.tail(log)
     if code:
+        last = diagnose.tail(log)
         raise Failure("the merge", cause=diagnose.cause(last, code), tail=last, log=log)
-    found: dict[str, Any] = json.loads(last.splitlines()[-1])
-    return found
+    return read_typed(Merged, part / "merge.json")

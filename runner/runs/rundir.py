@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.contract import Topology
+from adapters.contract import Metrics, Topology
 from recipes import LoadedRecipe, UserError, did_you_mean, load_text
 from recipes.files import write_text
 from recipes.typed import read_typed, write_typed
@@ -148,9 +148,9 @@ class Run:
         except OSError as error:
             raise Damaged(f"{file}: {error.strerror}") from None
 
-    def steps(self) -> list[dict[str, Any]]:
+    def steps(self) -> list[Metrics]:
         """The lines of metrics.jsonl; a torn last line is left out."""
-        found = []
+        found: list[Metrics] = []
         if self.metrics.is_file():
             for line in self.metrics.read_text(encoding="utf-8").splitlines():
                 try:
@@ -259,7 +259,7 @@ def myself() -> Runner:
     return Runner(pid=os.getpid(), host=platform.node())
 
 
-def _git(directory: Path) -> dict[str, Any] | None:
+def _git(directory: Path) -> Mapping[str, Any] | None:
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", "-C", str(directory), *arguments], capture_output=True, text=True, check=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from adapters.contract import Backend
 from recipes.files import write_text
 from runner.files import NewLines
 
+Line = Mapping[str, Any]  # of a metrics file, ours or a backend's
 TRAINING = ("loss", "reward")
 
 
@@ -40,7 +41,7 @@ class Splicer:
         for line in self.new():
             self._line(json.loads(line))
 
-    def _line(self, raw: dict[str, Any]) -> None:
+    def _line(self, raw: Line) -> None:
         total = self.backend.total_steps(raw)
         if total is not None:
             self.begin(total)
@@ -65,7 +66,7 @@ def _last(path: Path, kind: str) -> float:
     return max(steps, default=-1)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path) -> list[Line]:
     if not path.is_file():
         return []
     found = []
@@ -77,7 +78,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def raw_lines(path: Path) -> list[dict[str, Any]]:
+def raw_lines(path: Path) -> list[Line]:
     """The lines of a backend's own metrics file, up to one that a kill has torn."""
     return _lines(path)
 

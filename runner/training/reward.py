@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from eval.rows import Row
 from recipes import LoadedRecipe, UserError
 from recipes.encode import BadRow
 from recipes.paths import local_path
@@ -61,7 +61,7 @@ def try_rewards(loaded: LoadedRecipe, reply: str | None, replies: Path | None, a
     ]
 
 
-def _samples(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _samples(rows: list[Row]) -> Iterator[tuple[str, str, Row]]:
     """For each row: its answer, no reply at all, and the answer to another row."""
     for n, row in enumerate(rows[:ROWS]):
         other = next((r["answer"] for r in [*rows[n + 1 :], *rows[:n]] if r["answer"] != row["answer"]), None)
@@ -70,11 +70,11 @@ def _samples(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, A
         yield "a wrong one", f"not {row['answer']}" if other is None else other, row
 
 
-def _row(loaded: LoadedRecipe, answer: str | None) -> dict[str, Any]:
+def _row(loaded: LoadedRecipe, answer: str | None) -> Row:
     return next(_rows(loaded)) if answer is None else {"prompt": [], "answer": answer}
 
 
-def _given(file: Path, loaded: LoadedRecipe) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _given(file: Path, loaded: LoadedRecipe) -> Iterator[tuple[str, str, Row]]:
     """JSON lines of `reply` and `answer`, or of a run's rollouts (`output`, `gts`); else the recipe's rows in order."""
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -92,7 +92,7 @@ def _given(file: Path, loaded: LoadedRecipe) -> Iterator[tuple[str, str, dict[st
         yield f"line {n}", text, row
 
 
-def _rows(loaded: LoadedRecipe) -> Iterator[dict[str, Any]]:
+def _rows(loaded: LoadedRecipe) -> Iterator[Row]:
     """The canonical rows of the recipe's training sources."""
     found = False
     for index, source in enumerate(loaded.recipe.data.train):
@@ -112,7 +112,7 @@ def _rows(loaded: LoadedRecipe) -> Iterator[dict[str, Any]]:
         raise UserError(loaded.document.problem(("data", "train"), "the sources are empty"))
 
 
-def _converted(source: Source) -> Iterator[dict[str, Any]]:
+def _converted(source: Source) -> Iterator[Row]:
     told = {**vars(source), "columns": dict(source.columns)}
     for raw in read(told):
         try:
