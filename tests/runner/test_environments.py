@@ -78,5 +78,5 @@ def test_locks_are_names_and_versions_only(name: str, device: str) -> None:
 
 
 def test_an_unknown_environment_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="choose from llamafactory, verl, eval, eval-vllm"):
+    with pytest.raises(UserError, match=f"choose from {', '.join((*NAMES, VLLM))}"):
         environment("axolotl", "cpu")
