@@ -299,7 +299,7 @@ def _tokens_per_step(run: Run, recipe: Recipe) -> float:
     if recipe.method == "grpo":
         return 0.0  # what a step takes depends on the replies
     accounting = read_json(run.accounting)
-    rows = accounting["train_rows"]
+    rows = accounting["trained"]
     return float(accounting["tokens"]) / rows * recipe.training.global_batch_size if rows else 0.0
 
 

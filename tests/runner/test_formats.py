@@ -90,8 +90,8 @@ GOOD = [
 
 BAD = [
     ("alpaca", {"instruction": "q"}, "no 'output'; it has instruction"),
-    ("alpaca", {"instruction": " ", "output": "a"}, "instruction is empty"),
-    ("alpaca", {"instruction": "q", "output": None}, "output is NoneType, not text"),
+    ("alpaca", {"instruction": " ", "output": "a"}, "instruction and input are empty"),
+    ("alpaca", {"instruction": "q", "output": None}, "output is empty"),
     ("alpaca", {"instruction": "q", "output": "a", "history": [["only"]]}, "history must be a list"),
     ("messages", {"messages": []}, "must be a list of messages that is not empty"),
     ("messages", {"messages": [user("q")]}, "ends on a user turn"),
@@ -113,7 +113,7 @@ BAD = [
 
 @pytest.mark.parametrize("name,row,expected", GOOD)
 def test_a_good_row(name: str, row: Any, expected: Any) -> None:
-    assert convert(row, name, PLAIN) == expected
+    assert convert(row, name, PLAIN).row == expected
 
 
 @pytest.mark.parametrize("name,row,message", BAD)
@@ -124,16 +124,16 @@ def test_a_bad_row_says_what_is_wrong(name: str, row: Any, message: str) -> None
 
 def test_columns_of_other_names() -> None:
     source = {"columns": {"instruction": "question", "output": "answer"}, "system": None}
-    assert convert({"question": "q", "answer": "a"}, "alpaca", source)["messages"] == [user("q"), assistant("a")]
+    assert convert({"question": "q", "answer": "a"}, "alpaca", source).row["messages"] == [user("q"), assistant("a")]
     with pytest.raises(BadRow, match="no column 'answer'; it has question"):
         convert({"question": "q"}, "alpaca", source)
 
 
 def test_the_sources_system_prompt_is_for_rows_without_one() -> None:
     source = {"columns": {}, "system": "s"}
-    assert convert({"prompt": "q", "response": "a"}, "prompt_response", source)["messages"][0] == system("s")
+    assert convert({"prompt": "q", "response": "a"}, "prompt_response", source).row["messages"][0] == system("s")
     own = {"messages": [system("own"), user("q"), assistant("a")]}
-    assert convert(own, "messages", source)["messages"][0] == system("own")
+    assert convert(own, "messages", source).row["messages"][0] == system("own")
 
 
 @pytest.mark.parametrize(
