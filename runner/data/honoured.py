@@ -40,8 +40,10 @@ def refuse(keys: dict[Any, Any], used: Iterable[Any], place: str = "", *, replie
     for key in keys.keys() - set(used):
         value, name = keys[key], str(key)
         reason = REASONS.get(name.lower())
-        if empty(value) or (reason and not replies and reason in OF_REPLIES):
+        if empty(value):
             continue
+        if reason in OF_REPLIES and not replies:
+            reason = None
         if reason and not _asks_for_nothing(name.lower(), reason, value):
             raise BadRow(f"{place}{': ' if place else ''}{name[:80]!r} is not honoured: {reason}")
         if not reason:
