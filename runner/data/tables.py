@@ -41,6 +41,7 @@ def arrow(path: Path) -> Iterator[Row]:
 
 
 def _parts(batch: Any) -> Iterator[Any]:
+    batch.validate(full=True)  # a damaged file's offsets lead anywhere in the memory
     return (batch.slice(start, BATCH) for start in range(0, batch.num_rows, BATCH))
 
 

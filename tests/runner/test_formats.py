@@ -195,7 +195,8 @@ def test_a_bad_row_says_what_is_wrong(name: str, row: Any, message: str) -> None
 
 LEARNED = {
     "tool_calls": [{"id": "c1"}], "function_call": {"name": "f"}, "functions": [{"name": "f"}],
-    "tools": '[{"name": "f"}]', "weight": 0, "Weight": 0.5, "loss": False, "train": "false", "loss_mask": [0, 1], "mask": 1,
+    "tools": '[{"name": "f"}]', "weight": 0, "Weight": 0.5,
+    "loss": False, "train": "false", "loss_mask": [0, 1], "mask": 1,
     "reasoning_content": "hm", "thinking": "hm", "images": ["a.png"], "image": b"png", "videos": ["a"], "audios": ["a"],
 }  # fmt: skip
 HARMLESS = [None, "", " ", [], {}, NAN, "[]", "null", [None], {"a": None}]
