@@ -159,7 +159,8 @@ def _converted(row: Any, format_name: str, source: Raw) -> Converted:
     fields = Fields({**row, **{ours: row[theirs] for ours, theirs in columns.items()}})
     result = FORMATS[format_name](fields)
     _add_system(result.get("messages") or result["prompt"], fields, source["system"])
-    _check_order(result.get("messages") or result["prompt"])
+    if not any(turn["role"] == "user" for turn in result.get("messages") or result["prompt"]):
+        raise BadRow("no turn of a user: there is nothing that the reply answers")
     _check_text(result)
     used = {columns.get(key, key) for key in fields.read}
     unused = honoured.refuse(row, used, replies=format_name != "prompts")
@@ -178,14 +179,6 @@ def _add_system(messages: list[Message], row: Fields, default: str | None) -> No
             messages.insert(0, {"role": "system", "content": own if own.strip() else str(default)})
     elif own.strip() and own != messages[0]["content"]:
         raise BadRow("'system' is not honoured: the messages begin with another system prompt")
-
-
-def _check_order(messages: list[Message]) -> None:
-    first = next((turn for turn in messages if turn["role"] != "system"), None)
-    if first is None or first["role"] == "assistant":
-        raise BadRow(
-            "the assistant speaks first: a reply needs a user's turn before it; add one, or take the reply out"
-        )
 
 
 def _check_text(row: Raw) -> None:

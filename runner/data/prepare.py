@@ -406,6 +406,7 @@ def main(spec_file: Path) -> int:
     try:
         accounting = prepare(spec)
     except Stop as stop:
+        print(*stop.problems, sep="\n")  # for `recipe logs`
         (directory / "problems.json").write_text(json.dumps(stop.problems, ensure_ascii=False), encoding="utf-8")
         return 2
     # Written last: its existence means that the data are whole.

@@ -116,6 +116,11 @@ GOOD = [
         {"messages": [user("qr"), assistant("a")]},
     ),
     (
+        "messages",
+        {"messages": [assistant("a"), user("q"), assistant("b")]},
+        {"messages": [assistant("a"), user("q"), assistant("b")]},
+    ),
+    (
         "conversations",
         {"conversations": [{"From": "Human", "Value": "q"}, {"from": "GPT", "value": "a", "content": None}]},
         {"messages": [user("q"), assistant("a")]},
@@ -163,8 +168,7 @@ BAD = [
     ("messages", {"messages": "[{'role': 'user'}]"}, "messages is a text that is no JSON list of messages"),
     ("messages", {"messages": [user(None), assistant("a")]}, r"messages\[0\]: content is null, not text"),
     ("messages", {"messages": [user([{"type": "image_url"}]), assistant("a")]}, "part of type 'image_url': only text"),
-    ("messages", {"messages": [assistant("a")]}, "the assistant speaks first"),
-    ("messages", {"messages": [system("s"), assistant("a"), user("q"), assistant("b")]}, "the assistant speaks first"),
+    ("messages", {"messages": [system("s"), assistant("a")]}, "no turn of a user"),
     ("messages", {"messages": [user("q"), {"role": "tool", "content": "4"}, assistant("a")]}, "tool calls are not"),
     ("messages", {"messages": [system("s"), user("q"), assistant("a")], "system": "t"}, "another system prompt"),
     (
