@@ -131,11 +131,14 @@ def _files(accounting: dict[str, Any]) -> Iterator[str]:
 
 def _unused(accounting: dict[str, Any]) -> Iterator[str]:
     if accounting["unused_columns"]:
-        yield f"  not used: {_listed(f'{name} ({n:,} rows)' for name, n in accounting['unused_columns'].items())}"
+        yield f"  not used: {_listed(f'{name} ({_rows(n)})' for name, n in accounting['unused_columns'].items())}"
     control = accounting["control_tokens"]
     if control["rows"]:
-        rows = "1 row holds" if control["rows"] == 1 else f"{control['rows']:,} rows hold"
-        yield f"  {rows} control tokens as text, which act as such: {_listed(control['tokens'])}"
+        yield f"  control tokens as text, which act as such, in {_rows(control['rows'])}: {_listed(control['tokens'])}"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -190,7 +190,7 @@ def _check_text(row: Raw) -> None:
             except UnicodeEncodeError as error:
                 code = f"\\u{ord(said[error.start]):04x}"
                 raise BadRow(
-                    f"{key} holds half a character, {code} at character {error.start + 1}: a text cut inside an emoji"
+                    f"{key} holds half a character (a text cut inside an emoji?); {code} at character {error.start + 1}"
                 ) from None
 
 

@@ -169,8 +169,8 @@ def test_what_is_not_used_is_told_and_counted(recipe: Recipe, tiny_model: Path, 
     assert accounting["unused_columns"] == {"id": 1}
     assert accounting["control_tokens"] == {"rows": 1, "tokens": {"<|im_end|>": 1}}
     assert "read train-0.jsonl, train-1.jsonl; not read, of other splits: test.jsonl (test)" in done.stderr
-    assert "not used: id (1 rows)" in done.stderr
-    assert "1 row holds control tokens as text" in done.stderr
+    assert "not used: id (1 row)" in done.stderr
+    assert "control tokens as text, which act as such, in 1 row: <|im_end|>" in done.stderr
 
 
 def test_an_overlong_row_can_be_an_error_with_its_line(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ BAD = [
     ("alpaca", "text", "a row must be a mapping, not str"),
     ("alpaca", {"instruction": "q", "output": NAN}, "output is empty"),
     ("alpaca", {"instruction": "q", "output": INF}, "output is float, not text"),
-    ("alpaca", {"instruction": "q", "output": "so good \ud83d"}, r"holds half a character, \\ud83d at character 9"),
+    ("alpaca", {"instruction": "q", "output": "so good \ud83d"}, r"holds half a character .*; \\ud83d at character 9"),
     ("prompts", {"prompt": "q", "answer": "\udc00"}, "answer holds half a character"),
     ("messages", {"messages": deep(3000)}, "nested too deep"),
     ("messages", {"messages": "[{'role': 'user'}]"}, "messages is a text that is no JSON list of messages"),

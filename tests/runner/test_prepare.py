@@ -42,7 +42,7 @@ def test_what_was_not_used_is_named() -> None:
         unused_columns={"id": 90, "messages[].name": 1000}
     )
     found = {"rows": 2, "tokens": {"<|im_end|>": 2, "<|im_start|>": 1}}
-    assert "2 rows hold control tokens as text, which act as such: <|im_end|>, <|im_start|>" in told(
+    assert "control tokens as text, which act as such, in 2 rows: <|im_end|>, <|im_start|>" in told(
         control_tokens=found
     )
 
