@@ -50,7 +50,7 @@ def alpaca(row: Fields) -> Raw:
 
 def prompt_response(row: Fields) -> Raw:
     """{"prompt": "Define APR.", "response": "The yearly …"}; both may be message lists, and response completion"""
-    key = "completion" if "completion" in row and "response" not in row else "response"
+    key = _given(row, "response", "completion")
     reply = messages_in(row.get(key))
     replies = dialogue(row, reply, key) if reply else [_assistant(text(row, key))]
     return {"messages": [*_prompt(row), *replies]}
@@ -79,7 +79,7 @@ def preference(row: Fields) -> Raw:
 
 def feedback(row: Fields) -> Raw:
     """{"prompt": "…", "completion": "…", "label": true}; or messages that end on the reply, and label"""
-    reply, prompt = _reply(row, "completion" if "completion" in row else "messages")
+    reply, prompt = _reply(row, _given(row, "completion", "messages"))
     label = honoured.truth(row.get("label"))
     if label is None:
         raise BadRow(f"label is {str(row.get('label'))[:60]!r}; allowed: true or false")
@@ -129,9 +129,12 @@ def detect(row: Any, method: str, columns: Mapping[str, str] | None = None) -> s
     """
     choices = _KEYS[method]
     if isinstance(row, dict):
-        for name, keys in choices:
-            if all(key in row or key in (columns or {}) for key in keys):
-                return name
+        there = {*row, *(columns or {})}
+        full = {key for key in there if not empty(row.get((columns or {}).get(key, key)))}
+        for known in (full, there):  # tables give every row every key
+            for name, keys in choices:
+                if known.issuperset(keys):
+                    return name
     wanted = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in choices)
     found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
     raise BadRow(f"no {method} format has these keys: {found[:200]}; known: {wanted}; or map yours with `columns`")
@@ -194,8 +197,14 @@ def _check_text(row: Raw) -> None:
                 ) from None
 
 
+def _given(row: Fields, *keys: str) -> str:
+    """The first of keys that stand for one another which says something: tables give every row every key."""
+    there = [key for key in keys if key in row]
+    return next((key for key in there if not empty(row[key])), there[0] if there else keys[0])
+
+
 def _prompt(row: Fields) -> list[Message]:
-    key = next((k for k in ("prompt", "messages", "conversations") if k in row), "prompt")
+    key = _given(row, "prompt", "messages", "conversations")
     value = row.get(key)
     if key == "prompt" and not messages_in(value):
         return [_user(text(row, key))]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes import UserError
+from recipes import UserError, load
 from recipes.data_files import choose
 
 
@@ -195,3 +195,16 @@ def test_a_damaged_state_of_save_to_disk_is_an_error(tmp_path: Path, text: str) 
 def test_damaged_splits_of_save_to_disk_are_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset_dict.json").write_text(text)
     assert "dataset_dict.json" in refusal(tmp_path)
+
+
+def test_a_recipe_is_refused_for_its_directory_before_anything_runs(tmp_path: Path) -> None:
+    make(tmp_path / "d", "train.jsonl", "test.jsonl")
+    make(tmp_path / "e", "a.jsonl", "b.jsonl.zst")
+    sources = [{"path": "d", "split": "dev"}, {"path": "e"}]
+    recipe = {"backend": "verl", "method": "sft", "model": {"path": "a/b"}, "data": {"train": sources}}
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "r.yaml")
+    dev, zst = map(str, caught.value.problems)
+    assert "data.train[0].path: " in dev and "no split 'dev'; there: test, train" in dev
+    assert "data.train[1].path: " in zst and "cannot read b.jsonl.zst" in zst

@@ -295,6 +295,16 @@ def test_auto_tells_the_format_from_the_keys(method: str, row: Any, expected: st
     assert detect(row, method) == expected
 
 
+def test_a_row_of_a_table_is_told_by_what_it_says() -> None:
+    """Tables give every row every key, most of them null."""
+    keys = ("messages", "conversations", "instruction", "output", "prompt", "response", "completion")
+    row = {**dict.fromkeys(keys), "prompt": "q", "completion": "a"}
+    assert detect(row, "sft") == "prompt_response"
+    assert convert(row, "prompt_response", PLAIN) == ({"messages": [user("q"), assistant("a")]}, set())
+    chosen = {"prompt": None, "completion": None, "messages": [user("q"), assistant("a")], "label": 1.0}
+    assert convert(chosen, "feedback", PLAIN).row["prompt"] == [user("q")]
+
+
 def test_auto_knows_mapped_columns() -> None:
     assert detect({"q": "q", "a": "a"}, "sft", {"prompt": "q", "response": "a"}) == "prompt_response"
 
