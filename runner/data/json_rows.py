@@ -15,6 +15,8 @@ DIGITS = 4300  # what Python turns into a number
 SPACE = re.compile(r"[ \t\r\n]*")
 STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 DEEP = "nested too deep"
+# A file of one row may well hold a list of objects beside these.
+OF_A_ROW = {"messages", "conversations", "instruction", "prompt", "question", "response", "answer", "chosen", "output"}
 
 
 def read(path: Path) -> Iterator[Row]:
@@ -129,7 +131,7 @@ def _document(path: Path) -> Row:
 
 def _check_not_nested(path: Path, value: Any) -> None:
     """Say where the rows are in a file that is one object around them."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or OF_A_ROW & value.keys():
         return
     rows = {key: len(item) for key, item in value.items() if _looks_like_rows(item)}
     if rows:
