@@ -171,12 +171,12 @@ def test_rows_under_a_key_are_told_with_what_reads_them(tmp_path: Path, indent: 
 
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_file_of_one_conversation_is_one_row(tmp_path: Path, indent: int | None) -> None:
-    for row in (
+    for value in (
         {"messages": [{"role": "user", "content": "q"}], "tools": [{"type": "function"}]},
         {"prompt": "q", "response": "a", "documents": [{"title": "t"}]},
         {"talk": [{"from": "human", "value": "q"}]},
     ):
-        assert rows(write(tmp_path / "a.json", json.dumps(row, indent=indent))) == [("1", row)]
+        assert rows(write(tmp_path / "a.json", json.dumps(value, indent=indent))) == [("1", value)]
 
 
 def test_a_row_over_the_limit_is_named_and_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
