@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes import formula
+from recipes import data_files, formula
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
 from recipes.paths import local_path
@@ -20,6 +20,16 @@ from recipes.yaml_text import Path as FieldPath
 
 BUNDLED = ("bundled:smollm2-135m-instruct",)
 SECRET = re.compile(r"(token|api_key|secret|password)$")
+# Our names in `columns`, for each format.
+COLUMNS_OF_FORMAT = {
+    "alpaca": ("instruction", "input", "output", "system", "history"),
+    "prompt_response": ("prompt", "response", "system"),
+    "messages": ("messages", "system"),
+    "conversations": ("conversations", "system"),
+    "preference": ("prompt", "chosen", "rejected", "messages", "conversations", "system"),
+    "feedback": ("prompt", "completion", "label", "messages", "conversations", "system"),
+    "prompts": ("prompt", "answer", "messages", "conversations", "system"),
+}
 
 
 def not_finite(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:
@@ -63,6 +73,7 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     template = value["model"].get("chat_template")
     if template and not (root / template).is_file():
         yield document.problem(("model", "chat_template"), f"no such file: {root / template}")
+    yield from _row_checks(value, document)
     if sources_needed:
         yield from _source_checks(value, document, root)
     yield from _reward_checks(value, document, root)
@@ -149,16 +160,45 @@ def _source_checks(value: Values, document: Document, root: Path) -> Iterator[Pr
         path = local_path(text, root)
         if path is not None and not path.exists():
             yield document.problem(("eval", "data", suite), f"no such file: {path}")
-    allowed = METHODS[value["method"]].rows.formats
     for place, source in _sources(value):
-        if source.get("format", "auto") not in ("auto", *allowed):
-            text = f"{source['format']!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"
-            yield document.problem((*place, "format"), text)
         path = local_path(source["path"], root)
-        if path is not None and not path.exists():
+        if path is None:
+            continue
+        if not path.exists():
             siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
             text = f"no such file: {path}{did_you_mean(path.name, siblings)}"
             yield document.problem((*place, "path"), text)
+            continue
+        try:
+            data_files.choose(path, source.get("split", "train"))
+        except UserError as error:
+            yield document.problem((*place, "path"), error.problems[0].text)
+
+
+def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
+    """Formats and columns that do not go together, and rows that would be trained on and held out at once."""
+    allowed = METHODS[value["method"]].rows.formats
+    trained = {_rows_of(source): place for place, source in _sources(value) if place[1] == "train"}
+    for place, source in _sources(value):
+        name = source.get("format", "auto")
+        if name not in ("auto", *allowed):
+            text = f"{name!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"
+            yield document.problem((*place, "format"), text)
+            continue
+        names = [n for f in (allowed if name == "auto" else [name]) for n in COLUMNS_OF_FORMAT[f]]
+        for ours in source.get("columns", {}):
+            if ours not in names:
+                text = f"no column of {name if name != 'auto' else value['method']} rows; allowed: "
+                text += ", ".join(dict.fromkeys(names)) + did_you_mean(ours, names)
+                yield document.problem((*place, "columns", ours), text)
+        if place[1] != "train" and _rows_of(source) in trained:
+            same = trained[_rows_of(source)][2]
+            text = f"the rows of data.train[{same}], which are trained on; set another split or file"
+            yield document.problem((*place, "path"), text)
+
+
+def _rows_of(source: Values) -> tuple[Any, ...]:
+    return source["path"], source.get("split", "train"), source.get("subset"), source.get("revision")
 
 
 def _reward_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:

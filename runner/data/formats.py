@@ -12,55 +12,61 @@ A new format is one function and one line in FORMATS.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from recipes.encode import BadRow, Message
+from runner.data import honoured
+from runner.data.fields import Fields, dialogue, loaded, messages_in, text, turns
+from runner.data.honoured import empty
 
 Raw = dict[str, Any]
 
-ROLES = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-}
+TRANSCRIPT = re.compile(r"^\s*(Human|User|H): .*^\s*(Assistant|A): ", re.DOTALL | re.MULTILINE)
 
 
-def alpaca(row: Raw) -> Raw:
+class Converted(NamedTuple):
+    """A canonical row, and the names of what the raw one held besides."""
+
+    row: Raw
+    unused: set[str]
+
+
+def alpaca(row: Fields) -> Raw:
     """{"instruction": "Define APR.", "input": "", "output": "The yearly …", "system": "…", "history": [["q", "a"]]}"""
-    question = _text(row, "instruction")
-    extra = _text(row, "input", optional=True)
+    parts = [text(row, "instruction", optional="instruction" in row), text(row, "input", optional=True)]
+    question = "\n".join(part for part in parts if part)
+    if not question.strip():
+        raise BadRow("instruction and input are empty")
     messages: list[Message] = []
-    for turn in _loaded(row.get("history")) or []:
+    history = loaded(row.get("history"))
+    for turn in [] if empty(history) else history:
         if not (isinstance(turn, (list, tuple)) and len(turn) == 2 and all(isinstance(t, str) for t in turn)):
             raise BadRow("history must be a list of [question, answer]")
         messages += [_user(turn[0]), _assistant(turn[1])]
-    prompt = f"{question}\n{extra}" if extra else question
-    return {"messages": [*messages, _user(prompt), _assistant(_text(row, "output"))]}
+    return {"messages": [*messages, _user(question), _assistant(text(row, "output"))]}
 
 
-def prompt_response(row: Raw) -> Raw:
-    """{"prompt": "Define APR.", "response": "The yearly …"}"""
-    return {"messages": [*_prompt(row), _assistant(_text(row, "response"))]}
+def prompt_response(row: Fields) -> Raw:
+    """{"prompt": "Define APR.", "response": "The yearly …"}; both may be message lists, and response completion"""
+    key = _given(row, "response", "completion")
+    reply = messages_in(row.get(key))
+    replies = dialogue(row, reply, key) if reply else [_assistant(text(row, key))]
+    return {"messages": [*_prompt(row), *replies]}
 
 
-def messages(row: Raw) -> Raw:
+def messages(row: Fields) -> Raw:
     """{"messages": [{"role": "user", "content": "Define APR."}, {"role": "assistant", "content": "…"}]}"""
-    return {"messages": _dialogue(row.get("messages"), "messages")}
+    return {"messages": dialogue(row, row.get("messages"), "messages")}
 
 
-def conversations(row: Raw) -> Raw:
+def conversations(row: Fields) -> Raw:
     """{"conversations": [{"from": "human", "value": "Define APR."}, {"from": "gpt", "value": "…"}], "system": "…"}"""
-    return {"messages": _dialogue(row.get("conversations"), "conversations")}
+    return {"messages": dialogue(row, row.get("conversations"), "conversations")}
 
 
-def preference(row: Raw) -> Raw:
+def preference(row: Fields) -> Raw:
     """{"prompt": "…", "chosen": "…", "rejected": "…"}; they may be message lists that hold the prompt."""
     chosen, prompt = _reply(row, "chosen")
     rejected, other = _reply(row, "rejected")
@@ -68,25 +74,24 @@ def preference(row: Raw) -> Raw:
         raise BadRow("chosen and rejected begin with different prompts")
     if chosen == rejected:
         raise BadRow("chosen and rejected are equal: nothing to prefer")
-    return {"prompt": prompt or other or _prompt(row), "chosen": [chosen], "rejected": [rejected]}
+    return {"prompt": _prompt_before(row, prompt or other, chosen), "chosen": [chosen], "rejected": [rejected]}
 
 
-def feedback(row: Raw) -> Raw:
+def feedback(row: Fields) -> Raw:
     """{"prompt": "…", "completion": "…", "label": true}; or messages that end on the reply, and label"""
-    reply, prompt = _reply(row, "completion" if "completion" in row else "messages")
-    label = row.get("label")
-    label = {"true": True, "1": True, "false": False, "0": False}.get(str(label).lower())
+    reply, prompt = _reply(row, _given(row, "completion", "messages"))
+    label = honoured.truth(row.get("label"))
     if label is None:
-        raise BadRow(f"label is {row.get('label')!r}; allowed: true or false")
-    return {"prompt": prompt or _prompt(row), "completion": [reply], "label": label}
+        raise BadRow(f"label is {str(row.get('label'))[:60]!r}; allowed: true or false")
+    return {"prompt": _prompt_before(row, prompt, reply), "completion": [reply], "label": label}
 
 
-def prompts(row: Raw) -> Raw:
+def prompts(row: Fields) -> Raw:
     """{"prompt": "What is 2 + 2?", "answer": "4"}"""
-    return {"prompt": _prompt(row), "answer": _text(row, "answer")}
+    return {"prompt": _prompt(row), "answer": text(row, "answer")}
 
 
-FORMATS: dict[str, Callable[[Raw], Raw]] = {
+FORMATS: dict[str, Callable[[Fields], Raw]] = {
     "alpaca": alpaca,
     "prompt_response": prompt_response,
     "messages": messages,
@@ -96,131 +101,142 @@ FORMATS: dict[str, Callable[[Raw], Raw]] = {
     "prompts": prompts,
 }
 
+# What a text prompt goes with elsewhere, and which only alpaca reads.
+OF_ALPACA = ("input", "history")
+WITH_TEXT_PROMPT = ("prompt_response", "preference", "feedback", "prompts")
+
 # The keys by which `auto` tells a format, for the formats of each method.
-_KEYS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sft": {
-        "messages": ("messages",),
-        "conversations": ("conversations",),
-        "alpaca": ("instruction", "output"),
-        "prompt_response": ("prompt", "response"),
-    },
-    "dpo": {"preference": ("chosen", "rejected")},
-    "orpo": {"preference": ("chosen", "rejected")},
-    "kto": {"feedback": ("label",)},
-    "grpo": {"prompts": ("prompt", "answer")},
+_KEYS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "sft": (
+        ("messages", ("messages",)),
+        ("conversations", ("conversations",)),
+        ("alpaca", ("instruction", "output")),
+        ("prompt_response", ("prompt", "response")),
+        ("prompt_response", ("prompt", "completion")),
+    ),
+    "dpo": (("preference", ("chosen", "rejected")),),
+    "orpo": (("preference", ("chosen", "rejected")),),
+    "kto": (("feedback", ("label",)),),
+    "grpo": (("prompts", ("prompt", "answer")),),
 }
 
 
-def detect(row: Any, method: str) -> str:
-    """The format of a row, told from its keys.
+def detect(row: Any, method: str, columns: Mapping[str, str] | None = None) -> str:
+    """The format of a row, told from its keys, those of `columns` (ours to theirs) among them.
 
     Raises:
         BadRow: no format of the method has these keys.
     """
     choices = _KEYS[method]
     if isinstance(row, dict):
-        for name, keys in choices.items():
-            if all(key in row for key in keys):
-                return name
-    wanted = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in choices.items())
+        there = {*row, *(columns or {})}
+        full = {key for key in there if not empty(row.get((columns or {}).get(key, key)))}
+        for known in (full, there):  # tables give every row every key
+            for name, keys in choices:
+                if known.issuperset(keys):
+                    return name
+    wanted = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in choices)
     found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
     raise BadRow(f"no {method} format has these keys: {found[:200]}; known: {wanted}; or map yours with `columns`")
 
 
-def convert(row: Any, format_name: str, source: Raw) -> Raw:
+def convert(row: Any, format_name: str, source: Raw) -> Converted:
     """The canonical row of a raw one, with the source's column names and system prompt applied.
 
     Raises:
-        BadRow: the row is malformed.
+        BadRow: the row is malformed, or says something that would not be honoured.
     """
+    try:
+        return _converted(row, format_name, source)
+    except RecursionError:
+        raise BadRow("nested too deep") from None
+
+
+def _converted(row: Any, format_name: str, source: Raw) -> Converted:
     if not isinstance(row, dict):
         raise BadRow(f"a row must be a mapping, not {type(row).__name__}")
-    for theirs in source["columns"].values():
+    columns: dict[str, str] = source["columns"]
+    for theirs in columns.values():
         if theirs not in row:
             raise BadRow(f"no column {theirs!r}; it has {', '.join(map(str, row))[:200]}")
-    row = {**row, **{ours: row[theirs] for ours, theirs in source["columns"].items()}}
-    result = FORMATS[format_name](row)
-    turns = result.get("messages") or result["prompt"]
-    system = row.get("system") if isinstance(row.get("system"), str) and row["system"].strip() else source["system"]
-    if system and turns[0]["role"] != "system":
-        turns.insert(0, {"role": "system", "content": system})
-    return result
+    fields = Fields({**row, **{ours: row[theirs] for ours, theirs in columns.items()}})
+    result = FORMATS[format_name](fields)
+    _add_system(result.get("messages") or result["prompt"], fields, source["system"])
+    if not any(turn["role"] == "user" for turn in result.get("messages") or result["prompt"]):
+        raise BadRow("no turn of a user: there is nothing that the reply answers")
+    _check_text(result)
+    used = {columns.get(key, key) for key in fields.read}
+    unused = honoured.refuse(row, used, replies=format_name != "prompts")
+    for key in OF_ALPACA if format_name in WITH_TEXT_PROMPT else ():
+        if key in unused:
+            raise BadRow(
+                f"{key!r} beside the prompt is not honoured; set format: alpaca and map its columns, or remove it"
+            )
+    return Converted(result, unused | fields.unused)
 
 
-def _text(row: Raw, key: str, *, optional: bool = False) -> str:
+def _add_system(messages: list[Message], row: Fields, default: str | None) -> None:
+    own = text(row, "system", optional=True)
+    if messages[0]["role"] != "system":
+        if own.strip() or default:
+            messages.insert(0, {"role": "system", "content": own if own.strip() else str(default)})
+    elif own.strip() and own != messages[0]["content"]:
+        raise BadRow("'system' is not honoured: the messages begin with another system prompt")
+
+
+def _check_text(row: Raw) -> None:
+    """Half of a pair of UTF-16, which JSON can write and no tokenizer reads."""
+    for key, value in row.items():
+        for said in [turn["content"] for turn in value] if isinstance(value, list) else [str(value)]:
+            try:
+                said.encode()
+            except UnicodeEncodeError as error:
+                code = f"\\u{ord(said[error.start]):04x}"
+                raise BadRow(
+                    f"{key} holds half a character (a text cut inside an emoji?); {code} at character {error.start + 1}"
+                ) from None
+
+
+def _given(row: Fields, *keys: str) -> str:
+    """The first of keys that stand for one another which says something: tables give every row every key."""
+    there = [key for key in keys if key in row]
+    return next((key for key in there if not empty(row[key])), there[0] if there else keys[0])
+
+
+def _prompt(row: Fields) -> list[Message]:
+    key = _given(row, "prompt", "messages", "conversations")
     value = row.get(key)
-    if value is None and optional:
-        return ""
-    if key not in row:
-        raise BadRow(f"no {key!r}; it has {', '.join(map(str, row))[:200]}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise BadRow(f"{key} is {type(value).__name__}, not text")
-    if not value.strip() and not optional:
-        raise BadRow(f"{key} is empty")
-    return value
+    if key == "prompt" and not messages_in(value):
+        return [_user(text(row, key))]
+    found = turns(row, value, key)
+    if found[-1]["role"] == "assistant":
+        raise BadRow(f"{key} ends on an assistant turn")
+    return found
 
 
-def _loaded(value: Any) -> Any:
-    """CSV cells carry lists as JSON text."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError:
-            return value
-    return value
+def _prompt_before(row: Fields, begun: list[Message], reply: Message) -> list[Message]:
+    """The prompt of a reply, where the reply's own list may have `begun` with it."""
+    if not begun:
+        if not {"prompt", "messages", "conversations"} & set(row) and TRANSCRIPT.search(reply["content"]):
+            raise BadRow(
+                "a whole transcript (Human: …, Assistant: …) and no prompt; split it into the prompt and the reply"
+            )
+        return _prompt(row)
+    if "prompt" in row and not empty(row.get("prompt")):
+        given = _prompt(row)
+        said = [turn["content"].strip() for turn in begun]
+        if any(turn["content"].strip() not in said for turn in given):
+            raise BadRow("prompt is not among the turns that the reply's list begins with; give it in one place")
+    return begun
 
 
-def _turns(value: Any, key: str) -> list[Message]:
-    """A list of messages, of role and content or of from and value."""
-    value = _loaded(value)
-    if not isinstance(value, (list, tuple)) or not value:
-        raise BadRow(f"{key} must be a list of messages that is not empty")
-    return [_message(turn, f"{key}[{n}]") for n, turn in enumerate(value)]
-
-
-def _message(turn: Any, place: str) -> Message:
-    if not isinstance(turn, dict):
-        raise BadRow(f"{place} must be a message of role and content, not {type(turn).__name__}")
-    role_key, text_key = ("from", "value") if "from" in turn else ("role", "content")
-    if role_key not in turn or text_key not in turn:
-        raise BadRow(f"{place} must have {role_key!r} and {text_key!r}")
-    role, text = ROLES.get(str(turn[role_key]).lower()), turn[text_key]
-    if role is None:
-        raise BadRow(f"{place}: {role_key} is {str(turn[role_key])[:60]!r}; allowed: {', '.join(ROLES)}")
-    if not isinstance(text, str):
-        raise BadRow(f"{place}: {text_key} is {type(text).__name__}, not text")
-    if role == "assistant" and not text.strip():
-        raise BadRow(f"{place}: the reply is empty")
-    return {"role": role, "content": text}
-
-
-def _dialogue(value: Any, key: str) -> list[Message]:
-    turns = _turns(value, key)
-    if turns[-1]["role"] != "assistant":
-        raise BadRow(f"{key} ends on a {turns[-1]['role']} turn: there is no reply to learn")
-    return turns
-
-
-def _prompt(row: Raw) -> list[Message]:
-    key = next((k for k in ("prompt", "messages", "conversations") if k in row), "prompt")
-    value = _loaded(row.get(key))
-    if isinstance(value, (list, tuple)):
-        turns = _turns(value, key)
-        if turns[-1]["role"] == "assistant":
-            raise BadRow(f"{key} ends on an assistant turn")
-        return turns
-    return [_user(_text(row, key))]
-
-
-def _reply(row: Raw, key: str) -> tuple[Message, list[Message]]:
+def _reply(row: Fields, key: str) -> tuple[Message, list[Message]]:
     """The reply under `key`, and the prompt before it where the value is a message list."""
-    value = _loaded(row.get(key))
-    if isinstance(value, (dict, list, tuple)):
-        turns = _dialogue([value] if isinstance(value, dict) else value, key)
-        return turns[-1], turns[:-1]
-    return _assistant(_text(row, key)), []
+    found = messages_in(row.get(key))
+    if found:
+        *before, reply = dialogue(row, found, key)
+        return reply, before
+    return _assistant(text(row, key)), []
 
 
 def _user(text: str) -> Message:

@@ -24,11 +24,12 @@ from typing import Any
 
 from recipes.encode import BadRow, Encoded, Encoder, load_encoder
 from runner.data.formats import convert, detect
-from runner.data.read import BadData, read
+from runner.data.notes import Complaints, ControlTokens, kind_of, printable
+from runner.data.read import BadData, local_files, read
 
 CHUNK = 256
 MEDIA = ("images", "videos", "audios")  # LLaMA-Factory's collators for pairs and feedback want these columns
-MAX_PROBLEMS = 20
+MAX_REASONS = 50  # of malformed rows, told apart in the accounting
 TOO_LONG, PROMPT_TOO_LONG, NOTHING, MALFORMED = (
     "longer than max_length",
     "prompt longer than max_length",
@@ -55,7 +56,12 @@ class Preparation:
         self.encoder = encoder
         self.dropped: Counter[str] = Counter()
         self.rows_in: Counter[str] = Counter()
-        self.problems: list[str] = []
+        self.problems = Complaints()
+        self.files: Counter[str] = Counter()  # rows of each local file
+        self.left_out: dict[str, list[str]] = {}  # files of splits that were not asked for
+        self.unused: Counter[str] = Counter()  # rows in which a column that no format reads says something
+        self.control = ControlTokens(encoder.tokenizer)
+        self.longest_dropped = 0
         self._previous: list[dict[str, str]] | None = None  # KTO: the reply before the chunk
         self._reported = time.monotonic()
 
@@ -68,29 +74,40 @@ class Preparation:
                 yield from self._encode(chunk)
                 chunk = []
         yield from self._encode(chunk)
-        if self.problems:
-            raise Stop(*self.problems)
+        if self.problems.rows:
+            raise Stop(*self.problems.lines())
 
     def _canonical(self, source: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         format_name = source["format"]
-        for raw in read(source):
+        files = local_files(source)
+        if files:
+            self.files.update({str(file): 0 for file in files.files})
+            for split, others in files.left_out.items():
+                self.left_out[split] = sorted({*self.left_out.get(split, []), *map(str, others)})
+        for raw in read(source, files):
             self.rows_in[source["path"]] += 1
+            self.files.update([raw.file] if files else [])
             self._report()
             try:
+                if raw.problem:
+                    raise BadRow(raw.problem)
                 if format_name == "auto":
-                    renamed = {**raw.value, **source["columns"]} if isinstance(raw.value, dict) else raw.value
-                    format_name = detect(renamed, self.method)
-                yield raw.place, convert(raw.value, format_name, source)
+                    format_name = detect(raw.value, self.method, source["columns"])
+                row, unused = convert(raw.value, format_name, source)
             except BadRow as error:
                 self._bad(raw.place, str(error))
+                continue
+            self.unused.update(map(printable, unused))
+            yield raw.place, row
 
     def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
         if self.data["on_bad_row"] == "drop" and reason == MALFORMED:
-            self.dropped[f"{MALFORMED}: {text.partition(';')[0][:80]}"] += 1
+            kind = f"{MALFORMED}: {kind_of(text).partition(';')[0][:80]}"
+            self.dropped[kind if kind in self.dropped or len(self.dropped) < MAX_REASONS else MALFORMED] += 1
             return
-        self.problems.append(f"{place}: {text}")
-        if len(self.problems) == MAX_PROBLEMS:
-            raise Stop(*self.problems, f"and perhaps more: stopped at {MAX_PROBLEMS}")
+        self.problems.add(place, text)
+        if self.problems.full:
+            raise Stop(*self.problems.lines())
 
     def _report(self) -> None:
         if time.monotonic() - self._reported > 1:
@@ -111,6 +128,9 @@ class Preparation:
                 continue
             kept = self._fit(place, [r for r in results if isinstance(r, Encoded)])
             if kept is not None:
+                self.control.count(
+                    turn["content"] for turns in row.values() if isinstance(turns, list) for turn in turns
+                )
                 yield row, kept[0], kept[1]
         if self.method == "kto":
             self._previous = chunk[-1][1]["completion"]
@@ -144,11 +164,10 @@ class Preparation:
         if self.data["overlong"] == "error":
             self._bad(place, f"{longest} tokens, max_length is {self.max_length}", TOO_LONG)
             return None
-        if self.data["overlong"] == "drop" or self.method == "grpo":
-            self.dropped[TOO_LONG] += 1
-            return None
-        if any(part.prompt_length >= self.max_length for part in parts):
-            self.dropped[PROMPT_TOO_LONG] += 1
+        truncate = self.data["overlong"] == "truncate" and self.method != "grpo"
+        if not truncate or any(part.prompt_length >= self.max_length for part in parts):
+            self.dropped[PROMPT_TOO_LONG if truncate else TOO_LONG] += 1
+            self.longest_dropped = max(self.longest_dropped, longest)
             return None
         return [part.cut(self.max_length) for part in parts], True
 
@@ -265,7 +284,7 @@ def _write(preparation: Preparation, sources: list[dict[str, Any]], directory: P
         for row, parts, truncated in preparation.rows(sources):
             writer.add(row, parts, truncated)
     except BadData as error:
-        raise Stop(*preparation.problems, str(error)) from None
+        raise Stop(*preparation.problems.lines(), printable(str(error))) from None
     finally:
         writer.close()
     return writer
@@ -341,25 +360,36 @@ def _account(
     directory: Path,
 ) -> dict[str, Any]:
     writer, indices = splits["train"]
-    truncated = sum(n in writer.truncated for n in indices)
     other = splits.get("validation")
-    dropped = train.dropped + (held_out.dropped if held_out else Counter())
+    passes = [train, held_out] if held_out else [train]
+    dropped = sum((p.dropped for p in passes), Counter[str]())
+    files = {file: sum(p.files[file] for p in passes) for p in passes for file in p.files}
+    left_out = {split: [f for f in found if f not in files] for p in passes for split, found in p.left_out.items()}
     accounting = {
-        "rows_in": train.rows_in.total() + (held_out.rows_in.total() if held_out else 0),
-        "trained": len(indices) - truncated,
-        "truncated": truncated,
+        # rows_in = trained + validation + dropped
+        "rows_in": sum(p.rows_in.total() for p in passes),
+        "trained": len(indices),
+        "truncated_of_trained": sum(n in writer.truncated for n in indices),
         "validation": len(other[1]) if other else 0,
+        "truncated_of_validation": sum(n in other[0].truncated for n in other[1]) if other else 0,
         "dropped": dict(dropped),
-        "train_rows": len(indices),
+        "longest_dropped": max(p.longest_dropped for p in passes),
         "tokens": sum(writer.tokens[n] for n in indices),
         "supervised_tokens": sum(writer.supervised[n] for n in indices),
         "longest": max(writer.longest[n] for n in indices),
         "max_length": spec["max_length"],
-        "sources": dict(train.rows_in) | (dict(held_out.rows_in) if held_out else {}),
+        "sources": dict(sum((p.rows_in for p in passes), Counter[str]())),
+        "files": files,
+        "left_out": {split: found for split, found in left_out.items() if found},
+        "unused_columns": dict(sum((p.unused for p in passes), Counter[str]())),
+        "control_tokens": {
+            "rows": sum(p.control.rows for p in passes),
+            "tokens": dict(sum((p.control.tokens for p in passes), Counter[str]())),
+        },
         "sha256": {name: _sha256(directory / f"{name}.jsonl") for name in splits},
         "template_sha256": hashlib.sha256((encoder.template or encoder.tokenizer.chat_template).encode()).hexdigest(),
     }
-    counted = accounting["trained"] + truncated + accounting["validation"] + sum(dropped.values())
+    counted = len(indices) + accounting["validation"] + dropped.total()
     if counted != accounting["rows_in"]:
         raise AssertionError(f"rows do not add up: {accounting}")
     return accounting
@@ -376,6 +406,7 @@ def main(spec_file: Path) -> int:
     try:
         accounting = prepare(spec)
     except Stop as stop:
+        print(*stop.problems, sep="\n")  # for `recipe logs`
         (directory / "problems.json").write_text(json.dumps(stop.problems, ensure_ascii=False), encoding="utf-8")
         return 2
     # Written last: its existence means that the data are whole.

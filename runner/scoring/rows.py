@@ -15,7 +15,7 @@ from runner.data.read import BadData, Row, read
 
 
 def canonical(path: Path, target: Path) -> Path:
-    """Write the rows of `path` (json, jsonl, csv, or a directory of them) to `target` in canonical form.
+    """Write the rows of `path` (json, jsonl, csv, or a directory of them, of one split) to `target` in canonical form.
 
     Raises:
         UserError: a row that is malformed or of no known format, by file and line.
@@ -27,17 +27,21 @@ def canonical(path: Path, target: Path) -> Path:
         except BadData as error:
             raise UserError(str(error)) from None
         except ModuleNotFoundError:
-            raise UserError(f"--data {path}: parquet is read inside a run only; give json, jsonl or csv") from None
+            raise UserError(
+                f"--data {path}: parquet and Arrow are read inside a run only; give json, jsonl or csv"
+            ) from None
     return target
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    source: dict[str, Any] = {"path": str(path), "columns": {}, "system": None, "max_samples": None}
+    source: dict[str, Any] = {"path": str(path), "columns": {}, "system": None, "max_samples": None, "split": None}
     name = ""
     for raw in read(source):
         try:
+            if raw.problem:
+                raise BadRow(raw.problem)
             name = name or _format(raw)
-            yield convert(raw.value, name, source)
+            yield convert(raw.value, name, source).row
         except BadRow as error:
             raise UserError(f"{raw.place}: {error}") from None
 

@@ -202,6 +202,6 @@ def child_environment(plan: Plan) -> dict[str, str]:
 
 def _tokens_per_step(run: Run, recipe: Recipe) -> float:
     accounting = read_json(run.accounting)
-    rows, tokens = accounting["train_rows"], accounting["supervised_tokens"] and accounting["tokens"]
+    rows, tokens = accounting["trained"], accounting["supervised_tokens"] and accounting["tokens"]
     # Where rows are prompts, what a step takes depends on the replies.
     return float(tokens) / rows * recipe.training.global_batch_size if rows else 0.0

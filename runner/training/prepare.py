@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from runner.files import NewLines, code_directory
 from runner.machine import diagnose, process
 from runner.machine.process import clean_environment
 from runner.runs.rundir import Run
+
+SHOWN = 8  # names in a line of the summary; the accounting has all
 
 
 def prepare(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str], None]) -> PreparedData:
@@ -34,7 +36,7 @@ def prepare(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[s
 
 
 def counts(accounting: dict[str, Any]) -> PreparedData:
-    return PreparedData(train_rows=accounting["train_rows"], validation_rows=accounting["validation"])
+    return PreparedData(train_rows=accounting["trained"], validation_rows=accounting["validation"])
 
 
 def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str], None]) -> None:
@@ -104,9 +106,9 @@ def _progress(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
 
 
 def summary(accounting: dict[str, Any]) -> list[str]:
-    """What became of the rows, in a line or two."""
-    kept = [f"{accounting['trained']:,} trained"]
-    kept += [f"{accounting['truncated']:,} truncated"] if accounting["truncated"] else []
+    """What became of the rows, and what of them was not used, in a few lines."""
+    cut = accounting["truncated_of_trained"]
+    kept = [f"{accounting['trained']:,} trained{f' ({cut:,} of them cut to max_length)' if cut else ''}"]
     kept += [f"{accounting['validation']:,} held out"] if accounting["validation"] else []
     kept += [f"{count:,} dropped ({reason})" for reason, count in accounting["dropped"].items()]
     tokens = f"  {accounting['tokens']:,} tokens of prompts"
@@ -115,4 +117,52 @@ def summary(accounting: dict[str, Any]) -> list[str]:
     return [
         f"  {accounting['rows_in']:,} rows = {' + '.join(kept)}",
         f"{tokens}; the longest has {accounting['longest']:,}",
+        *_files(accounting),
+        *_unused(accounting),
+        *_dropped(accounting),
     ]
+
+
+def _files(accounting: dict[str, Any]) -> Iterator[str]:
+    files, left_out = accounting["files"], accounting["left_out"]
+    if len(files) > 1 or left_out:
+        read = _listed(Path(file).name for file in files)
+        others = _listed(f"{Path(file).name} ({split})" for split, found in left_out.items() for file in found)
+        yield f"  read {read}{f'; not read, of other splits: {others}' if others else ''}"
+
+
+def _unused(accounting: dict[str, Any]) -> Iterator[str]:
+    if accounting["unused_columns"]:
+        yield f"  not used: {_listed(f'{name} ({_rows(n)})' for name, n in accounting['unused_columns'].items())}"
+    control = accounting["control_tokens"]
+    if control["rows"]:
+        yield f"  control tokens as text, which act as such, in {_rows(control['rows'])}: {_listed(control['tokens'])}"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = list(names)
+    return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
+
+
+def _dropped(accounting: dict[str, Any]) -> Iterator[str]:
+    """A warning where a tenth or more is gone, with what to change for the commonest reason."""
+    dropped, rows = accounting["dropped"], accounting["rows_in"]
+    gone = sum(dropped.values())
+    if gone * 10 < rows or not gone:
+        return
+    reason = max(dropped, key=lambda r: int(dropped[r]))
+    longest = f"the longest has {accounting['longest_dropped']:,} tokens, the limit is {accounting['max_length']:,}"
+    field = "grpo.rollouts.max_prompt_length" if not accounting["supervised_tokens"] else "data.max_length"
+    advice = "set data.on_bad_row: error to see each with its line"
+    if reason == "longer than max_length":
+        cut = ", or set data.overlong: truncate" if accounting["supervised_tokens"] else ""
+        advice = f"raise {field} ({longest}){cut}"
+    elif reason == "prompt longer than max_length":
+        advice = f"raise {field} ({longest}): cutting leaves no reply of them"
+    elif reason == "nothing to train on":
+        advice = "their replies carry no loss under this chat template"
+    yield f"warning: {gone:,} of {rows:,} rows are dropped, most as {reason!r}; {advice}"

@@ -116,8 +116,10 @@ def _converted(source: Source) -> Iterator[Row]:
     told = {**vars(source), "columns": dict(source.columns)}
     for raw in read(told):
         try:
-            name = detect({**raw.value, **told["columns"]}, "grpo") if source.format == "auto" else source.format
-            yield convert(raw.value, name, told)
+            if raw.problem:
+                raise BadRow(raw.problem)
+            name = detect(raw.value, "grpo", told["columns"]) if source.format == "auto" else source.format
+            yield convert(raw.value, name, told).row
         except BadRow as error:
             raise BadRow(f"{raw.place}: {error}") from None
 

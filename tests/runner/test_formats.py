@@ -12,18 +12,33 @@ from runner.data.formats import FORMATS, convert, detect
 PLAIN: dict[str, Any] = {"columns": {}, "system": None}
 
 
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
+NAN, INF = float("nan"), float("inf")
 
 
-def assistant(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
+def text(value: str) -> dict[str, str]:
+    return {"type": "text", "text": value}
 
 
 def system(text: str) -> dict[str, str]:
     return {"role": "system", "content": text}
 
 
+def deep(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return [user("q"), {**assistant("a"), "extra": value}]
+
+
+HH = "\n\nHuman: Hi\n\nAssistant: Hello."
 GOOD = [
     ("alpaca", {"instruction": "q", "input": "", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("alpaca", {"instruction": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
@@ -86,12 +101,49 @@ GOOD = [
         {"prompt": [user("q")], "completion": [assistant("a")], "label": True},
     ),
     ("prompts", {"prompt": "2 + 2?", "answer": 4}, {"prompt": [user("2 + 2?")], "answer": "4"}),
+    ("alpaca", {"instruction": "", "input": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
+    ("alpaca", {"instruction": NAN, "input": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
+    ("alpaca", {"instruction": "q", "input": NAN, "output": "a"}, {"messages": [user("q"), assistant("a")]}),
+    ("prompt_response", {"prompt": "q", "response": "[1, 2]"}, {"messages": [user("q"), assistant("[1, 2]")]}),
+    (
+        "prompt_response",
+        {"prompt": [user("q")], "completion": [assistant("a")]},
+        {"messages": [user("q"), assistant("a")]},
+    ),
+    (
+        "messages",
+        {"messages": [user([text("q"), text("r")]), assistant([text("a")])]},
+        {"messages": [user("qr"), assistant("a")]},
+    ),
+    (
+        "messages",
+        {"messages": [assistant("a"), user("q"), assistant("b")]},
+        {"messages": [assistant("a"), user("q"), assistant("b")]},
+    ),
+    (
+        "conversations",
+        {"conversations": [{"From": "Human", "Value": "q"}, {"from": "GPT", "value": "a", "content": None}]},
+        {"messages": [user("q"), assistant("a")]},
+    ),
+    (
+        "preference",
+        {"prompt": "q", "chosen": [text("a")], "rejected": "[]", "messages": [user("q"), assistant("a")]},
+        {"prompt": [user("q")], "chosen": [assistant("a")], "rejected": [assistant("[]")]},
+    ),
+    *(
+        (
+            "feedback",
+            {"prompt": "q", "completion": "a", "label": label},
+            {"prompt": [user("q")], "completion": [assistant("a")], "label": bool(float(label))},
+        )
+        for label in (1.0, 0.0, 1, 0, "1", "0.0", True, False)
+    ),
 ]
 
 BAD = [
     ("alpaca", {"instruction": "q"}, "no 'output'; it has instruction"),
-    ("alpaca", {"instruction": " ", "output": "a"}, "instruction is empty"),
-    ("alpaca", {"instruction": "q", "output": None}, "output is NoneType, not text"),
+    ("alpaca", {"instruction": " ", "output": "a"}, "instruction and input are empty"),
+    ("alpaca", {"instruction": "q", "output": None}, "output is empty"),
     ("alpaca", {"instruction": "q", "output": "a", "history": [["only"]]}, "history must be a list"),
     ("messages", {"messages": []}, "must be a list of messages that is not empty"),
     ("messages", {"messages": [user("q")]}, "ends on a user turn"),
@@ -108,12 +160,35 @@ BAD = [
     ("feedback", {"prompt": "q", "completion": "a", "label": "maybe"}, "label is 'maybe'; allowed: true or false"),
     ("prompts", {"prompt": [user("q"), assistant("a")], "answer": "4"}, "prompt ends on an assistant turn"),
     ("alpaca", "text", "a row must be a mapping, not str"),
+    ("alpaca", {"instruction": "q", "output": NAN}, "output is empty"),
+    ("alpaca", {"instruction": "q", "output": INF}, "output is float, not text"),
+    ("alpaca", {"instruction": "q", "output": "so good \ud83d"}, r"holds half a character .*; \\ud83d at character 9"),
+    ("prompts", {"prompt": "q", "answer": "\udc00"}, "answer holds half a character"),
+    ("messages", {"messages": deep(3000)}, "nested too deep"),
+    ("messages", {"messages": "[{'role': 'user'}]"}, "messages is a text that is no JSON list of messages"),
+    ("messages", {"messages": [user(None), assistant("a")]}, r"messages\[0\]: content is null, not text"),
+    ("messages", {"messages": [user([{"type": "image_url"}]), assistant("a")]}, "part of type 'image_url': only text"),
+    ("messages", {"messages": [system("s"), assistant("a")]}, "no turn of a user"),
+    ("messages", {"messages": [user("q"), {"role": "tool", "content": "4"}, assistant("a")]}, "tool calls are not"),
+    ("messages", {"messages": [system("s"), user("q"), assistant("a")], "system": "t"}, "another system prompt"),
+    (
+        "messages",
+        {"messages": [user("q"), assistant("a")], "system": 5.0, "weight": [1, 0]},
+        "'weight' is not honoured",
+    ),
+    ("conversations", {"conversations": [{"from": "function_call", "value": "{}"}]}, "tool calls are not supported"),
+    ("preference", {"chosen": HH, "rejected": HH + "."}, "a whole transcript"),
+    ("preference", {"prompt": "p", "chosen": [user("q"), assistant("a")], "rejected": "b"}, "prompt is not among"),
+    ("feedback", {"prompt": "q", "completion": "a", "label": NAN}, "label is 'nan'; allowed: true or false"),
+    ("feedback", {"prompt": "q", "completion": "a", "label": 0.5}, "label is '0.5'"),
+    ("prompt_response", {"prompt": "q", "response": "a", "input": "x"}, "'input' beside the prompt is not honoured"),
+    ("prompt_response", {"prompt": "q", "response": "a", "history": [["h", "r"]]}, "'history' beside the prompt"),
 ]
 
 
 @pytest.mark.parametrize("name,row,expected", GOOD)
 def test_a_good_row(name: str, row: Any, expected: Any) -> None:
-    assert convert(row, name, PLAIN) == expected
+    assert convert(row, name, PLAIN).row == expected
 
 
 @pytest.mark.parametrize("name,row,message", BAD)
@@ -122,18 +197,85 @@ def test_a_bad_row_says_what_is_wrong(name: str, row: Any, message: str) -> None
         convert(row, name, PLAIN)
 
 
+LEARNED = {
+    "tool_calls": [{"id": "c1"}], "function_call": {"name": "f"}, "functions": [{"name": "f"}],
+    "tools": '[{"name": "f"}]', "weight": 0, "Weight": 0.5,
+    "loss": False, "train": "false", "loss_mask": [0, 1], "mask": 1,
+    "reasoning_content": "hm", "thinking": "hm", "images": ["a.png"], "image": b"png", "videos": ["a"], "audios": ["a"],
+}  # fmt: skip
+HARMLESS = [None, "", " ", [], {}, NAN, "[]", "null", [None], {"a": None}]
+
+
+@pytest.mark.parametrize("key", LEARNED)
+def test_a_key_that_changes_what_is_learned_is_refused_by_name(key: str) -> None:
+    beside = {"messages": [user("q"), assistant("a")], key: LEARNED[key]}
+    within = {"messages": [user("q"), {**assistant("a"), key: LEARNED[key]}]}
+    for row, name in ((beside, key), (within, key.lower())):
+        with pytest.raises(BadRow, match=f"{name!r} is not honoured: "):
+            convert(row, "messages", PLAIN)
+
+
+@pytest.mark.parametrize("key", [*LEARNED, "id"])
+@pytest.mark.parametrize("value", HARMLESS)
+def test_what_is_empty_says_nothing(key: str, value: Any) -> None:
+    row = {"messages": [user("q"), {**assistant("a"), key: value}], key: value}
+    assert convert(row, "messages", PLAIN).unused == set()
+
+
+@pytest.mark.parametrize(
+    "key,value", [("weight", 1), ("weight", 1.0), ("loss", True), ("train", "true"), ("tools", False)]
+)
+def test_a_key_that_asks_for_what_is_done_anyway_passes(key: str, value: Any) -> None:
+    row = {"messages": [user("q"), {**assistant("a"), key: value}], key: value}
+    assert convert(row, "messages", PLAIN).unused == set()
+
+
+def test_null_content_with_tool_calls_is_refused_for_these() -> None:
+    row = {"messages": [user("q"), {**assistant(None), "tool_calls": [{"id": "c1"}]}, assistant("a")]}
+    with pytest.raises(BadRow, match="'tool_calls' is not honoured"):
+        convert(row, "messages", PLAIN)
+
+
+def test_what_is_not_used_is_named() -> None:
+    row = {"instruction": "q", "output": "a", "id": 7, "prompt": "other", "score": 0.5, "empty": None}
+    assert convert(row, "alpaca", PLAIN).unused == {"id", "prompt", "score"}
+    chat = {"messages": [{**user("q"), "name": "Ann"}, {**assistant("a"), "id": 1}], "conversations": [1]}
+    assert convert(chat, "messages", PLAIN).unused == {"messages[].name", "messages[].id", "conversations"}
+    mapped = {"columns": {"prompt": "question", "response": "output"}, "system": None}
+    row = {"question": "q", "output": "a", "prompt": "not this one"}
+    assert convert(row, "prompt_response", mapped).unused == {"prompt"}
+
+
+def test_grpo_learns_no_reply_of_the_data() -> None:
+    row = {"prompt": "q", "answer": "4", "reasoning": "2 and 2", "weight": 0}
+    assert convert(row, "prompts", PLAIN).unused == {"reasoning", "weight"}
+    with pytest.raises(BadRow, match="'images' is not honoured"):
+        convert({**row, "images": ["a.png"]}, "prompts", PLAIN)
+
+
+def test_every_column_that_the_recipe_may_map_is_read_by_its_format() -> None:
+    from recipes.checks import COLUMNS_OF_FORMAT
+    from runner.data.fields import Fields
+
+    assert COLUMNS_OF_FORMAT.keys() == FORMATS.keys()
+    for name, row, _ in GOOD:
+        fields = Fields(row)
+        FORMATS[name](fields)
+        assert fields.read - {"system"} <= {*COLUMNS_OF_FORMAT[name], "completion"}
+
+
 def test_columns_of_other_names() -> None:
     source = {"columns": {"instruction": "question", "output": "answer"}, "system": None}
-    assert convert({"question": "q", "answer": "a"}, "alpaca", source)["messages"] == [user("q"), assistant("a")]
+    assert convert({"question": "q", "answer": "a"}, "alpaca", source).row["messages"] == [user("q"), assistant("a")]
     with pytest.raises(BadRow, match="no column 'answer'; it has question"):
         convert({"question": "q"}, "alpaca", source)
 
 
 def test_the_sources_system_prompt_is_for_rows_without_one() -> None:
     source = {"columns": {}, "system": "s"}
-    assert convert({"prompt": "q", "response": "a"}, "prompt_response", source)["messages"][0] == system("s")
+    assert convert({"prompt": "q", "response": "a"}, "prompt_response", source).row["messages"][0] == system("s")
     own = {"messages": [system("own"), user("q"), assistant("a")]}
-    assert convert(own, "messages", source)["messages"][0] == system("own")
+    assert convert(own, "messages", source).row["messages"][0] == system("own")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +283,7 @@ def test_the_sources_system_prompt_is_for_rows_without_one() -> None:
     [
         ("sft", {"instruction": "q", "output": "a"}, "alpaca"),
         ("sft", {"prompt": "q", "response": "a"}, "prompt_response"),
+        ("sft", {"prompt": "q", "completion": "a"}, "prompt_response"),
         ("sft", {"messages": []}, "messages"),
         ("sft", {"conversations": []}, "conversations"),
         ("dpo", {"prompt": "q", "chosen": "a", "rejected": "b", "messages": []}, "preference"),
@@ -150,6 +293,20 @@ def test_the_sources_system_prompt_is_for_rows_without_one() -> None:
 )
 def test_auto_tells_the_format_from_the_keys(method: str, row: Any, expected: str) -> None:
     assert detect(row, method) == expected
+
+
+def test_a_row_of_a_table_is_told_by_what_it_says() -> None:
+    """Tables give every row every key, most of them null."""
+    keys = ("messages", "conversations", "instruction", "output", "prompt", "response", "completion")
+    row = {**dict.fromkeys(keys), "prompt": "q", "completion": "a"}
+    assert detect(row, "sft") == "prompt_response"
+    assert convert(row, "prompt_response", PLAIN) == ({"messages": [user("q"), assistant("a")]}, set())
+    chosen = {"prompt": None, "completion": None, "messages": [user("q"), assistant("a")], "label": 1.0}
+    assert convert(chosen, "feedback", PLAIN).row["prompt"] == [user("q")]
+
+
+def test_auto_knows_mapped_columns() -> None:
+    assert detect({"q": "q", "a": "a"}, "sft", {"prompt": "q", "response": "a"}) == "prompt_response"
 
 
 def test_auto_names_the_keys_it_knows() -> None:

@@ -1,63 +1,96 @@
-"""Readers: every format, a row at a time, and a malformed one named by file and line."""
+"""Readers: every format, a row at a time, and what is malformed named by file and line."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.data import read as module
-from runner.data.read import BadData, read
+from runner.data import json_rows, row
+from runner.data.read import BadData, local_files, read
 
 
 def source(path: Path, **more: Any) -> dict[str, Any]:
     return {"path": str(path), "split": "train", "subset": None, "revision": None, "max_samples": None, **more}
 
 
-def rows(path: Path, **more: Any) -> list[tuple[int, Any]]:
-    return [(row.number, row.value) for row in read(source(path, **more))]
+def rows(path: Path, **more: Any) -> list[tuple[str, Any]]:
+    """Where each row stands, and its value or what is wrong with it."""
+    return [(row.where, row.problem or row.value) for row in read(source(path, **more))]
 
 
-def write(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
+def refusal(path: Path) -> str:
+    with pytest.raises(BadData) as caught:
+        rows(path)
+    return str(caught.value)
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    assert rows(write(tmp_path / "a.jsonl", '{"a": 1}\n\n{"a": "中"}\n')) == [(1, {"a": 1}), (3, {"a": "中"})]
+    found = rows(write(tmp_path / "a.jsonl", '{"a": 1}\n\n{"a": "中\u2028"}\r\n {"a": 3} \n'))
+    assert found == [("1", {"a": 1}), ("3", {"a": "中\u2028"}), ("4", {"a": 3})]
 
 
-def test_a_json_array_of_any_layout(tmp_path: Path) -> None:
-    assert rows(write(tmp_path / "a.json", '\n[{"a": 1},\n {"a":\n 2}, {"a": 3}\n]\n')) == [
-        (2, {"a": 1}),
-        (3, {"a": 2}),
-        (4, {"a": 3}),
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.NDJSON"])
+def test_an_array_and_lines_are_told_apart_by_what_the_file_holds(tmp_path: Path, name: str) -> None:
+    assert rows(write(tmp_path / name, '\n[{"a": 1},\n {"a":\n 2}, {"a": 3}\n]\n')) == [
+        ("2 (row 1)", {"a": 1}),
+        ("3 (row 2)", {"a": 2}),
+        ("4 (row 3)", {"a": 3}),
     ]
+    assert rows(write(tmp_path / name, '{"a": 1}\n{"a": 2}\n')) == [("1", {"a": 1}), ("2", {"a": 2})]
+    assert rows(write(tmp_path / name, " [ ]\n")) == rows(write(tmp_path / name, "\n")) == []
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64])
 def test_a_json_array_is_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(module, "CHUNK", chunk)
-    wanted = [{"n": n, "text": "x" * n, "deep": [{"中": n}]} for n in range(20)]
+    monkeypatch.setattr(json_rows, "CHUNK", chunk)
+    wanted = [{"n": n, "text": 'x\\"[' * n, "deep": [{"中": n}]} for n in range(20)] + [12345, "a", 1.5e3, None]
     assert [value for _, value in rows(write(tmp_path / "a.json", json.dumps(wanted, indent=1)))] == wanted
 
 
-def test_json_lines_under_the_name_json(tmp_path: Path) -> None:
-    assert rows(write(tmp_path / "a.json", '{"a": 1}\n{"a": 2}\n')) == [(1, {"a": 1}), (2, {"a": 2})]
-
-
 def test_csv_with_cells_that_span_lines(tmp_path: Path) -> None:
-    text = 'q,a\none,"1\nline two"\ntwo,2\n'
-    assert rows(write(tmp_path / "a.csv", text)) == [(2, {"q": "one", "a": "1\nline two"}), (4, {"q": "two", "a": "2"})]
+    text = 'q,a\n\none,"1\nline two"\ntwo,2\n'
+    found = rows(write(tmp_path / "a.csv", text))
+    assert found == [("3", {"q": "one", "a": "1\nline two"}), ("5", {"q": "two", "a": "2"})]
+
+
+@pytest.mark.parametrize("name,cell", [("a.csv", ";"), ("a.tsv", "\t"), ("a.csv", "\t")])
+def test_csv_of_other_delimiters(tmp_path: Path, name: str, cell: str) -> None:
+    text = f'\ufeffq{cell}"a"\r\n"1{cell}0, or so"{cell}2\r\n'
+    assert rows(write(tmp_path / name, text)) == [("2", {"q": f"1{cell}0, or so", "a": "2"})]
+
+
+def test_gzip(tmp_path: Path) -> None:
+    assert rows(write(tmp_path / "a.jsonl.gz", gzip.compress(b'{"a": 1}\n'))) == [("1", {"a": 1})]
+    assert rows(write(tmp_path / "b.JSON.gz", gzip.compress(b'[{"a": 1}]'))) == [("1 (row 1)", {"a": 1})]
+    assert rows(write(tmp_path / "c.csv.gz", gzip.compress(b"a\n1\n"))) == [("2", {"a": "1"})]
+    assert "damaged gzip" in refusal(write(tmp_path / "a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:-20]))
+    assert "damaged gzip" in refusal(write(tmp_path / "a.jsonl.gz", b'{"a": 1}\n'))
 
 
 def test_a_directory_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", '{"n": 2}')
     write(tmp_path / "a.csv", "n\n1\n")
-    write(tmp_path / "notes.txt", "not data")
     assert [value["n"] for _, value in rows(tmp_path)] == ["1", 2]
+    files = local_files(source(tmp_path))
+    assert files and [file.name for file in files.files] == ["a.csv", "b.jsonl"]
+
+
+def test_a_directory_is_read_by_its_split(tmp_path: Path) -> None:
+    write(tmp_path / "train_prefs.jsonl", '{"n": 1}')
+    write(tmp_path / "test_prefs.jsonl", '{"n": 2}')
+    assert [value for _, value in rows(tmp_path, split="train_prefs")] == [{"n": 1}]
+    assert [value for _, value in rows(tmp_path, split="test_prefs")] == [{"n": 2}]
 
 
 def test_max_samples_takes_the_first(tmp_path: Path) -> None:
@@ -67,26 +100,110 @@ def test_max_samples_takes_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name,text,place",
     [
-        ("a.jsonl", '{"a": 1}\n{"a": \n', "a.jsonl:2: not JSON"),
-        ("a.json", '[{"a": 1},\n{"a" 2}]', "a.json:2: not JSON"),
-        ("a.json", '[{"a": 1},\n{"a": 2}', "a.json:2: not JSON"),
-        ("a.csv", "q,a\n1,2,3\n", "a.csv:2: 3 cells, the header has 2"),
-        ("a.csv", "q,a\n1,2\n1\n", "a.csv:3: 1 cells, the header has 2"),
-        ("a.csv", 'q,a\n"1,2\n', "a.csv:2: not CSV"),
-        ("a.txt", "x", "cannot read .txt; allowed: .json, .jsonl, .csv, .parquet"),
+        ("a.json", '[{"a": 1},\n{"a" 2}]', "a.json:2: not JSON: Expecting ':' delimiter"),
+        ("a.json", '[{"a": 1},\n{"a": 2}', "a.json:2: not JSON: the file ends inside the array"),
+        ("a.json", '[{"a": 1}\n{"a": 2}]', "a.json:2: not JSON: expected ',', got '{'"),
+        ("a.json", '[{"a": 1},,\n{"a": 2}]', "a.json:1: not JSON: Expecting value"),
+        ("a.json", '[{"a": 1},\n]', "a.json:2: not JSON: Expecting value"),
+        ("a.json", '[,{"a": 1}]', "a.json:1: not JSON: Expecting value"),
+        ("a.json", '[{"a": 1}]\n\n[{"a": 2}]', "a.json:3: not JSON: text after the end of the array; a second array"),
+        ("a.json", '[{"a": 1}]\nx', "a.json:2: not JSON: text after the end of the array"),
+        ("a.jsonl", '[{"a": 1}]\n[{"a": 2}]', "a.jsonl:2: not JSON: text after the end of the array"),
+        ("a.json", '{\n"a": 1}\n{"a": 2}', "a.json:3: not JSON: text after the end of the object"),
+        ("a.json", '{\n"a": 1\n"b": 2}', "a.json:3: not JSON: Expecting ',' delimiter"),
+        ("a.json", '[{"a": "\n"}]', "a.json:1: not JSON: Invalid control character"),
+        ("a.csv", 'q,a\n"1,2\n', "a.csv:2: not CSV: unexpected end of data"),
+        ("a.csv", "q,a,q\n1,2,3\n", "a.csv:1: column 'q' stands twice in the header"),
+        ("a.txt", "x", "a.txt: cannot read .txt; allowed: json, jsonl"),
+        ("a.jsonl", '{"a": 1}\n{"a": "é"}'.encode("latin-1"), "a.jsonl:2: not UTF-8 (byte 0xe9)"),
+        ("a.json", '[{"a": 1},\n{"a": "é"}]'.encode("latin-1"), "a.json:1: not UTF-8 (byte 0xe9)"),
+        ("a.csv", "q\ngé\n".encode("latin-1"), "a.csv:1: not UTF-8 (byte 0xe9)"),
+        ("a.csv", "q\na\n".encode("utf-16"), "a.csv: is UTF-16"),
+        ("a.jsonl", '{"a": 1}\n'.encode("utf-16-le"), "a.jsonl: is UTF-16"),
+        ("a.jsonl", '{"a": 1}\n'.encode("utf-16-be"), "a.jsonl: is UTF-16"),
+        ("a.jsonl", gzip.compress(b"{}"), "a.jsonl: is gzip"),
+        ("a.csv", b"PK\x03\x04 excel", "a.csv: is a zip or Excel file"),
+        ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a.jsonl: is a pointer of Git LFS"),
     ],
 )
-def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, text: str, place: str) -> None:
-    with pytest.raises(BadData, match=place.replace(".", r"\.")):
-        rows(write(tmp_path / name, text))
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, text: str | bytes, place: str) -> None:
+    assert f"{tmp_path}/{place}" in refusal(write(tmp_path / name, text))
 
 
-def test_bytes_that_are_no_utf8(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b'{"a": "\xff"}\n')
-    with pytest.raises(BadData, match="not UTF-8"):
-        rows(tmp_path / "a.jsonl")
+@pytest.mark.parametrize(
+    "bad,problem",
+    [
+        ('{"a": ', "not JSON: Expecting value at character 8"),
+        ('{"a": 1} {"a": 2}', "not JSON: text after the end of the row at character 10"),
+        ("{'a': 1}", "not JSON: Expecting property name enclosed in double quotes at character 2"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "key 'c' stands twice in one object"),
+        ('{"a": %s}' % ("9" * 5000), "a number of 5,000 digits"),
+        (f'{{"a": {"[" * 5000}1{"]" * 5000}}}', "nested too deep"),
+    ],
+)
+def test_a_row_that_cannot_be_read_leaves_those_beside_it(tmp_path: Path, bad: str, problem: str) -> None:
+    found = rows(write(tmp_path / "a.jsonl", f'{{"a": 0}}\n{bad}\n{{"a": 2}}\n'))
+    assert found == [("1", {"a": 0}), ("2", problem), ("3", {"a": 2})]
+    if not problem.startswith("not JSON"):
+        for chunk in (10, 1 << 20):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(json_rows, "CHUNK", chunk)
+                array = rows(write(tmp_path / "a.json", f'[{{"a": "]"}},\n{bad},\n{{"a": 2}}]'))
+            assert array == [("1 (row 1)", {"a": "]"}), ("2 (row 2)", problem), ("3 (row 3)", {"a": 2})]
 
 
-def test_an_empty_directory(tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="no json, jsonl, csv or parquet file"):
-        rows(tmp_path)
+def test_a_csv_row_of_other_length_leaves_those_beside_it(tmp_path: Path) -> None:
+    found = rows(write(tmp_path / "a.csv", "q,a\n1,2,3\n1\n3,4\n"))
+    assert found == [
+        ("2", "3 cells, the header has 2"),
+        ("3", "1 cells, the header has 2"),
+        ("4", {"q": "3", "a": "4"}),
+    ]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_rows_under_a_key_are_told_with_what_reads_them(tmp_path: Path, indent: int | None) -> None:
+    nested = {"version": "1", "note": [], "data": [{"q": 1}, {"q": 2}]}
+    shown = refusal(write(tmp_path / "a.json", json.dumps(nested, indent=indent)))
+    assert "one object, not rows; they seem to be under 'data' (2)" in shown
+    assert """jq -c '.["data"][]' a.json > rows.jsonl""" in shown
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_file_of_one_conversation_is_one_row(tmp_path: Path, indent: int | None) -> None:
+    for value in (
+        {"messages": [{"role": "user", "content": "q"}], "tools": [{"type": "function"}]},
+        {"prompt": "q", "response": "a", "documents": [{"title": "t"}]},
+        {"talk": [{"from": "human", "value": "q"}]},
+    ):
+        assert rows(write(tmp_path / "a.json", json.dumps(value, indent=indent))) == [("1", value)]
+
+
+def test_a_row_over_the_limit_is_named_and_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row, "LIMIT", 1 << 20)
+    monkeypatch.setattr(json_rows, "LIMIT", 1 << 20)
+    monkeypatch.setattr("runner.data.csv_rows.LIMIT", 1 << 20)
+    long = b"x" * (30 << 20)
+    write(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": "%s"}\n{"a": 3}\n' % long)
+    write(tmp_path / "a.json", b'[{"a": 1},\n{"a": "%s"},{"a": 3}]' % long)
+    write(tmp_path / "a.csv", b"a\n1\n%s\n" % long)
+    write(tmp_path / "quoted.csv", b'a\n1\n"%s' % (b"x\n" * (10 << 20)))
+    tracemalloc.start()
+    assert rows(tmp_path / "a.jsonl") == [("1", {"a": 1}), ("2", "a line of more than 64 MB"), ("3", {"a": 3})]
+    assert "a.json:2: a row of more than 64 MB begins here" in refusal(tmp_path / "a.json")
+    assert "a.csv:3: a line of more than 64 MB" in refusal(tmp_path / "a.csv")
+    assert "quoted.csv:3: not CSV: field larger than field limit" in refusal(tmp_path / "quoted.csv")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    assert "is a pipe, not a file" in refusal(tmp_path / "a.jsonl")
+    assert "is a device, not a file" in refusal(tmp_path / "zero.csv")
+
+
+def test_a_directory_without_data(tmp_path: Path) -> None:
+    assert "no data in this directory" in refusal(tmp_path)

@@ -37,3 +37,19 @@ def test_a_bad_row_is_named_by_line(tmp_path: Path) -> None:
     source.write_text('{"instruction": "q", "output": "a"}\n{"instruction": "q"}\n')
     with pytest.raises(UserError, match=r"rows.jsonl:2: no 'output'"):
         canonical(source, tmp_path / "out.jsonl")
+
+
+def test_a_row_that_cannot_be_read_is_named_by_line(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"instruction": "q", "output": "a"}\n{"instruction": "q", "instruction": "r", "output": "a"}\n')
+    with pytest.raises(UserError, match=r"rows.jsonl:2: key 'instruction' stands twice"):
+        canonical(source, tmp_path / "out.jsonl")
+
+
+def test_a_directory_of_several_splits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/test.jsonl").write_text('{"instruction": "q", "output": "a"}\n')
+    assert canonical(tmp_path / "d", tmp_path / "out.jsonl").read_text()
+    (tmp_path / "d/train.jsonl").write_text("")
+    with pytest.raises(UserError, match="holds several splits, test, train"):
+        canonical(tmp_path / "d", tmp_path / "out.jsonl")

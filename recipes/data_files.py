@@ -1,0 +1,213 @@
+"""Which files of a local source are its data, and to which split each belongs.
+
+A directory is not every file that ends rightly: what tools leave there is no data, and the rows of a test file are not
+trained on because they lie beside the others. Whatever is neither read nor known to be no data is an error naming it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.errors import UserError, did_you_mean
+from recipes.paths import READ, data_kind
+
+# Beside data in the folders of datasets, LLaMA-Factory, Spark, Windows; never rows.
+NO_DATA = re.compile(
+    r"(dataset_infos?|dataset_dict|state)\.json|(readme|license|licence|notice|citation|copying)(\..*)?|_success"
+    r"|_(started|committed)_.*|thumbs\.db|desktop\.ini",
+    re.IGNORECASE,
+)
+NO_DATA_FOLDERS = ("__MACOSX", "__pycache__")
+# The words by which `datasets.load_dataset` tells splits too.
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+GROUP = {word: group for group, words in SPLITS.items() for word in words}
+SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The files of a source in the order in which they are read, and those of its other splits."""
+
+    files: tuple[Path, ...]
+    left_out: dict[str, tuple[Path, ...]]
+    saved: bool = False  # Arrow files that datasets.save_to_disk wrote
+
+
+def choose(path: Path, split: str | None) -> Chosen:
+    """The data files at `path`, a file or a directory.
+
+    Args:
+        split: the split whose files are wanted; None takes the only one, and refuses several.
+
+    Raises:
+        UserError: nothing to read, something that cannot be read, or no such split.
+    """
+    try:
+        if not path.is_dir():
+            return _single(path, split)
+        if (path / "dataset_dict.json").is_file() or ((path / "state.json").is_file() and any(path.glob("*.arrow"))):
+            return _saved(path, split)
+        return _directory(path, split)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+
+
+def _single(path: Path, split: str | None) -> Chosen:
+    _check_regular(path)
+    if data_kind(path) is None:
+        raise UserError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; allowed: {READ}")
+    if split not in (None, "train", _split_of(Path(path.name))):
+        raise UserError(f"{path}: a single file has no split {split!r}; take split out, or give a directory")
+    return Chosen((path,), {})
+
+
+def _check_regular(path: Path) -> None:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        names = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+        raise UserError(f"{path}: is {names.get(stat.S_IFMT(mode), 'no file')}, not a file; write the rows to a file")
+
+
+def _directory(root: Path, split: str | None) -> Chosen:
+    files = sorted(_walk(root))
+    unread = [file for file in files if data_kind(file) is None]
+    if unread:
+        if any((file.parent / "state.json").is_file() for file in unread if file.suffix == ".arrow"):
+            raise UserError(
+                f"{root}: holds what datasets.save_to_disk wrote, {_named(unread, root)}; give that directory itself"
+            )
+        raise UserError(
+            f"{root}: cannot read {_named(unread, root)}; allowed: {READ}; convert it, take it out of the directory, "
+            "or give the files to read each as a source"
+        )
+    if not files:
+        raise UserError(f"{root}: no data in this directory; allowed: {READ}")
+    for file in files:
+        _check_regular(file)
+    labels: dict[str | None, list[Path]] = {}
+    for file in files:
+        labels.setdefault(_split_of(file.relative_to(root)), []).append(file)
+    without = labels.pop(None, [])
+    named = {label: tuple(found) for label, found in labels.items() if label}
+    if without and named:
+        raise UserError(
+            f"{root}: {_named(without, root)} belongs to no split, and beside it there are {', '.join(sorted(named))}; "
+            "give each file as a source of its own"
+        )
+    if not named:
+        if split not in (None, "train"):
+            raise UserError(f"{root}: no split {split!r}: its files are named after no split; take split out")
+        return Chosen(tuple(without), {})
+    label = _wanted(root, split, sorted(named))
+    return Chosen(named.pop(label), named)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Every file below `root` that is not hidden or known to be no data; links to directories are followed once."""
+    seen = set()
+    for here, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in NO_DATA_FOLDERS]
+        yield from (Path(here, n) for n in names if not n.startswith(".") and not NO_DATA.fullmatch(n))
+
+
+def _split_of(relative: Path) -> str | None:
+    """The split that the name of a file, or of a folder above it, tells; what is not for training goes first."""
+    name = relative.name.lower().removesuffix(".gz")
+    labels = [
+        _label(Path(name).stem if "." in name else name),
+        *(_label(part.lower()) for part in relative.parts[-2::-1]),
+    ]
+    found = [label for label in labels if label]
+    return next((label for label in found if _group(label) != "train"), found[0] if found else None)
+
+
+def _label(name: str) -> str | None:
+    """`train-00000-of-00002` is train, `test_prefs` is test_prefs, `my-dev-2` is dev."""
+    base = SHARD.sub("", name)
+    words = re.findall(r"[a-z]+", base)
+    known = [word for word in words if word in GROUP]
+    if not known:
+        return None
+    # A name that begins with the split and goes on in a word is a split of its own: train_sft beside train_prefs.
+    own = re.fullmatch(rf"{known[0]}_(?!(part|shard|chunk|file|v)[-_]?\d)[a-z]\w*", base)
+    return base if own else known[0]
+
+
+def _group(label: str) -> str | None:
+    return GROUP.get(re.split(r"[^a-z]", label)[0])
+
+
+def _wanted(root: Path, split: str | None, names: list[str]) -> str:
+    """The one of `names` that is meant by `split`: itself, another word for it, or the only one of its kind."""
+    if split is None and len(names) == 1:
+        return names[0]
+    if split in names:
+        return split
+    alike = [name for name in names if split in GROUP and _group(name) == GROUP[split]]
+    words = [name for name in alike if name in GROUP]
+    for found in (words, alike):
+        if len(found) == 1:
+            return found[0]
+    there = ", ".join(names)
+    if split is None:
+        raise UserError(f"{root}: holds several splits, {there}; give the files of one")
+    raise UserError(f"{root}: no split {split!r}; there: {there}{did_you_mean(split, names)}; set split to one of them")
+
+
+def _saved(root: Path, split: str | None) -> Chosen:
+    """What `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write."""
+    if (root / "dataset_dict.json").is_file():
+        names = _json(root / "dataset_dict.json").get("splits")
+        if not (isinstance(names, list) and names and all(isinstance(n, str) and Path(n).name == n for n in names)):
+            raise UserError(f"{root / 'dataset_dict.json'}: names no splits")
+        label = _wanted(root, split, names)
+        others = {name: _arrow_files(root / name) for name in names if name != label}
+        return Chosen(_arrow_files(root / label), others, saved=True)
+    own = _json(root / "state.json").get("_split")
+    if own and split is not None:
+        _wanted(root, split, [str(own)])
+    return Chosen(_arrow_files(root), {}, saved=True)
+
+
+def _arrow_files(directory: Path) -> tuple[Path, ...]:
+    listed = _json(directory / "state.json").get("_data_files")
+    names = [entry.get("filename") for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise UserError(f"{directory / 'state.json'}: names no data files, as datasets.save_to_disk does")
+    files = tuple(directory / str(name) for name in names)
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{directory}: {file.name} is missing, which state.json names")
+    return files
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must be an object, as datasets.save_to_disk writes it")
+    return value
+
+
+def _named(files: list[Path], root: Path) -> str:
+    shown = ", ".join(str(file.relative_to(root)) for file in files[:SHOWN])
+    return f"{shown} and {len(files) - SHOWN} more files" if len(files) > SHOWN else shown

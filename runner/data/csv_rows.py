@@ -1,0 +1,79 @@
+"""Rows out of CSV: the first line names the columns, and every row has all of them."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from runner.data.row import LIMIT, SHOWN_LIMIT, BadData, Row, as_text, not_utf8, opened
+
+
+def read(path: Path) -> Iterator[Row]:
+    """The rows of a CSV file; of one with ';' or tabs between its cells too, told from the header."""
+    csv.field_size_limit(LIMIT)
+    with opened(path) as stream:
+        text = _Lines(as_text(stream), path)
+        first = next(text, "")
+        text.back(first)
+        reader = csv.reader(text, strict=True, delimiter=_delimiter(first))
+        header: list[str] | None = None
+        line = 1  # a quoted cell may span lines: the reader's own number is the row's last
+        try:
+            for cells in reader:
+                where, line = str(line), reader.line_num + 1
+                if not cells:
+                    continue
+                if header is None:
+                    header = _checked(cells, path, where)
+                elif len(cells) != len(header):
+                    yield Row(str(path), where, None, f"{len(cells)} cells, the header has {len(header)}")
+                else:
+                    yield Row(str(path), where, dict(zip(header, cells, strict=True)))
+        except csv.Error as error:
+            raise BadData(f"{path}:{line}: not CSV: {error}") from None
+
+
+class _Lines:
+    """The lines of a text, none of them over the limit."""
+
+    def __init__(self, stream: TextIO, path: Path) -> None:
+        self._stream, self._path = stream, path
+        self._number, self._back = 0, ""
+
+    def back(self, line: str) -> None:
+        self._back = line
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._back:
+            line, self._back = self._back, ""
+            return line
+        self._number += 1
+        try:
+            line = self._stream.readline(LIMIT + 1)
+        except UnicodeDecodeError as error:
+            raise BadData(f"{self._path}:{self._number}: {not_utf8(error)}, here or below") from None
+        if not line:
+            raise StopIteration
+        if len(line) > LIMIT:
+            raise BadData(f"{self._path}:{self._number}: a line of {SHOWN_LIMIT}")
+        return line
+
+
+def _delimiter(header: str) -> str:
+    """What stands between the cells: Excel writes ';' where the comma is the decimal point."""
+    if "," in header:
+        return ","
+    return max(";\t", key=header.count) if set(header) & set(";\t") else ","
+
+
+def _checked(header: list[str], path: Path, where: str) -> list[str]:
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise BadData(f"{path}:{where}: column {twice[0]!r} stands twice in the header; rename or take out one")
+    return header
