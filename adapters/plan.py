@@ -68,6 +68,10 @@ class Paths:
         return self.run / "data" / "tokenized"
 
     @property
+    def accounting(self) -> Path:
+        return self.run / "data" / "accounting.json"
+
+    @property
     def backend(self) -> Path:
         return self.run / "backend"
 
@@ -317,6 +321,7 @@ def runner_fields() -> list[Entry]:
                 "train_on",
                 "test_prompts",
                 "on_bad_row",
+                "on_note",
                 "seed",
             )
         ),

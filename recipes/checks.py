@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -11,12 +12,14 @@ from typing import Any
 
 from recipes import formula
 from recipes.errors import Problem, UserError, did_you_mean
+from recipes.model_files import adapter_problem
 from recipes.paths import local_path
 from recipes.reward_files import function_problem
 from recipes.yaml_text import Document
 from recipes.yaml_text import Path as FieldPath
 
 BUNDLED = ("bundled:smollm2-135m-instruct",)
+SWITCHES = ("yes", "on", "true", "y", "no", "off", "false", "n")  # the first four are on
 SECRET = re.compile(r"(token|api_key|secret|password)$")
 FORMATS_OF_METHOD = {
     "sft": ("alpaca", "prompt_response", "messages", "conversations"),
@@ -51,6 +54,11 @@ def cross_checks(value: dict[str, Any], document: Document, root: Path, sources_
     yield from _model_checks(value["model"]["path"], document, root, sources_needed)
     yield from _hub_checks(value, document, root)
     template = value["model"].get("chat_template")
+    for key, given in value["model"].get("chat_template_kwargs", {}).items():
+        if isinstance(given, str) and given.strip().lower() in SWITCHES:
+            switch = json.dumps(given.strip().lower() in SWITCHES[:4])
+            text = f'the text "{given}", which is true to a template whatever it says; write {switch}'
+            yield document.problem(("model", "chat_template_kwargs", key), text)
     if template and not (root / template).is_file():
         yield document.problem(("model", "chat_template"), f"no such file: {root / template}")
     if sources_needed:
@@ -70,6 +78,8 @@ def _model_checks(path: str, document: Document, root: Path, needed: bool) -> It
     local = local_path(path, root)
     if needed and local is not None and not local.is_dir():
         yield document.problem(("model", "path"), f"no such directory: {local}")
+    elif needed and local is not None and (text := adapter_problem(local)):
+        yield document.problem(("model", "path"), text)
 
 
 def _hub_checks(value: dict[str, Any], document: Document, root: Path) -> Iterator[Problem]:

@@ -49,6 +49,9 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     if effect == 0:
         raise ValueError("the adapter changes no answer: its weights are zero, or are for another model")
     whole = adapted.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
+    ends = Path(spec["adapter"], "generation_config.json")  # written where training taught another end of turn
+    if ends.is_file():
+        whole.generation_config.eos_token_id = json.loads(ends.read_text(encoding="utf-8"))["eos_token_id"]
     whole.to(dtype).save_pretrained(target)
     tokenizer.save_pretrained(target)
     for template in Path(spec["adapter"]).glob("chat_template*"):

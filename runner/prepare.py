@@ -80,6 +80,7 @@ def specification(recipe: Recipe, model: str, directory: Path) -> dict[str, Any]
             "train_on": data.train_on,
             "test_prompts": data.test_prompts,
             "on_bad_row": data.on_bad_row,
+            "on_note": data.on_note,
             "seed": data.seed,
         },
         "grpo": plain(asdict(recipe.grpo)) if grpo else None,
@@ -102,7 +103,7 @@ def _progress(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
 
 
 def summary(accounting: dict[str, Any]) -> list[str]:
-    """What became of the rows, in a line or two."""
+    """What became of the rows, in a line or two, and what the chat template did to them."""
     kept = [f"{accounting['trained']:,} trained"]
     kept += [f"{accounting['truncated']:,} truncated"] if accounting["truncated"] else []
     kept += [f"{accounting['validation']:,} held out"] if accounting["validation"] else []
@@ -113,4 +114,6 @@ def summary(accounting: dict[str, Any]) -> list[str]:
     return [
         f"  {accounting['rows_in']:,} rows = {' + '.join(kept)}",
         f"{tokens}; the longest has {accounting['longest']:,}",
+        *(f"  note: {note}: {count:,} rows" for note, count in accounting.get("notes", {}).items()),
+        *(f"  note: {note}" for note in accounting.get("model_notes", ())),
     ]

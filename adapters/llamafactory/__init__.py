@@ -93,7 +93,8 @@ def export(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step:
 
 def _export(recipe: Recipe, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:
     template = [recipe.model.chat_template] if recipe.model.chat_template else []
-    return (str(paths.python), "-m", "adapters.llamafactory.export", str(source), str(target), *template)
+    places = (str(source), str(target), str(paths.accounting))
+    return (str(paths.python), "-m", "adapters.llamafactory.export", *places, *template)
 
 
 def _environment(topology: Topology) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Turns what the trainer left behind into the run's `model/`: the weights, their config and the tokenizer.
 
-Usage: python -m adapters.llamafactory.export CHECKPOINTS|CHECKPOINT MODEL [CHAT_TEMPLATE]
+Usage: python -m adapters.llamafactory.export CHECKPOINTS|CHECKPOINT MODEL ACCOUNTING [CHAT_TEMPLATE]
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import os
 import shutil
 import sys
 from pathlib import Path
+
+from adapters.stops import write_end_tokens
 
 # all_results.json is written after the final weights: without it the training did not come to its end.
 FINISHED = "all_results.json"
@@ -19,7 +21,7 @@ WANTED = (
 )  # fmt: skip
 
 
-def export(checkpoints: Path, model: Path, template: Path | None) -> None:
+def export(checkpoints: Path, model: Path, accounting: Path, template: Path | None) -> None:
     if not checkpoints.name.startswith("checkpoint-") and not (checkpoints / FINISHED).is_file():
         raise SystemExit(f"{checkpoints / FINISHED} is missing: the trainer did not finish")
     temporary = model.with_name(f".{model.name}.part")
@@ -30,6 +32,7 @@ def export(checkpoints: Path, model: Path, template: Path | None) -> None:
             _link(file, temporary / file.name)
     if template:
         shutil.copyfile(template, temporary / "chat_template.jinja")
+    write_end_tokens(temporary, accounting)
     shutil.rmtree(model, ignore_errors=True)
     temporary.rename(model)
 
@@ -43,4 +46,5 @@ def _link(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    export(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    places = [Path(argument) for argument in sys.argv[1:]]
+    export(places[0], places[1], places[2], places[3] if len(places) > 3 else None)

@@ -138,7 +138,7 @@ def _node(topology: Topology, attempt: int) -> tuple[str, ...]:
 def _export(recipe: Recipe, topology: Topology, paths: Paths, source: Path, target: Path) -> tuple[str, ...]:
     adapter = ("--adapter", settings.ADAPTER) if settings.initial_adapter(recipe) else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
-    places = (str(source), str(target), precision(recipe, topology))
+    places = (str(source), str(target), precision(recipe, topology), "--accounting", str(paths.accounting))
     return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *_template(recipe), *trust)
 
 
