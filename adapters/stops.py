@@ -1,6 +1,6 @@
 """Writes into a trained model where its generation stops, when its template ends turns with a token it did not know.
 
-A base model declares its end of text; trained on ChatML it ends its turns with `<|im_end|>`, and would talk on after it.
+A base model declares its end of text; trained on ChatML it ends turns with `<|im_end|>`, and would talk on after it.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def turn_end(render: Callable[..., str], tokens: Mapping[str, int], eos: int | N
     notes = []
     if next_turn:
         notes.append(
-            f"a reply has no end of its own in the chat template: it ends with {end}, which begins the next turn"
+            f"the chat template gives replies no end of their own: they end with {end}, as the next turn begins"
         )
     stops, ids = Stops(frozenset({*known, end}), next_turn), generation or [eos for eos in (eos,) if eos is not None]
     if tokens[end] in ids:

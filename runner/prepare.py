@@ -114,6 +114,6 @@ def summary(accounting: dict[str, Any]) -> list[str]:
     return [
         f"  {accounting['rows_in']:,} rows = {' + '.join(kept)}",
         f"{tokens}; the longest has {accounting['longest']:,}",
-        *(f"  note: {note}: {count:,} rows" for note, count in accounting.get("notes", {}).items()),
+        *(f"  note: {note}: {count:,} row{'s' * (count != 1)}" for note, count in accounting.get("notes", {}).items()),
         *(f"  note: {note}" for note in accounting.get("model_notes", ())),
     ]

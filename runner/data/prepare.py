@@ -112,7 +112,7 @@ class Preparation:
             if bad is not None:
                 self._bad(place, str(bad))
                 continue
-            noted = dict.fromkeys(note for r in results if isinstance(r, Encoded) for note in r.notes)
+            noted = list(dict.fromkeys(note for r in results if isinstance(r, Encoded) for note in r.notes))
             if noted and self.data["on_note"] == "error":
                 self._bad(place, "; ".join(noted))
                 continue
