@@ -58,6 +58,7 @@ class Encoder:
         template: Jinja text in place of the tokenizer's own, or None.
         variables: given to the template (`enable_thinking`, …).
         parts: the roles whose content the template wants as a list of parts.
+        name: where the template comes from, for messages.
         end: how replies end.
         vocabulary: rows of the model's embedding, or None where they are not known.
     """
@@ -69,6 +70,7 @@ class Encoder:
         variables: dict[str, Any],
         *,
         parts: frozenset[str] = frozenset(),
+        name: str = "the chat template",
         end: TurnEnd | None = None,
         vocabulary: int | None = None,
     ) -> None:
@@ -77,7 +79,7 @@ class Encoder:
         self.variables = variables
         self.end = end or TurnEnd(Stops())
         self.vocabulary = vocabulary
-        self._template = Template(tokenizer, template, variables, parts)
+        self._template = Template(tokenizer, template, variables, parts, name)
         self._reader = Reader(self.render, self.end.stops, _controls(tokenizer))
 
     def render(self, messages: Sequence[Message], *, reply_next: bool = False) -> str:
@@ -173,7 +175,9 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
     if not config and (adapter := model_file(path, ADAPTER, revision)):
         raise BadRow(f"model.path: {adapter_sentence(path, adapter.get('base_model_name_or_path'))}")
     tokenizer = _tokenizer(spec)
-    template = Template(tokenizer, _template_text(spec, tokenizer), dict(spec["chat_template_kwargs"]))
+    file, variables = spec["chat_template"], dict(spec["chat_template_kwargs"])
+    name = f"model.chat_template: {file}" if file else f"model.path: the chat template of {path}"
+    template = Template(tokenizer, _template_text(spec, tokenizer), variables, name=name)
     template = shaped(template)
     generation = end_tokens(model_file(path, "generation_config.json", revision), config)
     added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
@@ -182,8 +186,9 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
     return Encoder(
         tokenizer,
         template.text,
-        template.variables,
+        variables,
         parts=template.parts,
+        name=name,
         end=turn_end(template.render, added, tokenizer.eos_token_id, generation),
         vocabulary=config.get("vocab_size") or config.get("text_config", {}).get("vocab_size"),
     )

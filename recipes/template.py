@@ -33,15 +33,22 @@ class Template:
         text: Jinja text in place of the tokenizer's own, or None.
         variables: given to the template (`enable_thinking`, …).
         parts: the roles whose content the template wants as a list of parts, not as text.
+        name: where it comes from, for messages.
     """
 
     def __init__(
-        self, tokenizer: Any, text: str | None, variables: dict[str, Any], parts: frozenset[str] = frozenset()
+        self,
+        tokenizer: Any,
+        text: str | None,
+        variables: dict[str, Any],
+        parts: frozenset[str] = frozenset(),
+        name: str = "the chat template",
     ) -> None:
         self.tokenizer = tokenizer
         self.text = text
         self.variables = variables
         self.parts = parts
+        self.name = name
 
     def render(self, messages: Sequence[Message], *, reply_next: bool = False) -> str:
         """The text of a conversation.
@@ -62,8 +69,8 @@ class Template:
                     )
                 )
         except _TookTooLong:
-            text = f"the chat template came to no end within {LIMIT_S:g} s on one conversation"
-            raise UserError(f"model.chat_template: {text}; look for its loops") from None
+            text = f"it came to no end within {LIMIT_S:g} s on one conversation; look for its loops"
+            raise UserError(f"{self.name}: {text}") from None
         except Exception as error:  # a template is a program: it may raise anything
             raise BadRow(_sentence(error)) from error
 
@@ -129,12 +136,12 @@ def _shaped(template: Template) -> Template:
     # Some templates want a system prompt, some none; some (of translators) know a user's turn alone.
     for probe in (PROBE, ({"role": "system", "content": RULES}, *PROBE), PROBE[:1]):
         for parts in shapes:
-            one = Template(template.tokenizer, template.text, template.variables, parts)
+            one = Template(template.tokenizer, template.text, template.variables, parts, template.name)
             error = _missing(one, probe)
             if not error:
                 return one
             errors.append(error)
-    raise BadRow(f"model.chat_template: for a user's turn and its reply, {errors[0]}")
+    raise BadRow(f"{template.name}: on a user's turn and its reply, {errors[0]}")
 
 
 def _missing(template: Template, probe: Sequence[Message]) -> str:
