@@ -69,8 +69,8 @@ class Paths:
         return self.run / "data" / "tokenized"
 
     @property
-    def backend(self) -> Path:
-        return self.run / "backend"
+    def accounting(self) -> Path:
+        return self.run / "data" / "accounting.json"
 
     @property
     def checkpoints(self) -> Path:

@@ -90,6 +90,7 @@ def runner_fields() -> list[Entry]:
                 "train_on",
                 "test_prompts",
                 "on_bad_row",
+                "on_note",
                 "seed",
             )
         ),

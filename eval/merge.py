@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from eval.spec import Merge, Merged
+from recipes.files import read_json
 from recipes.typed import read_typed, write_typed
 
 FALLBACK = "The price of a bond falls when"  # where there are no prompts to compare on
@@ -51,6 +52,9 @@ def main(spec: Merge) -> Merged:
     if effect == 0:
         raise ValueError("the adapter changes no answer: its weights are zero, or are for another model")
     whole = adapted.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
+    ends = Path(spec.adapter, "generation_config.json")  # written where training taught another end of turn
+    if ends.is_file():
+        whole.generation_config.eos_token_id = read_json(ends)["eos_token_id"]
     whole.to(dtype).save_pretrained(target)
     tokenizer.save_pretrained(target)
     for template in Path(spec.adapter).glob("chat_template*"):

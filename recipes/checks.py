@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 from recipes import data_files, formula
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
+from recipes.model_files import adapter_problem
 from recipes.paths import local_path
 from recipes.reward_files import function_problem
 from recipes.suites import suites_of
@@ -19,6 +21,7 @@ from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
 BUNDLED = ("bundled:smollm2-135m-instruct",)
+SWITCHES = ("yes", "on", "true", "y", "no", "off", "false", "n")  # the first four are on
 SECRET = re.compile(r"(token|api_key|secret|password)$")
 # Our names in `columns`, for each format.
 COLUMNS_OF_FORMAT = {
@@ -71,6 +74,11 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     yield from _model_checks(value["model"]["path"], document, root, sources_needed)
     yield from _hub_checks(value, document, root)
     template = value["model"].get("chat_template")
+    for key, given in value["model"].get("chat_template_kwargs", {}).items():
+        if isinstance(given, str) and given.strip().lower() in SWITCHES:
+            switch = json.dumps(given.strip().lower() in SWITCHES[:4])
+            text = f'the text "{given}", which is true to a template whatever it says; write {switch}'
+            yield document.problem(("model", "chat_template_kwargs", key), text)
     if template and not (root / template).is_file():
         yield document.problem(("model", "chat_template"), f"no such file: {root / template}")
     yield from _row_checks(value, document)
@@ -91,6 +99,8 @@ def _model_checks(path: str, document: Document, root: Path, needed: bool) -> It
     local = local_path(path, root)
     if needed and local is not None and not local.is_dir():
         yield document.problem(("model", "path"), f"no such directory: {local}")
+    elif needed and local is not None and (text := adapter_problem(local)):
+        yield document.problem(("model", "path"), text)
 
 
 def _hub_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:

@@ -1,32 +1,41 @@
 """Turns canonical rows into token ids and a loss mask, by the model's own chat template, once for every backend.
 
 The whole conversation is rendered and tokenized in one piece, as the model will see it when it is used (in pieces only
-where a token would lie over the border of prompt and reply); the replies are then found in the rendered text. So what a
-template rewrites (Qwen3 takes the thinking out of earlier turns) is trained as rewritten. Loss falls on each reply with
-its end-of-turn and what the template puts after it.
+where a token would lie over the border of prompt and reply); the replies are then found in the rendered text, by their
+own words (recipes/mask.py). So what a template rewrites (Qwen3 takes the thinking out of earlier turns) is trained as
+rewritten, and said. Loss falls on each reply with its end-of-turn and what the template puts after it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-Message = dict[str, str]
+from recipes.mask import Reader, Reading, Stops
+from recipes.model_files import ADAPTER, adapter_sentence, end_tokens, model_file
+from recipes.stops import TurnEnd, turn_end
+from recipes.template import BadRow, Message, Template, shaped
+
+__all__ = ["IGNORE", "BadRow", "Encoded", "Encoder", "Message", "load_encoder"]
+
 HINT = "(check the name; the network and HF_ENDPOINT; your access and HF_TOKEN; or give a local directory)"
 IGNORE = -100  # the label without loss, in torch, transformers and both backends
 
 
-class BadRow(Exception):
-    """A malformed row; the text says what is wrong with it."""
-
-
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids and labels of one conversation, equally long; labels are IGNORE where there is no loss."""
+    """Token ids and labels of one conversation, equally long; labels are IGNORE where there is no loss.
+
+    notes: what the template did to the conversation that its writer may not expect.
+    """
 
     ids: list[int]
     labels: list[int]
+    notes: tuple[str, ...] = ()
 
     @property
     def prompt_length(self) -> int:
@@ -38,7 +47,7 @@ class Encoded:
         return sum(label != IGNORE for label in self.labels)
 
     def cut(self, length: int) -> Encoded:
-        return Encoded(self.ids[:length], self.labels[:length])
+        return replace(self, ids=self.ids[:length], labels=self.labels[:length])
 
 
 class Encoder:
@@ -48,94 +57,91 @@ class Encoder:
         tokenizer: a fast tokenizer of transformers.
         template: Jinja text in place of the tokenizer's own, or None.
         variables: given to the template (`enable_thinking`, …).
+        parts: the roles whose content the template wants as a list of parts.
+        name: where the template comes from, for messages.
+        end: how replies end.
+        vocabulary: rows of the model's embedding, or None where they are not known.
     """
 
-    def __init__(self, tokenizer: Any, template: str | None, variables: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str | None,
+        variables: dict[str, Any],
+        *,
+        parts: frozenset[str] = frozenset(),
+        name: str = "the chat template",
+        end: TurnEnd | None = None,
+        vocabulary: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.template = template
         self.variables = variables
+        self.end = end or TurnEnd(Stops())
+        self.vocabulary = vocabulary
+        self._template = Template(tokenizer, template, variables, parts, name)
+        self._reader = Reader(self.render, self.end.stops, _controls(tokenizer))
 
-    def render(self, messages: list[Message], *, reply_next: bool = False) -> str:
-        from jinja2 import TemplateError
+    def render(self, messages: Sequence[Message], *, reply_next: bool = False) -> str:
+        return self._template.render(messages, reply_next=reply_next)
 
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    messages,
-                    chat_template=self.template,
-                    tokenize=False,
-                    add_generation_prompt=reply_next,
-                    **self.variables,
-                )
-            )
-        except TemplateError as error:
-            raise BadRow(f"the chat template refuses it: {error}") from None
-
-    def spans(self, messages: list[Message], text: str, *, last_only: bool) -> list[tuple[int, int]]:
-        """Where the replies stand in the rendered text: (start, end) in characters."""
-        turns = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
-        return [self._span(messages, n, text) for n in (turns[-1:] if last_only else turns)]
-
-    def _span(self, messages: list[Message], turn: int, text: str) -> tuple[int, int]:
-        # Where the template gives a generation prompt that history does not keep (an empty thinking block), the
-        # reply starts where the two part.
-        start = _common(self.render(messages[:turn], reply_next=True), text)
-        if turn == len(messages) - 1:
-            return start, len(text)
-        alone = self.render(messages[: turn + 1])
-        if text.startswith(alone):
-            return start, len(alone)
-        reply = messages[turn]["content"].rpartition("</think>")[2].strip()
-        found, tail = text.find(reply, start), alone[alone.rindex(reply) + len(reply) :] if reply in alone else ""
-        if found < 0 or not tail or not text.startswith(tail, found + len(reply)):
-            raise BadRow(f"the chat template rewrites reply {turn} of the conversation; set data.train_on: last_turn")
-        return start, found + len(reply) + len(tail)
-
-    def encode(self, conversations: list[list[Message]], *, last_only: bool) -> list[Encoded | BadRow]:
-        """Encode a batch; a conversation that cannot be rendered gives its BadRow in place."""
-        rendered: list[tuple[str, list[tuple[int, int]]] | BadRow] = []
+    def encode(self, conversations: Sequence[list[Message]], *, last_only: bool) -> list[Encoded | BadRow]:
+        """Encode a batch; a conversation that cannot be trained on gives its BadRow in place."""
+        read: list[Reading | BadRow] = []
         for messages in conversations:
             try:
-                text = self.render(messages)
-                rendered.append((text, self.spans(messages, text, last_only=last_only)))
+                read.append(self._read(messages, last_only))
             except BadRow as error:
-                rendered.append(error)
-        good = [item for item in rendered if not isinstance(item, BadRow)]
+                read.append(error)
+        good = [item for item in read if not isinstance(item, BadRow)]
         tokens = iter(self._tokenize(good) if good else [])
-        return [item if isinstance(item, BadRow) else next(tokens) for item in rendered]
+        return [item if isinstance(item, BadRow) else self._checked(next(tokens)) for item in read]
 
-    def _tokenize(self, rendered: list[tuple[str, list[tuple[int, int]]]]) -> list[Encoded]:
+    def _read(self, messages: list[Message], last_only: bool) -> Reading:
+        reading = self._reader.read(messages, last_only=last_only)
+        try:
+            reading.text.encode()
+        except UnicodeEncodeError as error:
+            half = reading.text[error.start]
+            raise BadRow(f"it has half of a character (the lone surrogate {half!r}): text cut in two?") from None
+        return reading
+
+    def _checked(self, encoded: Encoded) -> Encoded | BadRow:
+        highest = max(encoded.ids, default=0)
+        if self.vocabulary is None or highest < self.vocabulary:
+            return encoded
+        text = f"token {self.tokenizer.convert_ids_to_tokens(highest)!r} has the id {highest}"
+        return BadRow(f"{text}, and the model's embedding has {self.vocabulary} rows (vocab_size): it cannot read it")
+
+    def _tokenize(self, readings: Sequence[Reading]) -> list[Encoded]:
         batch = self.tokenizer(
-            [text for text, _ in rendered],
+            [reading.text for reading in readings],
             add_special_tokens=False,  # the template writes them
             return_offsets_mapping=True,
             return_attention_mask=False,
         )
         found = []
-        for ids, offsets, (text, spans) in zip(batch["input_ids"], batch["offset_mapping"], rendered, strict=True):
-            starts = {start for start, _ in spans}
+        for ids, offsets, reading in zip(batch["input_ids"], batch["offset_mapping"], readings, strict=True):
+            starts = {start for start, _ in reading.spans}
             astride = any(begin < start < end for begin, end in offsets for start in starts)
-            found.append(self._in_pieces(text, spans) if astride else Encoded(ids, _labels(ids, offsets, spans)))
+            labels = _labels(ids, offsets, reading.spans)
+            found.append(self._in_pieces(reading) if astride else Encoded(ids, labels, reading.notes))
         return found
 
-    def _in_pieces(self, text: str, spans: list[tuple[int, int]]) -> Encoded:
+    def _in_pieces(self, reading: Reading) -> Encoded:
         """Tokenize prompt and replies apart: a token over the border is one that generation would never see."""
         ids: list[int] = []
         labels: list[int] = []
-        edges = [0, *(edge for span in spans for edge in span), len(text)]
+        text = reading.text
+        edges = [0, *(edge for span in reading.spans for edge in span), len(text)]
         for number, (start, end) in enumerate(pairwise(edges)):
             piece = self.tokenizer(text[start:end], add_special_tokens=False)["input_ids"] if start < end else []
             ids += piece
             labels += piece if number % 2 else [IGNORE] * len(piece)
-        return Encoded(ids, labels)
+        return Encoded(ids, labels, reading.notes)
 
 
-def _common(one: str, other: str) -> int:
-    """Length of the common beginning of two texts."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def _labels(ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> list[int]:
+def _labels(ids: list[int], offsets: list[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[int]:
     """A token has loss where it begins inside a reply."""
     labels = [IGNORE] * len(ids)
     token = 0
@@ -148,6 +154,13 @@ def _labels(ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[in
     return labels
 
 
+def _controls(tokenizer: Any) -> re.Pattern[str] | None:
+    """The tokenizer's control tokens, as they may stand in a text that means them or not."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    texts = [token.content for token in added if token.special and token.content.strip()]
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
+
+
 def load_encoder(spec: dict[str, Any]) -> Encoder:
     """The encoder of a recipe's model.
 
@@ -155,10 +168,33 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
         spec: path, revision, trust_remote_code, chat_template (a file or None), chat_template_kwargs.
 
     Raises:
-        BadRow: no tokenizer there, no fast one, or no chat template.
+        BadRow: no tokenizer there, no fast one, or no chat template that works.
     """
-    from pathlib import Path
+    path, revision = spec["path"], spec["revision"]
+    config = model_file(path, "config.json", revision)
+    if not config and (adapter := model_file(path, ADAPTER, revision)):
+        raise BadRow(f"model.path: {adapter_sentence(path, adapter.get('base_model_name_or_path'))}")
+    tokenizer = _tokenizer(spec)
+    file, variables = spec["chat_template"], dict(spec["chat_template_kwargs"])
+    name = f"model.chat_template: {file}" if file else f"model.path: the chat template of {path}"
+    template = Template(tokenizer, _template_text(spec, tokenizer), variables, name=name)
+    template = shaped(template)
+    generation = end_tokens(model_file(path, "generation_config.json", revision), config)
+    added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+    if tokenizer.eos_token:
+        added[tokenizer.eos_token] = tokenizer.eos_token_id
+    return Encoder(
+        tokenizer,
+        template.text,
+        variables,
+        parts=template.parts,
+        name=name,
+        end=turn_end(template.render, added, tokenizer.eos_token_id, generation),
+        vocabulary=config.get("vocab_size") or config.get("text_config", {}).get("vocab_size"),
+    )
 
+
+def _tokenizer(spec: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     try:
@@ -168,9 +204,23 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:300]
         raise BadRow(f"model.path: cannot load the tokenizer of {spec['path']}: {first} {HINT}") from None
-    template = Path(spec["chat_template"]).read_text(encoding="utf-8") if spec["chat_template"] else None
     if not getattr(tokenizer, "is_fast", False):
         raise BadRow(f"model.path: {spec['path']} has no fast tokenizer, which is needed to place the loss mask")
-    if not (template or tokenizer.chat_template):
-        raise BadRow(f"model.path: {spec['path']} has no chat template; give one as model.chat_template: FILE.jinja")
-    return Encoder(tokenizer, template, dict(spec["chat_template_kwargs"]))
+    return tokenizer
+
+
+def _template_text(spec: dict[str, Any], tokenizer: Any) -> str | None:
+    """The template in place of the tokenizer's own; of several named ones, as Command and Hermes have, the default."""
+    if spec["chat_template"]:
+        return Path(spec["chat_template"]).read_text(encoding="utf-8")
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        if "default" not in own:
+            known = ", ".join(sorted(own))
+            text = f"its chat templates are {known}, and none of them is the default"
+            raise BadRow(f"model.path: {text}; give one as model.chat_template: FILE.jinja")
+        return str(own["default"])
+    if not own:
+        place = f"model.path: {spec['path']}"
+        raise BadRow(f"{place} has no chat template; give one as model.chat_template: FILE.jinja")
+    return None

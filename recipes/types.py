@@ -59,6 +59,7 @@ class Data:
     packing: bool
     test_prompts: int
     on_bad_row: Literal["error", "drop"]
+    on_note: Literal["warn", "error"]
     seed: int
 
 

@@ -87,7 +87,8 @@ def plan(
 def export_command(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int | None) -> tuple[str, ...]:
     source = paths.checkpoints if step is None else paths.checkpoints / f"checkpoint-{step}"
     template = [recipe.model.chat_template] if recipe.model.chat_template else []
-    return (str(paths.python), "-m", "adapters.llamafactory.export", str(source), str(target), *template)
+    places = (str(source), str(target), str(paths.accounting))
+    return (str(paths.python), "-m", "adapters.llamafactory.export", *places, *template)
 
 
 def _environment(topology: Topology) -> dict[str, str]:

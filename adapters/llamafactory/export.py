@@ -1,6 +1,6 @@
 """Turns a checkpoint, or the newest whole one, into the run's `model/`: the weights, their config and the tokenizer.
 
-Usage: python -m adapters.llamafactory.export CHECKPOINTS|CHECKPOINT MODEL [CHAT_TEMPLATE]
+Usage: python -m adapters.llamafactory.export CHECKPOINTS|CHECKPOINT MODEL ACCOUNTING [CHAT_TEMPLATE]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from adapters.llamafactory.checkpoints import whole_checkpoints
+from adapters.stops import write_end_tokens
 
 WANTED = (
     "adapter_model*", "adapter_config.json", "model*.safetensors", "model.safetensors.index.json", "config.json",
@@ -19,7 +20,7 @@ WANTED = (
 )  # fmt: skip
 
 
-def export(checkpoints: Path, model: Path, template: Path | None) -> None:
+def export(checkpoints: Path, model: Path, accounting: Path, template: Path | None) -> None:
     one = checkpoints.name.startswith("checkpoint-")
     found = whole_checkpoints(checkpoints.parent if one else checkpoints)
     chosen = next((c.path for c in found if not one or c.path == checkpoints), None)
@@ -33,6 +34,7 @@ def export(checkpoints: Path, model: Path, template: Path | None) -> None:
             _link(file, temporary / file.name)
     if template:
         shutil.copyfile(template, temporary / "chat_template.jinja")
+    write_end_tokens(temporary, accounting)
     shutil.rmtree(model, ignore_errors=True)
     temporary.rename(model)
 
@@ -46,4 +48,5 @@ def _link(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    export(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    places = [Path(argument) for argument in sys.argv[1:]]
+    export(places[0], places[1], places[2], places[3] if len(places) > 3 else None)

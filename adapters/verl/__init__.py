@@ -129,7 +129,7 @@ def export_command(recipe: Recipe, topology: Topology, paths: Paths, target: Pat
     source = paths.checkpoints if step is None else paths.checkpoints / f"global_step_{step}"
     adapter = ("--adapter", settings.ADAPTER) if settings.initial_adapter(recipe) else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
-    places = (str(source), str(target), precision(recipe, topology))
+    places = (str(source), str(target), precision(recipe, topology), "--accounting", str(paths.accounting))
     return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *_template(recipe), *trust)
 
 

@@ -1,7 +1,7 @@
 """Makes the run's `model/` of the newest whole checkpoint: a PEFT adapter, or a Hugging Face model of the dtype asked.
 
 Usage: python -m adapters.verl.export CHECKPOINTS|CHECKPOINT MODEL DTYPE [--adapter INITIAL_ADAPTER]
-           [--chat-template FILE] [--trust-remote-code]
+           [--accounting FILE] [--chat-template FILE] [--trust-remote-code]
 
 Reads the shards itself: verl's own merger writes bfloat16 even from float32 shards, and with LoRA a base model without
 the adapter. Runs in one process on the CPU; the shard files are mapped, so memory holds the model about once.
@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from adapters.stops import write_end_tokens
 from adapters.verl.checkpoints import weights, whole_checkpoints, world_size
 
 Weights = dict[str, Any]  # parameter name to its tensor
@@ -24,7 +25,14 @@ MEGATRON = Path("model") / "huggingface"  # its checkpoints hold Hugging Face we
 
 
 def export(
-    checkpoints: Path, model: Path, dtype: str, *, adapter: Path | None, template: Path | None, trust: bool
+    checkpoints: Path,
+    model: Path,
+    dtype: str,
+    *,
+    adapter: Path | None,
+    template: Path | None,
+    trust: bool,
+    accounting: Path | None = None,
 ) -> None:
     """Write `model`, whole or not at all."""
     one = checkpoints.name.startswith("global_step_")
@@ -50,6 +58,8 @@ def export(
         _copy_tokenizer(newest / "huggingface", temporary)
     if template:
         shutil.copyfile(template, temporary / "chat_template.jinja")
+    if accounting:
+        write_end_tokens(temporary, accounting)
     shutil.rmtree(model, ignore_errors=True)
     temporary.rename(model)
 
@@ -129,6 +139,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("dtype", choices=DTYPES)
     parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--accounting", type=Path)
     parser.add_argument("--chat-template", type=Path)
     parser.add_argument("--trust-remote-code", action="store_true")
     given = parser.parse_args()
@@ -139,6 +150,7 @@ def main() -> None:
         adapter=given.adapter,
         template=given.chat_template,
         trust=given.trust_remote_code,
+        accounting=given.accounting,
     )
 
 

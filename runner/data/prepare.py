@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes.encode import BadRow, Encoded, Encoder, load_encoder
+from recipes.errors import UserError
+from recipes.stops import for_model
 from runner.data.formats import convert, detect
 from runner.data.notes import Complaints, ControlTokens, kind_of, printable
 from runner.data.read import BadData, local_files, read
@@ -57,6 +59,7 @@ class Preparation:
         self.dropped: Counter[str] = Counter()
         self.rows_in: Counter[str] = Counter()
         self.problems = Complaints()
+        self.notes: Counter[str] = Counter()
         self.files: Counter[str] = Counter()  # rows of each local file
         self.left_out: dict[str, list[str]] = {}  # files of splits that were not asked for
         self.unused: Counter[str] = Counter()  # rows in which a column that no format reads says something
@@ -126,11 +129,16 @@ class Preparation:
             if bad is not None:
                 self._bad(place, str(bad))
                 continue
+            noted = list(dict.fromkeys(note for r in results if isinstance(r, Encoded) for note in r.notes))
+            if noted and self.data["on_note"] == "error":
+                self._bad(place, "; ".join(noted))
+                continue
             kept = self._fit(place, [r for r in results if isinstance(r, Encoded)])
             if kept is not None:
                 self.control.count(
                     turn["content"] for turns in row.values() if isinstance(turns, list) for turn in turns
                 )
+                self.notes.update(noted)
                 yield row, kept[0], kept[1]
         if self.method == "kto":
             self._previous = chunk[-1][1]["completion"]
@@ -246,6 +254,8 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
             encoder = load_encoder(spec["model"])
     except BadRow as error:
         raise Stop(str(error)) from None
+    if encoder.end.notes and spec["data"]["on_note"] == "error":
+        raise Stop(*(f"model.chat_template: {note}" for note in encoder.end.notes))
     train = Preparation(spec, encoder)
     rows = _write(train, spec["data"]["train"], work / "train")
     validation, held_out = spec["data"]["validation"], None
@@ -387,6 +397,9 @@ def _account(
             "tokens": dict(sum((p.control.tokens for p in passes), Counter[str]())),
         },
         "sha256": {name: _sha256(directory / f"{name}.jsonl") for name in splits},
+        "notes": dict(train.notes + (held_out.notes if held_out else Counter())),
+        "model_notes": list(encoder.end.notes),
+        "end_tokens": for_model(encoder.end, encoder.template or encoder.tokenizer.chat_template),
         "template_sha256": hashlib.sha256((encoder.template or encoder.tokenizer.chat_template).encode()).hexdigest(),
     }
     counted = len(indices) + accounting["validation"] + dropped.total()
@@ -405,9 +418,10 @@ def main(spec_file: Path) -> int:
     directory = Path(spec["directory"])
     try:
         accounting = prepare(spec)
-    except Stop as stop:
-        print(*stop.problems, sep="\n")  # for `recipe logs`
-        (directory / "problems.json").write_text(json.dumps(stop.problems, ensure_ascii=False), encoding="utf-8")
+    except (Stop, UserError) as stop:
+        found = [str(problem) for problem in stop.problems]
+        print(*found, sep="\n")  # for `recipe logs`
+        (directory / "problems.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
         return 2
     # Written last: its existence means that the data are whole.
     temporary = directory / "accounting.json.tmp"

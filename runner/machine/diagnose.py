@@ -8,6 +8,10 @@ from pathlib import Path
 
 CAUSES = (
     (
+        r"Timeout \(\d+:\d\d:\d\d\)!",  # of recipes/template.py
+        "the chat template came to no end on one conversation; look into model.chat_template",
+    ),
+    (
         r"node running low on memory",  # before the GPU's: Ray's error has the same name
         "out of memory, so Ray ended the training; lower training.micro_batch_size or the lengths in grpo.rollouts, or "
         "end what else runs here",

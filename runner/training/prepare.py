@@ -84,6 +84,7 @@ def specification(recipe: Recipe, model: str, directory: Path) -> dict[str, Any]
             "train_on": data.train_on,
             "test_prompts": data.test_prompts,
             "on_bad_row": data.on_bad_row,
+            "on_note": data.on_note,
             "seed": data.seed,
         },
         "grpo": plain(asdict(recipe.grpo)) if grpo else None,
@@ -106,7 +107,7 @@ def _progress(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
 
 
 def summary(accounting: dict[str, Any]) -> list[str]:
-    """What became of the rows, and what of them was not used, in a few lines."""
+    """What became of the rows, what of them was not used, and what the chat template did to them, in a few lines."""
     cut = accounting["truncated_of_trained"]
     kept = [f"{accounting['trained']:,} trained{f' ({cut:,} of them cut to max_length)' if cut else ''}"]
     kept += [f"{accounting['validation']:,} held out"] if accounting["validation"] else []
@@ -120,6 +121,8 @@ def summary(accounting: dict[str, Any]) -> list[str]:
         *_files(accounting),
         *_unused(accounting),
         *_dropped(accounting),
+        *(f"  note: {note}: {count:,} row{'s' * (count != 1)}" for note, count in accounting.get("notes", {}).items()),
+        *(f"  note: {note}" for note in accounting.get("model_notes", ())),
     ]
 
 

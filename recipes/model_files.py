@@ -1,0 +1,63 @@
+"""What a model's files say of it, without loading it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recipes.template import BadRow
+
+ADAPTER = "adapter_config.json"
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "consolidated*.safetensors")
+
+
+def adapter_problem(directory: Path) -> str:
+    """Why a directory is no model to train, where it is a PEFT adapter; else nothing."""
+    config = directory / ADAPTER
+    if not config.is_file() or any(found for pattern in WEIGHTS for found in directory.glob(pattern)):
+        return ""
+    try:
+        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        base = None
+    return adapter_sentence(str(directory), base)
+
+
+def adapter_sentence(name: str, base: str | None) -> str:
+    """What to do with an adapter that was given as a model."""
+    return (
+        f"{name} is a PEFT adapter of {base or 'a base that it does not name'}, not a model; merge it into its base "
+        "(`recipe merge RUN` for a run of ours) and train what that leaves, or train the base"
+    )
+
+
+def model_file(path: str, name: str, revision: str | None) -> dict[str, Any]:
+    """A JSON file of a model; empty where it has none."""
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        path,
+        name,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    if not found:
+        return {}
+    try:
+        value = json.loads(Path(found).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadRow(f"model.path: {name} of {path} is not JSON: {error}") from None
+    return value if isinstance(value, dict) else {}
+
+
+def end_tokens(*files: Mapping[str, Any]) -> list[int]:
+    """`eos_token_id` of the first of some configurations that has one, as a list."""
+    for file in files:
+        value = file.get("eos_token_id")
+        if value is not None:
+            return [int(one) for one in (value if isinstance(value, list) else [value])]
+    return []
