@@ -35,7 +35,7 @@ class Tuning:
 class Source:
     path: str  # local paths are absolute
     format: str
-    split: str
+    split: str | None  # None, as no recipe has it: every file there is
     subset: str | None
     revision: str | None
     columns: Mapping[str, str]

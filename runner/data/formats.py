@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from recipes.encode import BadRow, Message
+from recipes.methods import METHODS
+from recipes.types import Source
 from runner.data import honoured
 from runner.data.fields import Fields, dialogue, loaded, messages_in, text, turns
 from runner.data.honoured import empty
@@ -105,20 +107,17 @@ FORMATS: dict[str, Callable[[Fields], Raw]] = {
 OF_ALPACA = ("input", "history")
 WITH_TEXT_PROMPT = ("prompt_response", "preference", "feedback", "prompts")
 
-# The keys by which `auto` tells a format, for the formats of each method.
-_KEYS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "sft": (
-        ("messages", ("messages",)),
-        ("conversations", ("conversations",)),
-        ("alpaca", ("instruction", "output")),
-        ("prompt_response", ("prompt", "response")),
-        ("prompt_response", ("prompt", "completion")),
-    ),
-    "dpo": (("preference", ("chosen", "rejected")),),
-    "orpo": (("preference", ("chosen", "rejected")),),
-    "kto": (("feedback", ("label",)),),
-    "grpo": (("prompts", ("prompt", "answer")),),
-}
+# The keys by which `auto` tells a format, the surest first.
+_KEYS = (
+    ("messages", ("messages",)),
+    ("conversations", ("conversations",)),
+    ("alpaca", ("instruction", "output")),
+    ("prompt_response", ("prompt", "response")),
+    ("prompt_response", ("prompt", "completion")),
+    ("preference", ("chosen", "rejected")),
+    ("feedback", ("label",)),
+    ("prompts", ("prompt", "answer")),
+)
 
 
 def detect(row: Any, method: str, columns: Mapping[str, str] | None = None) -> str:
@@ -127,7 +126,7 @@ def detect(row: Any, method: str, columns: Mapping[str, str] | None = None) -> s
     Raises:
         BadRow: no format of the method has these keys.
     """
-    choices = _KEYS[method]
+    choices = [(name, keys) for name, keys in _KEYS if name in METHODS[method].rows.formats]
     if isinstance(row, dict):
         there = {*row, *(columns or {})}
         full = {key for key in there if not empty(row.get((columns or {}).get(key, key)))}
@@ -140,7 +139,7 @@ def detect(row: Any, method: str, columns: Mapping[str, str] | None = None) -> s
     raise BadRow(f"no {method} format has these keys: {found[:200]}; known: {wanted}; or map yours with `columns`")
 
 
-def convert(row: Any, format_name: str, source: Raw) -> Converted:
+def convert(row: Any, format_name: str, source: Source) -> Converted:
     """The canonical row of a raw one, with the source's column names and system prompt applied.
 
     Raises:
@@ -152,16 +151,16 @@ def convert(row: Any, format_name: str, source: Raw) -> Converted:
         raise BadRow("nested too deep") from None
 
 
-def _converted(row: Any, format_name: str, source: Raw) -> Converted:
+def _converted(row: Any, format_name: str, source: Source) -> Converted:
     if not isinstance(row, dict):
         raise BadRow(f"a row must be a mapping, not {type(row).__name__}")
-    columns: dict[str, str] = source["columns"]
+    columns = source.columns
     for theirs in columns.values():
         if theirs not in row:
             raise BadRow(f"no column {theirs!r}; it has {', '.join(map(str, row))[:200]}")
     fields = Fields({**row, **{ours: row[theirs] for ours, theirs in columns.items()}})
     result = FORMATS[format_name](fields)
-    _add_system(result.get("messages") or result["prompt"], fields, source["system"])
+    _add_system(result.get("messages") or result["prompt"], fields, source.system)
     if not any(turn["role"] == "user" for turn in result.get("messages") or result["prompt"]):
         raise BadRow("no turn of a user: there is nothing that the reply answers")
     _check_text(result)

@@ -1,11 +1,9 @@
-"""What is told beside the counts of rows: complaints, equal ones folded, and control tokens in the rows' own text."""
+"""What is told beside the counts of rows: complaints, equal ones folded."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
 
 KINDS = 20
 ROWS = 10_000  # so many bad rows are enough to know; a hub's data set is not read to its end for more
@@ -53,24 +51,3 @@ def kind_of(text: str) -> str:
 def printable(text: str) -> str:
     """A row may hold half of a UTF-16 pair, which no file or terminal takes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-class ControlTokens:
-    """Counts rows whose text holds tokens that steer the model: they become the tokens, not their letters.
-
-    Args:
-        tokenizer: of transformers.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        added = tokenizer.added_tokens_decoder.values()
-        names = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
-        words = sorted((name for name in names if name.strip()), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, words)) or r"(?!)")
-        self.rows = 0
-        self.tokens: Counter[str] = Counter()
-
-    def count(self, texts: Iterable[str]) -> None:
-        found = {token for text in texts for token in self._pattern.findall(text)}
-        self.rows += bool(found)
-        self.tokens.update(found)

@@ -2,275 +2,66 @@
 
 Usage: python -m runner.data.prepare SPEC.json
 
-The spec is what `runner.prepare` writes: method, model, data (the recipe's own section) and directory. Memory does not
-grow with the rows: they stream through in chunks. What is wrong with the data goes to `problems.json`, exit code 2.
+SPEC holds a runner.data.spec.PrepareSpec. Memory does not grow with the rows: they stream through in chunks. What is
+wrong with the data goes to `problems.json`, exit code 2.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import random
 import shutil
 import sys
-import time
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from recipes.encode import BadRow, Encoded, Encoder, load_encoder
+from recipes.encode import BadRow, Encoder, load_encoder
 from recipes.errors import UserError
+from recipes.files import write_json
+from recipes.methods import METHODS
 from recipes.stops import for_model
-from runner.data.formats import convert, detect
-from runner.data.notes import Complaints, ControlTokens, kind_of, printable
-from runner.data.read import BadData, local_files, read
-
-CHUNK = 256
-MEDIA = ("images", "videos", "audios")  # LLaMA-Factory's collators for pairs and feedback want these columns
-MAX_REASONS = 50  # of malformed rows, told apart in the accounting
-TOO_LONG, PROMPT_TOO_LONG, NOTHING, MALFORMED = (
-    "longer than max_length",
-    "prompt longer than max_length",
-    "nothing to train on",
-    "malformed",
-)
+from recipes.typed import read_typed, write_typed
+from recipes.types import Source
+from runner.data.notes import printable
+from runner.data.passes import Preparation, Stop
+from runner.data.read import BadData
+from runner.data.spec import Accounting, PrepareSpec
+from runner.data.written import Splits, Writer, split_rows, write_lines, write_test_prompts, write_tokenized
 
 
-class Stop(Exception):
-    """The data cannot be trained on; carries every problem found."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-class Preparation:
-    """One pass over the sources of one split group, with its counts."""
-
-    def __init__(self, spec: dict[str, Any], encoder: Encoder) -> None:
-        self.method: str = spec["method"]
-        self.data: dict[str, Any] = spec["data"]
-        self.max_length: int = spec["max_length"]
-        self.encoder = encoder
-        self.dropped: Counter[str] = Counter()
-        self.rows_in: Counter[str] = Counter()
-        self.problems = Complaints()
-        self.notes: Counter[str] = Counter()
-        self.files: Counter[str] = Counter()  # rows of each local file
-        self.left_out: dict[str, list[str]] = {}  # files of splits that were not asked for
-        self.unused: Counter[str] = Counter()  # rows in which a column that no format reads says something
-        self.control = ControlTokens(encoder.tokenizer)
-        self.longest_dropped = 0
-        self._previous: list[dict[str, str]] | None = None  # KTO: the reply before the chunk
-        self._reported = time.monotonic()
-
-    def rows(self, sources: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[Encoded], bool]]:
-        """Each kept row: canonical, encoded (one conversation, or two for pairs), and whether it was truncated."""
-        chunk: list[tuple[str, dict[str, Any]]] = []
-        for place, row in chain.from_iterable(self._canonical(source) for source in sources):
-            chunk.append((place, row))
-            if len(chunk) == CHUNK:
-                yield from self._encode(chunk)
-                chunk = []
-        yield from self._encode(chunk)
-        if self.problems.rows:
-            raise Stop(*self.problems.lines())
-
-    def _canonical(self, source: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        format_name = source["format"]
-        files = local_files(source)
-        if files:
-            self.files.update({str(file): 0 for file in files.files})
-            for split, others in files.left_out.items():
-                self.left_out[split] = sorted({*self.left_out.get(split, []), *map(str, others)})
-        for raw in read(source, files):
-            self.rows_in[source["path"]] += 1
-            self.files.update([raw.file] if files else [])
-            self._report()
-            try:
-                if raw.problem:
-                    raise BadRow(raw.problem)
-                if format_name == "auto":
-                    format_name = detect(raw.value, self.method, source["columns"])
-                row, unused = convert(raw.value, format_name, source)
-            except BadRow as error:
-                self._bad(raw.place, str(error))
-                continue
-            self.unused.update(map(printable, unused))
-            yield raw.place, row
-
-    def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
-        if self.data["on_bad_row"] == "drop" and reason == MALFORMED:
-            kind = f"{MALFORMED}: {kind_of(text).partition(';')[0][:80]}"
-            self.dropped[kind if kind in self.dropped or len(self.dropped) < MAX_REASONS else MALFORMED] += 1
-            return
-        self.problems.add(place, text)
-        if self.problems.full:
-            raise Stop(*self.problems.lines())
-
-    def _report(self) -> None:
-        if time.monotonic() - self._reported > 1:
-            self._reported = time.monotonic()
-            print(json.dumps({"rows": self.rows_in.total()}), flush=True)
-
-    def _encode(self, chunk: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[dict[str, Any], list[Encoded], bool]]:
-        if not chunk:
-            return
-        conversations = [self._conversations(row, n, chunk) for n, (_, row) in enumerate(chunk)]
-        last_only = self.method != "sft" or self.data["train_on"] == "last_turn"
-        encoded = iter(self.encoder.encode(list(chain.from_iterable(conversations)), last_only=last_only))
-        for (place, row), parts in zip(chunk, conversations, strict=True):
-            results = [next(encoded) for _ in parts]
-            bad = next((r for r in results if isinstance(r, BadRow)), None)
-            if bad is not None:
-                self._bad(place, str(bad))
-                continue
-            noted = list(dict.fromkeys(note for r in results if isinstance(r, Encoded) for note in r.notes))
-            if noted and self.data["on_note"] == "error":
-                self._bad(place, "; ".join(noted))
-                continue
-            kept = self._fit(place, [r for r in results if isinstance(r, Encoded)])
-            if kept is not None:
-                self.control.count(
-                    turn["content"] for turns in row.values() if isinstance(turns, list) for turn in turns
-                )
-                self.notes.update(noted)
-                yield row, kept[0], kept[1]
-        if self.method == "kto":
-            self._previous = chunk[-1][1]["completion"]
-
-    def _conversations(self, row: dict[str, Any], n: int, chunk: list[Any]) -> list[list[dict[str, str]]]:
-        if self.method == "sft":
-            return [row["messages"]]
-        if self.method == "grpo":
-            return [row["prompt"]]
-        if self.method == "kto":
-            return [row["prompt"] + row["completion"], row["prompt"] + self._other_reply(n, chunk)]
-        return [row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]]
-
-    def _other_reply(self, n: int, chunk: list[Any]) -> list[dict[str, str]]:
-        """KTO estimates its KL term on mismatched pairs: this prompt with the reply of the row before (as TRL)."""
-        if n == 0 and self._previous is not None:
-            return self._previous
-        other: list[dict[str, str]] = chunk[n - 1][1]["completion"]
-        if len(chunk) == 1 and self._previous is None:
-            raise Stop("kto needs at least 2 rows: its KL term pairs each prompt with another row's reply")
-        return other
-
-    def _fit(self, place: str, parts: list[Encoded]) -> tuple[list[Encoded], bool] | None:
-        """The parts within max_length and whether one was cut; None where the row is dropped."""
-        if self.method != "grpo" and any(part.supervised == 0 for part in parts):
-            self.dropped[NOTHING] += 1
-            return None
-        longest = max(len(part.ids) for part in parts)
-        if longest <= self.max_length:
-            return parts, False
-        if self.data["overlong"] == "error":
-            self._bad(place, f"{longest} tokens, max_length is {self.max_length}", TOO_LONG)
-            return None
-        truncate = self.data["overlong"] == "truncate" and self.method != "grpo"
-        if not truncate or any(part.prompt_length >= self.max_length for part in parts):
-            self.dropped[PROMPT_TOO_LONG if truncate else TOO_LONG] += 1
-            self.longest_dropped = max(self.longest_dropped, longest)
-            return None
-        return [part.cut(self.max_length) for part in parts], True
-
-
-class Writer:
-    """Writes kept rows as JSON lines and as an Arrow file, and counts their tokens."""
-
-    def __init__(self, directory: Path, method: str) -> None:
-        directory.mkdir(parents=True)
-        self.directory = directory
-        self.method = method
-        self.text = (directory / "rows.jsonl").open("w", encoding="utf-8")
-        self.arrow = _arrow_writer(directory / "rows.arrow", method) if method != "grpo" else None
-        self.truncated: set[int] = set()
-        self.tokens = array("L")  # of each row; arrays, because a list would grow to 100 MB on a million rows
-        self.supervised = array("L")  # of these, with loss
-        self.longest = array("L")  # of its longest part: a preference pair has two
-
-    def add(self, row: dict[str, Any], parts: list[Encoded], truncated: bool) -> None:
-        if truncated:
-            self.truncated.add(len(self.tokens))
-        self.text.write(json.dumps(row, ensure_ascii=False) + "\n")
-        scored = parts[:1] if self.method == "kto" else parts
-        self.tokens.append(sum(len(p.ids) for p in scored))
-        self.longest.append(max(len(p.ids) for p in parts))
-        self.supervised.append(sum(p.supervised for p in scored))
-        if self.arrow is not None:  # an empty ArrowWriter is falsy
-            self.arrow.write(_columns(row, parts, self.method))
-
-    def close(self) -> None:
-        self.text.close()
-        if self.arrow is not None:
-            self.arrow.finalize()
-
-
-def _arrow_writer(path: Path, method: str) -> Any:
-    from datasets import Features, Sequence, Value
-    from datasets.arrow_writer import ArrowWriter
-
-    kinds = {"input_ids": Value("int32"), "attention_mask": Value("int8"), "labels": Value("int32")}
-    prefixes = {"sft": ("",), "kto": ("", "kl_"), "dpo": ("chosen_", "rejected_"), "orpo": ("chosen_", "rejected_")}
-    features = {p + name: Sequence(kind) for p in prefixes[method] for name, kind in kinds.items()}
-    if method == "kto":
-        features["kto_tags"] = Value("bool")
-    if method != "sft":
-        features |= dict.fromkeys(MEDIA, Value("null"))
-    return ArrowWriter(path=str(path), features=Features(features))
-
-
-def _columns(row: dict[str, Any], parts: list[Encoded], method: str) -> dict[str, Any]:
-    prefixes = {"sft": ("",), "kto": ("", "kl_")}.get(method, ("chosen_", "rejected_"))
-    columns: dict[str, Any] = dict.fromkeys(MEDIA) if method != "sft" else {}
-    if method == "kto":
-        columns["kto_tags"] = row["label"]
-    for prefix, part in zip(prefixes, parts, strict=True):
-        columns[f"{prefix}input_ids"] = part.ids
-        columns[f"{prefix}attention_mask"] = [1] * len(part.ids)
-        columns[f"{prefix}labels"] = part.labels
-    return columns
-
-
-Splits = dict[str, tuple[Writer, Sequence[int]]]
-
-
-def prepare(spec: dict[str, Any]) -> dict[str, Any]:
-    """Prepare everything under `spec["directory"]`; returns the accounting.
+def prepare(spec: PrepareSpec) -> Accounting:
+    """Prepare everything under `spec.directory`; returns the accounting.
 
     Raises:
         Stop: the data cannot be trained on.
     """
-    directory = Path(spec["directory"])
+    directory = spec.directory
     work = directory / "work"
     shutil.rmtree(work, ignore_errors=True)
     try:
-        with _without_torch(spec["model"]["trust_remote_code"]):
-            encoder = load_encoder(spec["model"])
+        with _without_torch(bool(spec.model["trust_remote_code"])):
+            encoder = load_encoder(dict(spec.model))
     except BadRow as error:
         raise Stop(str(error)) from None
-    if encoder.end.notes and spec["data"]["on_note"] == "error":
+    if encoder.end.notes and spec.data.on_note == "error":
         raise Stop(*(f"model.chat_template: {note}" for note in encoder.end.notes))
     train = Preparation(spec, encoder)
-    rows = _write(train, spec["data"]["train"], work / "train")
-    validation, held_out = spec["data"]["validation"], None
-    if validation["sources"]:
+    rows = _write(train, spec.data.train, work / "train")
+    validation = spec.data.validation
+    held_out: Preparation | None = None
+    if validation.sources:
         held_out = Preparation(spec, encoder)
-        chosen = _write(held_out, validation["sources"], work / "validation")
+        chosen = _write(held_out, validation.sources, work / "validation")
         splits: Splits = {"train": (rows, range(len(rows.tokens))), "validation": (chosen, range(len(chosen.tokens)))}
     else:
-        splits = _split(rows, validation["fraction"], spec["data"]["seed"])
+        splits = split_rows(rows, validation.fraction, spec.data.seed)
     _check_not_empty(splits, train)
     for name, (writer, indices) in splits.items():
-        _write_lines(writer, indices, directory / f"{name}.jsonl")
-    if spec["method"] != "grpo":
-        _write_tokenized(splits, directory / "tokenized")
-    _write_test_prompts(spec, splits, directory)
+        write_lines(writer, indices, directory / f"{name}.jsonl")
+    if METHODS[spec.method].rows.columns:
+        write_tokenized(splits, directory / "tokenized")
+    write_test_prompts(spec.data.test_prompts, splits, directory)
     accounting = _account(spec, encoder, train, held_out, splits, directory)
     shutil.rmtree(work)
     return accounting
@@ -288,7 +79,7 @@ def _without_torch(trust_remote_code: bool) -> Iterator[None]:
             del sys.modules["torch"]
 
 
-def _write(preparation: Preparation, sources: list[dict[str, Any]], directory: Path) -> Writer:
+def _write(preparation: Preparation, sources: Iterable[Source], directory: Path) -> Writer:
     writer = Writer(directory, preparation.method)
     try:
         for row, parts, truncated in preparation.rows(sources):
@@ -300,18 +91,6 @@ def _write(preparation: Preparation, sources: list[dict[str, Any]], directory: P
     return writer
 
 
-def _split(rows: Writer, fraction: float, seed: int) -> Splits:
-    count = len(rows.tokens)
-    held_out = round(count * fraction)
-    if fraction and not held_out and count > 1:
-        held_out = 1
-    chosen = set(random.Random(seed).sample(range(count), held_out))
-    splits: Splits = {"train": (rows, [n for n in range(count) if n not in chosen])}
-    if chosen:
-        splits["validation"] = (rows, sorted(chosen))
-    return splits
-
-
 def _check_not_empty(splits: Splits, train: Preparation) -> None:
     for name, (_, indices) in splits.items():
         if not len(indices):
@@ -321,89 +100,43 @@ def _check_not_empty(splits: Splits, train: Preparation) -> None:
             raise Stop(f"no {name} row is left of {train.rows_in.total()}: {reasons}")
 
 
-def _write_lines(writer: Writer, indices: Sequence[int], target: Path) -> None:
-    wanted = set(indices)
-    with (writer.directory / "rows.jsonl").open(encoding="utf-8") as source, target.open("w", encoding="utf-8") as out:
-        out.writelines(line for number, line in enumerate(source) if number in wanted)
-
-
-def _write_tokenized(splits: Splits, target: Path) -> None:
-    from datasets import Dataset, DatasetDict, disable_progress_bars
-
-    disable_progress_bars()
-    shutil.rmtree(target, ignore_errors=True)
-    DatasetDict(
-        {
-            name: Dataset.from_file(str(writer.directory / "rows.arrow")).select(indices)
-            for name, (writer, indices) in splits.items()
-        }
-    ).save_to_disk(str(target))
-
-
-def _write_test_prompts(spec: dict[str, Any], splits: Splits, directory: Path) -> None:
-    name = "validation" if "validation" in splits else "train"
-    picked: list[dict[str, Any]] = []
-    with (directory / f"{name}.jsonl").open(encoding="utf-8") as stream:
-        for line in stream:
-            if len(picked) == spec["data"]["test_prompts"]:
-                break
-            picked.append({**_prompt_of(json.loads(line)), "held_out": name == "validation"})
-    (directory / "test_prompts.json").write_text(json.dumps(picked, ensure_ascii=False, indent=1) + "\n", "utf-8")
-
-
-def _prompt_of(row: dict[str, Any]) -> dict[str, Any]:
-    if "messages" in row:
-        return {"prompt": row["messages"][:-1], "reference": row["messages"][-1]["content"]}
-    if "chosen" in row:
-        return {"prompt": row["prompt"], "reference": row["chosen"][-1]["content"]}
-    if "completion" in row:
-        return {"prompt": row["prompt"], "reference": row["completion"][-1]["content"] if row["label"] else None}
-    return {"prompt": row["prompt"], "reference": row["answer"]}
-
-
 def _account(
-    spec: dict[str, Any],
+    spec: PrepareSpec,
     encoder: Encoder,
     train: Preparation,
     held_out: Preparation | None,
     splits: Splits,
     directory: Path,
-) -> dict[str, Any]:
+) -> Accounting:
     writer, indices = splits["train"]
     other = splits.get("validation")
     passes = [train, held_out] if held_out else [train]
     dropped = sum((p.dropped for p in passes), Counter[str]())
     files = {file: sum(p.files[file] for p in passes) for p in passes for file in p.files}
     left_out = {split: [f for f in found if f not in files] for p in passes for split, found in p.left_out.items()}
-    accounting = {
-        # rows_in = trained + validation + dropped
-        "rows_in": sum(p.rows_in.total() for p in passes),
-        "trained": len(indices),
-        "truncated_of_trained": sum(n in writer.truncated for n in indices),
-        "validation": len(other[1]) if other else 0,
-        "truncated_of_validation": sum(n in other[0].truncated for n in other[1]) if other else 0,
-        "dropped": dict(dropped),
-        "longest_dropped": max(p.longest_dropped for p in passes),
-        "tokens": sum(writer.tokens[n] for n in indices),
-        "supervised_tokens": sum(writer.supervised[n] for n in indices),
-        "longest": max(writer.longest[n] for n in indices),
-        "max_length": spec["max_length"],
-        "sources": dict(sum((p.rows_in for p in passes), Counter[str]())),
-        "files": files,
-        "left_out": {split: found for split, found in left_out.items() if found},
-        "unused_columns": dict(sum((p.unused for p in passes), Counter[str]())),
-        "control_tokens": {
-            "rows": sum(p.control.rows for p in passes),
-            "tokens": dict(sum((p.control.tokens for p in passes), Counter[str]())),
-        },
-        "sha256": {name: _sha256(directory / f"{name}.jsonl") for name in splits},
-        "notes": dict(train.notes + (held_out.notes if held_out else Counter())),
-        "model_notes": list(encoder.end.notes),
-        "end_tokens": for_model(encoder.end, encoder.template or encoder.tokenizer.chat_template),
-        "template_sha256": hashlib.sha256((encoder.template or encoder.tokenizer.chat_template).encode()).hexdigest(),
-    }
-    counted = len(indices) + accounting["validation"] + dropped.total()
-    if counted != accounting["rows_in"]:
+    accounting = Accounting(
+        rows_in=sum(p.rows_in.total() for p in passes),
+        trained=len(indices),
+        truncated_of_trained=sum(n in writer.truncated for n in indices),
+        validation=len(other[1]) if other else 0,
+        truncated_of_validation=sum(n in other[0].truncated for n in other[1]) if other else 0,
+        dropped=dict(dropped),
+        longest_dropped=max(p.longest_dropped for p in passes),
+        tokens=sum(writer.tokens[n] for n in indices),
+        supervised_tokens=sum(writer.supervised[n] for n in indices),
+        longest=max(writer.longest[n] for n in indices),
+        max_length=spec.max_length,
+        sources=dict(sum((p.rows_in for p in passes), Counter[str]())),
+        files=files,
+        left_out={split: tuple(found) for split, found in left_out.items() if found},
+        unused_columns=dict(sum((p.unused for p in passes), Counter[str]())),
+        sha256={name: _sha256(directory / f"{name}.jsonl") for name in splits},
+        notes=dict(sum((p.notes for p in passes), Counter[str]())),
+        model_notes=tuple(encoder.end.notes),
+        end_tokens=for_model(encoder.end, encoder.template or encoder.tokenizer.chat_template),
+        template_sha256=hashlib.sha256((encoder.template or encoder.tokenizer.chat_template).encode()).hexdigest(),
+    )
+    if len(indices) + accounting.validation + dropped.total() != accounting.rows_in:
         raise AssertionError(f"rows do not add up: {accounting}")
     return accounting
 
@@ -414,19 +147,16 @@ def _sha256(path: Path) -> str:
 
 
 def main(spec_file: Path) -> int:
-    spec = json.loads(spec_file.read_text(encoding="utf-8"))
-    directory = Path(spec["directory"])
+    spec = read_typed(PrepareSpec, spec_file)
     try:
         accounting = prepare(spec)
     except (Stop, UserError) as stop:
         found = [str(problem) for problem in stop.problems]
         print(*found, sep="\n")  # for `recipe logs`
-        (directory / "problems.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+        write_json(spec.directory / "problems.json", found)
         return 2
     # Written last: its existence means that the data are whole.
-    temporary = directory / "accounting.json.tmp"
-    temporary.write_text(json.dumps(accounting, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(directory / "accounting.json")
+    write_typed(spec.directory / "accounting.json", accounting)
     return 0
 
 

@@ -18,6 +18,7 @@ from adapters.contract import Metrics, Topology
 from recipes import LoadedRecipe, UserError, did_you_mean, load_text
 from recipes.files import write_text
 from recipes.typed import read_typed, write_typed
+from runner.data.spec import Accounting
 from runner.runs import claim
 
 State = Literal["prepared", "running", "succeeded", "failed", "interrupted"]  # crashed is only ever read
@@ -68,7 +69,7 @@ class Manifest:
     started: str = ""
     finished: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)  # the accounting of its rows
+    data: Accounting | None = None
     training_time_s: float = 0.0
     trained_steps: int | None = None  # the training has come to its end, at this step
     ended_early: bool = False

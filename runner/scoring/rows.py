@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from recipes import UserError
 from recipes.encode import BadRow
 from runner.data.formats import convert, detect
 from runner.data.read import BadData, Row, read
+from runner.data.spec import source_of
 
 
 def canonical(path: Path, target: Path) -> Path:
@@ -34,7 +36,7 @@ def canonical(path: Path, target: Path) -> Path:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    source: dict[str, Any] = {"path": str(path), "columns": {}, "system": None, "max_samples": None, "split": None}
+    source = replace(source_of(path), split=None)  # whatever a file is called, it is the one to score
     name = ""
     for raw in read(source):
         try:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from adapters.contract import Backend, Checkpoint, Plan, PreparedData, Topology
 from recipes import LoadedRecipe, Recipe
-from recipes.files import read_json, write_text
+from recipes.files import write_text
+from recipes.typed import read_typed
+from runner.data.spec import Accounting
 from runner.failure import Failure
 from runner.files import code_directory
 from runner.machine import diagnose, environments, process
@@ -112,7 +114,7 @@ class Training:
             started=manifest.started or rundir.now(),
             topology=self.topology,
             versions=environments.versions(environment(manifest.backend, self.topology.device)),
-            data=read_json(run.accounting),
+            data=read_typed(Accounting, run.accounting),
             attempts=(*manifest.attempts, attempt),
         )
 
@@ -201,7 +203,7 @@ def child_environment(plan: Plan) -> dict[str, str]:
 
 
 def _tokens_per_step(run: Run, recipe: Recipe) -> float:
-    accounting = read_json(run.accounting)
-    rows, tokens = accounting["trained"], accounting["supervised_tokens"] and accounting["tokens"]
-    # Where rows are prompts, what a step takes depends on the replies.
-    return float(tokens) / rows * recipe.training.global_batch_size if rows else 0.0
+    accounting = read_typed(Accounting, run.accounting)
+    if not accounting.supervised_tokens or not accounting.trained:
+        return 0.0  # rows are prompts: what a step takes depends on the replies
+    return accounting.tokens / accounting.trained * recipe.training.global_batch_size

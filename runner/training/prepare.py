@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from adapters.contract import PreparedData
-from adapters.ledger import plain
 from recipes import Problem, Recipe, UserError
-from recipes.files import read_json, write_json
+from recipes.files import read_json
+from recipes.methods import METHODS
+from recipes.typed import read_typed, write_typed
+from runner.data.spec import Accounting, PrepareSpec
 from runner.failure import Failure
 from runner.files import NewLines, code_directory
 from runner.machine import diagnose, process
@@ -30,18 +31,18 @@ def prepare(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[s
     if not run.accounting.is_file():
         say("preparing the data")
         _run(run, recipe, python, model, say)
-        for line in summary(read_json(run.accounting)):
+        for line in summary(read_typed(Accounting, run.accounting)):
             say(line)
-    return counts(read_json(run.accounting))
+    return counts(read_typed(Accounting, run.accounting))
 
 
-def counts(accounting: dict[str, Any]) -> PreparedData:
-    return PreparedData(train_rows=accounting["trained"], validation_rows=accounting["validation"])
+def counts(accounting: Accounting) -> PreparedData:
+    return PreparedData(train_rows=accounting.trained, validation_rows=accounting.validation)
 
 
 def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str], None]) -> None:
     directory = run.path / "data"
-    write_json(directory / "spec.json", specification(recipe, model, directory))
+    write_typed(directory / "spec.json", specification(recipe, model, directory))
     log = run.path / "logs" / "prepare.log"
     code = process.run(
         [str(python), "-m", "runner.data.prepare", str(directory / "spec.json")],
@@ -59,38 +60,22 @@ def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str]
         raise Failure("the data preparation", cause=diagnose.cause(last, code), tail=last, log=log)
 
 
-def specification(recipe: Recipe, model: str, directory: Path) -> dict[str, Any]:
+def specification(recipe: Recipe, model: str, directory: Path) -> PrepareSpec:
     """What `runner.data.prepare` is told."""
-    from dataclasses import asdict
-
-    data = recipe.data
-    grpo = recipe.method == "grpo"
-    return {
-        "method": recipe.method,
-        "model": {
+    prompts_only = not METHODS[recipe.method].rows.columns
+    return PrepareSpec(
+        method=recipe.method,
+        model={
             "path": model,
             "revision": recipe.model.revision,
             "trust_remote_code": recipe.model.trust_remote_code,
             "chat_template": recipe.model.chat_template,
-            "chat_template_kwargs": plain(recipe.model.chat_template_kwargs),
+            "chat_template_kwargs": recipe.model.chat_template_kwargs,
         },
-        "data": {
-            "train": [{**vars(s), "columns": plain(s.columns)} for s in data.train],
-            "validation": {
-                "fraction": data.validation.fraction,
-                "sources": [{**vars(s), "columns": plain(s.columns)} for s in data.validation.sources],
-            },
-            "overlong": data.overlong,
-            "train_on": data.train_on,
-            "test_prompts": data.test_prompts,
-            "on_bad_row": data.on_bad_row,
-            "on_note": data.on_note,
-            "seed": data.seed,
-        },
-        "grpo": plain(asdict(recipe.grpo)) if grpo else None,
-        "max_length": recipe.grpo.rollouts.max_prompt_length if grpo else data.max_length,
-        "directory": str(directory),
-    }
+        data=recipe.data,
+        max_length=recipe.grpo.rollouts.max_prompt_length if prompts_only else recipe.data.max_length,
+        directory=directory,
+    )
 
 
 def _progress(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
@@ -106,40 +91,37 @@ def _progress(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
     return poll
 
 
-def summary(accounting: dict[str, Any]) -> list[str]:
+def summary(accounting: Accounting) -> list[str]:
     """What became of the rows, what of them was not used, and what the chat template did to them, in a few lines."""
-    cut = accounting["truncated_of_trained"]
-    kept = [f"{accounting['trained']:,} trained{f' ({cut:,} of them cut to max_length)' if cut else ''}"]
-    kept += [f"{accounting['validation']:,} held out"] if accounting["validation"] else []
-    kept += [f"{count:,} dropped ({reason})" for reason, count in accounting["dropped"].items()]
-    tokens = f"  {accounting['tokens']:,} tokens of prompts"
-    if accounting["supervised_tokens"]:
-        tokens = f"  {accounting['tokens']:,} tokens to train on, {accounting['supervised_tokens']:,} of them with loss"
+    cut = accounting.truncated_of_trained
+    kept = [f"{accounting.trained:,} trained{f' ({cut:,} of them cut to max_length)' if cut else ''}"]
+    kept += [f"{accounting.validation:,} held out"] if accounting.validation else []
+    kept += [f"{count:,} dropped ({reason})" for reason, count in accounting.dropped.items()]
+    tokens = f"  {accounting.tokens:,} tokens of prompts"
+    if accounting.supervised_tokens:
+        tokens = f"  {accounting.tokens:,} tokens to train on, {accounting.supervised_tokens:,} of them with loss"
     return [
-        f"  {accounting['rows_in']:,} rows = {' + '.join(kept)}",
-        f"{tokens}; the longest has {accounting['longest']:,}",
+        f"  {accounting.rows_in:,} rows = {' + '.join(kept)}",
+        f"{tokens}; the longest has {accounting.longest:,}",
         *_files(accounting),
         *_unused(accounting),
         *_dropped(accounting),
-        *(f"  note: {note}: {count:,} row{'s' * (count != 1)}" for note, count in accounting.get("notes", {}).items()),
-        *(f"  note: {note}" for note in accounting.get("model_notes", ())),
+        *(f"  note: {note}: {count:,} row{'s' * (count != 1)}" for note, count in accounting.notes.items()),
+        *(f"  note: {note}" for note in accounting.model_notes),
     ]
 
 
-def _files(accounting: dict[str, Any]) -> Iterator[str]:
-    files, left_out = accounting["files"], accounting["left_out"]
+def _files(accounting: Accounting) -> Iterator[str]:
+    files, left_out = accounting.files, accounting.left_out
     if len(files) > 1 or left_out:
         read = _listed(Path(file).name for file in files)
         others = _listed(f"{Path(file).name} ({split})" for split, found in left_out.items() for file in found)
         yield f"  read {read}{f'; not read, of other splits: {others}' if others else ''}"
 
 
-def _unused(accounting: dict[str, Any]) -> Iterator[str]:
-    if accounting["unused_columns"]:
-        yield f"  not used: {_listed(f'{name} ({_rows(n)})' for name, n in accounting['unused_columns'].items())}"
-    control = accounting["control_tokens"]
-    if control["rows"]:
-        yield f"  control tokens as text, which act as such, in {_rows(control['rows'])}: {_listed(control['tokens'])}"
+def _unused(accounting: Accounting) -> Iterator[str]:
+    if accounting.unused_columns:
+        yield f"  not used: {_listed(f'{name} ({_rows(n)})' for name, n in accounting.unused_columns.items())}"
 
 
 def _rows(count: int) -> str:
@@ -151,18 +133,18 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
 
 
-def _dropped(accounting: dict[str, Any]) -> Iterator[str]:
+def _dropped(accounting: Accounting) -> Iterator[str]:
     """A warning where a tenth or more is gone, with what to change for the commonest reason."""
-    dropped, rows = accounting["dropped"], accounting["rows_in"]
+    dropped, rows = accounting.dropped, accounting.rows_in
     gone = sum(dropped.values())
     if gone * 10 < rows or not gone:
         return
     reason = max(dropped, key=lambda r: int(dropped[r]))
-    longest = f"the longest has {accounting['longest_dropped']:,} tokens, the limit is {accounting['max_length']:,}"
-    field = "grpo.rollouts.max_prompt_length" if not accounting["supervised_tokens"] else "data.max_length"
+    longest = f"the longest has {accounting.longest_dropped:,} tokens, the limit is {accounting.max_length:,}"
+    field = "grpo.rollouts.max_prompt_length" if not accounting.supervised_tokens else "data.max_length"
     advice = "set data.on_bad_row: error to see each with its line"
     if reason == "longer than max_length":
-        cut = ", or set data.overlong: truncate" if accounting["supervised_tokens"] else ""
+        cut = ", or set data.overlong: truncate" if accounting.supervised_tokens else ""
         advice = f"raise {field} ({longest}){cut}"
     elif reason == "prompt longer than max_length":
         advice = f"raise {field} ({longest}): cutting leaves no reply of them"

@@ -113,13 +113,12 @@ def _rows(loaded: LoadedRecipe) -> Iterator[Row]:
 
 
 def _converted(source: Source) -> Iterator[Row]:
-    told = {**vars(source), "columns": dict(source.columns)}
-    for raw in read(told):
+    for raw in read(source):
         try:
             if raw.problem:
                 raise BadRow(raw.problem)
-            name = detect(raw.value, "grpo", told["columns"]) if source.format == "auto" else source.format
-            yield convert(raw.value, name, told).row
+            name = detect(raw.value, "grpo", source.columns) if source.format == "auto" else source.format
+            yield convert(raw.value, name, source).row
         except BadRow as error:
             raise BadRow(f"{raw.place}: {error}") from None
 

@@ -213,7 +213,10 @@ IDENTITY = """
 import json, random, sys
 from pathlib import Path
 from recipes.encode import load_encoder
+from recipes.schema import schema, with_defaults
+from recipes.typed import from_json, to_json
 from runner.data import prepare
+from runner.data.spec import PrepareSpec, source_of
 model, count = sys.argv[1:]
 choose = random.Random(5)
 told = {"path": model, "revision": None, "trust_remote_code": False, "chat_template": None, "chat_template_kwargs": {}}
@@ -239,30 +242,28 @@ for number in range(int(count)):
         texts = [json.dumps(row) if choose.random() < 0.95 else "{torn" for row in rows]
         lines += len(texts)
         (directory / f"{part}.jsonl").write_text("\\n".join(texts) + "\\n")
-        sources.append({"path": str(directory / f"{part}.jsonl"), "split": "train", "format": "auto", "columns": {},
-                        "system": None, "max_samples": None, "subset": None, "revision": None})
+        sources.append(source_of(directory / f"{part}.jsonl"))
     apart = len(sources) > 1 and choose.random() < 0.5
     overlong, bad = choose.choice(["drop", "truncate"]), choose.choice(["drop", "drop", "error"])
-    spec = {
+    fraction, others = 0.0 if apart else choose.choice([0.0, 0.3]), sources[1:] if apart else []
+    data = {"train": to_json(sources[: 1 if apart else None]), "overlong": overlong, "on_bad_row": bad,
+            "test_prompts": 2, "seed": number, "validation": {"fraction": fraction, "sources": to_json(others)}}
+    spec = from_json(PrepareSpec, {
         "method": method, "model": told, "max_length": choose.choice([30, 60, 90]), "directory": str(directory / "out"),
-        "grpo": None, "data": {
-            "train": sources[: 1 if apart else None], "overlong": overlong, "on_bad_row": bad, "train_on": "all_turns",
-            "test_prompts": 2, "seed": number, "validation": {
-                "fraction": 0.0 if apart else choose.choice([0.0, 0.3]), "sources": sources[1:] if apart else []},
-        },
-    }
+        "data": with_defaults(data, schema()["properties"]["data"]),
+    })
     (directory / "out").mkdir()
     try:
         found = prepare.prepare(spec)
     except prepare.Stop as stop:
         assert all(p.startswith((str(directory), "no ", "kto needs")) for p in stop.problems), stop.problems
         continue
-    assert found["rows_in"] == lines == found["trained"] + found["validation"] + sum(found["dropped"].values())
+    assert found.rows_in == lines == found.trained + found.validation + sum(found.dropped.values())
     for name, key in (("train", "trained"), ("validation", "validation")):
         file = directory / "out" / f"{name}.jsonl"
         assert (len(file.read_text().splitlines()) if file.exists() else 0) == found[key]
-    assert sum(found["files"].values()) == lines
-    assert found["truncated_of_trained"] <= (found["trained"] if overlong == "truncate" else 0)
+    assert sum(found.files.values()) == lines
+    assert found.truncated_of_trained <= (found.trained if overlong == "truncate" else 0)
     print("ok")
 """
 

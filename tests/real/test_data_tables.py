@@ -18,12 +18,13 @@ SETUP = """
 import json, random, resource, sys
 from pathlib import Path
 import datasets, pyarrow as pa, pyarrow.parquet as pq
+from runner.data.spec import source_of
 from runner.data.read import BadData, read
 datasets.disable_progress_bars()
 
 def found(path, split="train"):
     try:
-        rows = list(read({"path": str(path), "split": split, "max_samples": None}))
+        rows = list(read(source_of(path, split=split)))
     except BadData as error:
         return str(error)
     for file in {row.file for row in rows}:
@@ -110,7 +111,7 @@ pq.write_table(pa.table({"text": ["x" * (90 << 20)]}), "wide.parquet", compressi
 same = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["y" * (2 << 20)]))
 pq.write_table(pa.table({"text": same}), "same.parquet", compression="zstd")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-count = sum(1 for _ in read({"path": "same.parquet", "split": "train", "max_samples": None}))
+count = sum(1 for _ in read(source_of("same.parquet")))
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 size = Path("same.parquet").stat().st_size
 print(json.dumps([found(Path("cell.parquet")), found(Path("wide.parquet")), count, grown, size]))

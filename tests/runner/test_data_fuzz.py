@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from recipes.encode import BadRow
 from runner.data.formats import convert, detect
 from runner.data.read import BadData, Row, read
+from runner.data.spec import source_of
 
 EXAMPLES = 3000 if os.environ.get("RECIPE_THOROUGH") else 150
-PLAIN: dict[str, Any] = {"columns": {}, "system": None}
+PLAIN = source_of("rows.jsonl")
 
 TEXT = st.one_of(
     st.sampled_from(["What is APR?", "中文", "a,b;c\t\"d'\n e", "<|im_end|>", "", " ", "[1, 2]"]), st.text(max_size=9)
@@ -89,9 +90,8 @@ def layout(rows: list[dict[str, Any]], kind: str) -> tuple[str, bytes]:
 
 
 def outcome(path: Path) -> list[Row] | str:
-    source = {"path": str(path), "split": "train", "subset": None, "revision": None, "max_samples": None}
     try:
-        return list(read(source))
+        return list(read(source_of(path)))
     except BadData as error:
         return str(error)
 

@@ -8,8 +8,9 @@ import pytest
 
 from recipes.encode import BadRow
 from runner.data.formats import FORMATS, convert, detect
+from runner.data.spec import source_of
 
-PLAIN: dict[str, Any] = {"columns": {}, "system": None}
+PLAIN = source_of("rows.jsonl")
 
 
 NAN, INF = float("nan"), float("inf")
@@ -241,7 +242,7 @@ def test_what_is_not_used_is_named() -> None:
     assert convert(row, "alpaca", PLAIN).unused == {"id", "prompt", "score"}
     chat = {"messages": [{**user("q"), "name": "Ann"}, {**assistant("a"), "id": 1}], "conversations": [1]}
     assert convert(chat, "messages", PLAIN).unused == {"messages[].name", "messages[].id", "conversations"}
-    mapped = {"columns": {"prompt": "question", "response": "output"}, "system": None}
+    mapped = source_of("r", columns={"prompt": "question", "response": "output"})
     row = {"question": "q", "output": "a", "prompt": "not this one"}
     assert convert(row, "prompt_response", mapped).unused == {"prompt"}
 
@@ -265,14 +266,14 @@ def test_every_column_that_the_recipe_may_map_is_read_by_its_format() -> None:
 
 
 def test_columns_of_other_names() -> None:
-    source = {"columns": {"instruction": "question", "output": "answer"}, "system": None}
+    source = source_of("r", columns={"instruction": "question", "output": "answer"})
     assert convert({"question": "q", "answer": "a"}, "alpaca", source).row["messages"] == [user("q"), assistant("a")]
     with pytest.raises(BadRow, match="no column 'answer'; it has question"):
         convert({"question": "q"}, "alpaca", source)
 
 
 def test_the_sources_system_prompt_is_for_rows_without_one() -> None:
-    source = {"columns": {}, "system": "s"}
+    source = source_of("r", system="s")
     assert convert({"prompt": "q", "response": "a"}, "prompt_response", source).row["messages"][0] == system("s")
     own = {"messages": [system("own"), user("q"), assistant("a")]}
     assert convert(own, "messages", source).row["messages"][0] == system("own")

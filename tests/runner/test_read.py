@@ -13,15 +13,12 @@ import pytest
 
 from runner.data import json_rows, row
 from runner.data.read import BadData, local_files, read
-
-
-def source(path: Path, **more: Any) -> dict[str, Any]:
-    return {"path": str(path), "split": "train", "subset": None, "revision": None, "max_samples": None, **more}
+from runner.data.spec import source_of
 
 
 def rows(path: Path, **more: Any) -> list[tuple[str, Any]]:
     """Where each row stands, and its value or what is wrong with it."""
-    return [(row.where, row.problem or row.value) for row in read(source(path, **more))]
+    return [(row.where, row.problem or row.value) for row in read(source_of(path, **more))]
 
 
 def refusal(path: Path) -> str:
@@ -71,10 +68,10 @@ def test_csv_of_other_delimiters(tmp_path: Path, name: str, cell: str) -> None:
 
 
 def test_gzip(tmp_path: Path) -> None:
-    assert rows(write(tmp_path / "a.jsonl.gz", gzip.compress(b'{"a": 1}\n'))) == [("1", {"a": 1})]
-    assert rows(write(tmp_path / "b.JSON.gz", gzip.compress(b'[{"a": 1}]'))) == [("1 (row 1)", {"a": 1})]
-    assert rows(write(tmp_path / "c.csv.gz", gzip.compress(b"a\n1\n"))) == [("2", {"a": "1"})]
-    assert "damaged gzip" in refusal(write(tmp_path / "a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:-20]))
+    assert rows(write(tmp_path / "a.jsonl.gz", gzip.compress(b'{"a": 1}\n', mtime=0))) == [("1", {"a": 1})]
+    assert rows(write(tmp_path / "b.JSON.gz", gzip.compress(b'[{"a": 1}]', mtime=0))) == [("1 (row 1)", {"a": 1})]
+    assert rows(write(tmp_path / "c.csv.gz", gzip.compress(b"a\n1\n", mtime=0))) == [("2", {"a": "1"})]
+    assert "damaged gzip" in refusal(write(tmp_path / "a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999, mtime=0)[:-20]))
     assert "damaged gzip" in refusal(write(tmp_path / "a.jsonl.gz", b'{"a": 1}\n'))
 
 
@@ -82,7 +79,7 @@ def test_a_directory_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", '{"n": 2}')
     write(tmp_path / "a.csv", "n\n1\n")
     assert [value["n"] for _, value in rows(tmp_path)] == ["1", 2]
-    files = local_files(source(tmp_path))
+    files = local_files(source_of(tmp_path))
     assert files and [file.name for file in files.files] == ["a.csv", "b.jsonl"]
 
 
@@ -121,7 +118,7 @@ def test_max_samples_takes_the_first(tmp_path: Path) -> None:
         ("a.csv", "q\na\n".encode("utf-16"), "a.csv: is UTF-16"),
         ("a.jsonl", '{"a": 1}\n'.encode("utf-16-le"), "a.jsonl: is UTF-16"),
         ("a.jsonl", '{"a": 1}\n'.encode("utf-16-be"), "a.jsonl: is UTF-16"),
-        ("a.jsonl", gzip.compress(b"{}"), "a.jsonl: is gzip"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "a.jsonl: is gzip"),
         ("a.csv", b"PK\x03\x04 excel", "a.csv: is a zip or Excel file"),
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a.jsonl: is a pointer of Git LFS"),
     ],

@@ -1,0 +1,63 @@
+"""What data preparation is told, and what it says of the rows: two JSON files, typed on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.schema import schema, with_defaults
+from recipes.typed import from_json
+from recipes.types import Data, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSpec:
+    """One preparation: the recipe's own sections, with the model where it lies.
+
+    model: path, revision, trust_remote_code, chat_template, chat_template_kwargs.
+    max_length: of a row, or of its prompt where rows stay text.
+    """
+
+    method: str
+    model: Mapping[str, Any]
+    data: Data
+    max_length: int
+    directory: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accounting:
+    """The content of accounting.json: rows_in = trained + validation + the sum of dropped.
+
+    trained counts the rows that were cut too, truncated_of_trained only those. tokens and supervised_tokens are of the
+    training rows, longest is the longest part of one. notes and unused_columns count rows; left_out names the files of
+    splits that were not asked for. end_tokens is what `model/` has to stop at, where its base does not know.
+    """
+
+    rows_in: int
+    trained: int
+    truncated_of_trained: int
+    validation: int
+    truncated_of_validation: int
+    dropped: Mapping[str, int]
+    longest_dropped: int
+    tokens: int
+    supervised_tokens: int
+    longest: int
+    max_length: int
+    sources: Mapping[str, int]
+    files: Mapping[str, int]
+    left_out: Mapping[str, tuple[str, ...]]
+    unused_columns: Mapping[str, int]
+    sha256: Mapping[str, str]
+    notes: Mapping[str, int]
+    model_notes: tuple[str, ...]
+    end_tokens: Mapping[str, Any] | None
+    template_sha256: str
+
+
+def source_of(path: Path | str, **fields: Any) -> Source:
+    """A source as a recipe's would be that gives no more than these fields."""
+    return from_json(Source, with_defaults({"path": str(path), **fields}, schema()["$defs"]["source"]))

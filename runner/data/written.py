@@ -1,0 +1,126 @@
+"""What is written of the kept rows: JSON lines for people, an Arrow data set for backends, prompts for samples."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recipes.encode import Encoded
+from recipes.methods import CONVERSATIONS, FEEDBACK, METHODS, Rows
+from runner.data.formats import Raw
+
+MEDIA = ("images", "videos", "audios")  # LLaMA-Factory's collators for pairs and feedback want these columns
+
+
+class Writer:
+    """Writes kept rows as JSON lines and as an Arrow file, and counts their tokens."""
+
+    def __init__(self, directory: Path, method: str) -> None:
+        directory.mkdir(parents=True)
+        self.directory, self.kind = directory, METHODS[method].rows
+        self.text = (directory / "rows.jsonl").open("w", encoding="utf-8")
+        self.arrow = _arrow_writer(directory / "rows.arrow", self.kind) if self.kind.columns else None
+        self.truncated: set[int] = set()
+        self.tokens = array("L")  # of each row; arrays, because a list would grow to 100 MB on a million rows
+        self.supervised = array("L")  # of these, with loss
+        self.longest = array("L")  # of its longest part: a preference pair has two
+
+    def add(self, row: Raw, parts: list[Encoded], truncated: bool) -> None:
+        if truncated:
+            self.truncated.add(len(self.tokens))
+        self.text.write(json.dumps(row, ensure_ascii=False) + "\n")
+        scored = parts[:1] if self.kind is FEEDBACK else parts
+        self.tokens.append(sum(len(p.ids) for p in scored))
+        self.longest.append(max(len(p.ids) for p in parts))
+        self.supervised.append(sum(p.supervised for p in scored))
+        if self.arrow is not None:  # an empty ArrowWriter is falsy
+            self.arrow.write(_columns(row, parts, self.kind))
+
+    def close(self) -> None:
+        self.text.close()
+        if self.arrow is not None:
+            self.arrow.finalize()
+
+
+def _arrow_writer(path: Path, kind: Rows) -> Any:
+    from datasets import Features, Sequence, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    kinds = {"input_ids": Value("int32"), "attention_mask": Value("int8"), "labels": Value("int32")}
+    features = {prefix + name: Sequence(of) for prefix in kind.columns for name, of in kinds.items()}
+    if kind is FEEDBACK:
+        features["kto_tags"] = Value("bool")
+    if kind is not CONVERSATIONS:
+        features |= dict.fromkeys(MEDIA, Value("null"))
+    return ArrowWriter(path=str(path), features=Features(features))
+
+
+def _columns(row: Raw, parts: list[Encoded], kind: Rows) -> Raw:
+    columns: Raw = dict.fromkeys(MEDIA) if kind is not CONVERSATIONS else {}
+    if kind is FEEDBACK:
+        columns["kto_tags"] = row["label"]
+    for prefix, part in zip(kind.columns, parts, strict=True):
+        columns[f"{prefix}input_ids"] = part.ids
+        columns[f"{prefix}attention_mask"] = [1] * len(part.ids)
+        columns[f"{prefix}labels"] = part.labels
+    return columns
+
+
+Splits = dict[str, tuple[Writer, Sequence[int]]]
+
+
+def split_rows(rows: Writer, fraction: float, seed: int) -> Splits:
+    count = len(rows.tokens)
+    held_out = round(count * fraction)
+    if fraction and not held_out and count > 1:
+        held_out = 1
+    chosen = set(random.Random(seed).sample(range(count), held_out))
+    splits: Splits = {"train": (rows, [n for n in range(count) if n not in chosen])}
+    if chosen:
+        splits["validation"] = (rows, sorted(chosen))
+    return splits
+
+
+def write_lines(writer: Writer, indices: Sequence[int], target: Path) -> None:
+    wanted = set(indices)
+    with (writer.directory / "rows.jsonl").open(encoding="utf-8") as source, target.open("w", encoding="utf-8") as out:
+        out.writelines(line for number, line in enumerate(source) if number in wanted)
+
+
+def write_tokenized(splits: Splits, target: Path) -> None:
+    from datasets import Dataset, DatasetDict, disable_progress_bars
+
+    disable_progress_bars()
+    shutil.rmtree(target, ignore_errors=True)
+    DatasetDict(
+        {
+            name: Dataset.from_file(str(writer.directory / "rows.arrow")).select(indices)
+            for name, (writer, indices) in splits.items()
+        }
+    ).save_to_disk(str(target))
+
+
+def write_test_prompts(count: int, splits: Splits, directory: Path) -> None:
+    name = "validation" if "validation" in splits else "train"
+    picked: list[Raw] = []
+    with (directory / f"{name}.jsonl").open(encoding="utf-8") as stream:
+        for line in stream:
+            if len(picked) == count:
+                break
+            picked.append({**_prompt_of(json.loads(line)), "held_out": name == "validation"})
+    (directory / "test_prompts.json").write_text(json.dumps(picked, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def _prompt_of(row: Raw) -> Raw:
+    if "messages" in row:
+        return {"prompt": row["messages"][:-1], "reference": row["messages"][-1]["content"]}
+    if "chosen" in row:
+        return {"prompt": row["prompt"], "reference": row["chosen"][-1]["content"]}
+    if "completion" in row:
+        return {"prompt": row["prompt"], "reference": row["completion"][-1]["content"] if row["label"] else None}
+    return {"prompt": row["prompt"], "reference": row["answer"]}
