@@ -29,7 +29,7 @@ total_steps = native.total_steps
 def ledger(recipe: Recipe, topology: Topology) -> list[Entry]:
     known = [*runner_fields(), mapped("training.max_steps", "steps", recipe.training.max_steps)]
     others = [leaf for leaf in schema.leaves() if leaf not in {entry.field for entry in known}]
-    taken = ("model.", "eval.", "checkpoint.", "training.global", "training.micro", "method", "logging", "backend_")
+    taken = ("model.", "eval.", "checkpoint.", "training.", "tuning.", "method", "logging", "backend_")
     return [*known, *((runner if leaf.startswith(taken) else refused)(leaf, "without effect here") for leaf in others)]
 
 
@@ -53,7 +53,7 @@ def plan(
 
 
 def export_command(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int | None) -> tuple[str, ...]:
-    copy = "import shutil, sys; shutil.copytree(*sys.argv[1:])"
+    copy = "import shutil, sys; shutil.rmtree(sys.argv[2], True); shutil.copytree(*sys.argv[1:])"
     return (str(paths.python), "-c", copy, str(paths.checkpoints / f"step-{step}"), str(target))
 
 
@@ -62,5 +62,6 @@ def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
 
 
 def checkpoints(directory: Path) -> list[Checkpoint]:
-    found = [Checkpoint(step=int(path.name.removeprefix("step-")), path=path) for path in directory.glob("step-*")]
+    whole = [path.parent for path in directory.glob("step-*/trained.json") if path.stat().st_size]  # written last
+    found = [Checkpoint(step=int(path.name.removeprefix("step-")), path=path) for path in whole]
     return sorted(found, key=lambda checkpoint: -checkpoint.step)
