@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.mask import Reader, Reading, Stops
-from recipes.model_files import ADAPTER, adapter_sentence, end_tokens, model_file
+from recipes.model_files import end_tokens, model_file
 from recipes.stops import TurnEnd, turn_end
 from recipes.template import BadRow, Message, Template, shaped
 
@@ -179,8 +179,6 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
     """
     path, revision = spec["path"], spec["revision"]
     config = model_file(path, "config.json", revision)
-    if not config and (adapter := model_file(path, ADAPTER, revision)):
-        raise BadRow(f"model.path: {adapter_sentence(path, adapter.get('base_model_name_or_path'))}")
     tokenizer = _tokenizer(spec)
     file, variables = spec["chat_template"], dict(spec["chat_template_kwargs"])
     name = f"model.chat_template: {file}" if file else f"model.path: the chat template of {path}"

@@ -24,6 +24,7 @@ from typing import Any
 
 from recipes.encode import BadRow, Encoded, Encoder, load_encoder
 from recipes.errors import UserError
+from recipes.model_files import refuse_adapter
 from recipes.stops import for_model
 from runner.data.formats import convert, detect
 from runner.data.read import BadData, read
@@ -232,6 +233,7 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
     shutil.rmtree(work, ignore_errors=True)
     try:
         with _without_torch(spec["model"]["trust_remote_code"]):
+            refuse_adapter(spec["model"]["path"], spec["model"]["revision"])
             encoder = load_encoder(spec["model"])
     except BadRow as error:
         raise Stop(str(error)) from None
