@@ -237,8 +237,6 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
             encoder = load_encoder(spec["model"])
     except BadRow as error:
         raise Stop(str(error)) from None
-    if encoder.end.notes and spec["data"]["on_note"] == "error":
-        raise Stop(*(f"model.chat_template: {note}" for note in encoder.end.notes))
     train = Preparation(spec, encoder)
     rows = _write(train, spec["data"]["train"], work / "train")
     validation, held_out = spec["data"]["validation"], None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,68 @@ def test_fewer_rows_than_a_batch_are_an_error(recipe: Recipe, tiny_model: Path, 
     file = recipe_for([alpaca(1)], tmp_path, tiny_model)
     shown = recipe("run", file, "--set", "training.global_batch_size=4", code=2).stderr
     assert "4 is more than the 1 training rows" in shown
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1].lstrip() }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def reasoning(n: int) -> dict[str, str]:
+    return {"instruction": f"question {n}", "output": f"<think>\nhm {n}\n</think>\n\nanswer {n}"}
+
+
+def with_template(text: str, tmp_path: Path) -> str:
+    (tmp_path / "t.jinja").write_text(text)
+    return "model.chat_template=t.jinja"
+
+
+def test_what_a_template_takes_out_is_said_and_counted(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    file = recipe_for([reasoning(1), alpaca(2), reasoning(3)], tmp_path, tiny_model)
+    done = recipe("run", file, "--no-eval", "--set", with_template(THINKING, tmp_path))
+    note = "the chat template takes the thinking out of the last reply"
+    assert f"note: {note}: 2 rows" in done.stderr
+    accounting = json.loads((Path(done.stdout.splitlines()[-1]) / "data/accounting.json").read_text())
+    assert accounting["notes"] == {note: 2}
+
+
+def test_a_note_can_be_an_error(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    file = recipe_for([reasoning(1), alpaca(2)], tmp_path, tiny_model, on_note="error")
+    shown = recipe("run", file, "--set", with_template(THINKING, tmp_path), code=2).stderr
+    assert "rows.jsonl:1: the chat template takes the thinking out" in shown and "rows.jsonl:2" not in shown
+
+
+@pytest.mark.parametrize(
+    "template,complaint",
+    [
+        ("{{ 1 + 'a' }}", "the chat template fails at its line 1: TypeError"),
+        ("{% for m in messages %}{{ m.content }}", "t.jinja: on a user's turn and its reply, the chat template fails"),
+        ("{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{{ 1 // (m.content | length - 15) }}{% endfor %}",
+         "rows.jsonl:1: the chat template fails at its line 2: ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_a_broken_template_is_named_with_its_line(
+    template: str, complaint: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    shown = recipe(
+        "run", recipe_for([alpaca(1)], tmp_path, tiny_model), "--set", with_template(template, tmp_path), code=2
+    )
+    assert complaint in shown.stderr and "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
+def test_a_base_model_learns_to_stop_where_its_template_ends_a_turn(
+    backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    for name in ("config.json", "generation_config.json"):
+        value = json.loads((base / name).read_text()) if (base / name).is_file() else {}
+        (base / name).write_text(json.dumps(value | {"eos_token_id": 0}))
+    file = base / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": "<|endoftext|>"}))
+    done = recipe("run", recipe_for([alpaca(1), alpaca(2)], tmp_path, base), "--no-eval", "--set", f"backend={backend}")
+    assert "a turn ends with <|im_end|>, and the model's generation stops at <|endoftext|>" in done.stderr
+    model = Path(done.stdout.splitlines()[-1]) / "model"
+    assert json.loads((model / "generation_config.json").read_text())["eos_token_id"] == [0, 2]
+    assert json.loads((model / "tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"

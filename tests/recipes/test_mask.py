@@ -184,8 +184,9 @@ def test_a_template_that_looks_at_the_words_is_marked_otherwise() -> None:
         ]  # fmt: skip
         return "".join(shown) + "<assistant>" * reply_next
 
-    reading = read(render, chat("<tool_response>21</tool_response>", "21 degrees", "and there?", "22"))
-    assert [reading.text[a:b] for a, b in reading.spans] == ["21 degrees<|im_end|>", "22<|im_end|>"]
+    called = "<tool_response>21</tool_response>"
+    reading = read(render, chat(called, f"It gave {called}.", "and there?", "22"))
+    assert [reading.text[a:b] for a, b in reading.spans] == [f"It gave {called}.<|im_end|>", "22<|im_end|>"]
     assert reading.notes == ()
 
 
