@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.mask import Reader, Reading, Stops
-from recipes.model_files import ADAPTER, adapter_sentence, end_tokens, model_file
+from recipes.model_files import end_tokens, model_file
 from recipes.stops import TurnEnd, turn_end
 from recipes.template import BadRow, Message, Template, shaped
 
@@ -124,20 +124,27 @@ class Encoder:
         for ids, offsets, reading in zip(batch["input_ids"], batch["offset_mapping"], readings, strict=True):
             starts = {start for start, _ in reading.spans}
             astride = any(begin < start < end for begin, end in offsets for start in starts)
-            labels = _labels(ids, offsets, reading.spans)
-            found.append(self._in_pieces(reading) if astride else Encoded(ids, labels, reading.notes))
+            whole = Encoded(ids, _labels(ids, offsets, reading.spans), reading.notes)
+            found.append((self._in_pieces(reading) or whole) if astride else whole)
         return found
 
-    def _in_pieces(self, reading: Reading) -> Encoded:
-        """Tokenize prompt and replies apart: a token over the border is one that generation would never see."""
+    def _in_pieces(self, reading: Reading) -> Encoded | None:
+        """Tokenize each reply apart from its prompt: a token over the border is one that generation would never see.
+
+        None with a tokenizer that puts a space before every text (SentencePiece): apart would not be as together.
+        """
         ids: list[int] = []
         labels: list[int] = []
-        text = reading.text
-        edges = [0, *(edge for span in reading.spans for edge in span), len(text)]
-        for number, (start, end) in enumerate(pairwise(edges)):
-            piece = self.tokenizer(text[start:end], add_special_tokens=False)["input_ids"] if start < end else []
-            ids += piece
-            labels += piece if number % 2 else [IGNORE] * len(piece)
+        edges = [0, *(start for start, _ in reading.spans), len(reading.text)]
+        ends = [0, *(end for _, end in reading.spans)]
+        for (start, stop), end in zip(pairwise(edges), ends, strict=True):
+            text = reading.text[start:stop]
+            piece = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            first = str(self.tokenizer.convert_ids_to_tokens(piece["input_ids"][0]))
+            if ids and first.startswith("▁") and not text.startswith(" "):
+                return None
+            ids += piece["input_ids"]
+            labels += _labels(piece["input_ids"], piece["offset_mapping"], [(0, end - start)])
         return Encoded(ids, labels, reading.notes)
 
 
@@ -172,8 +179,6 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
     """
     path, revision = spec["path"], spec["revision"]
     config = model_file(path, "config.json", revision)
-    if not config and (adapter := model_file(path, ADAPTER, revision)):
-        raise BadRow(f"model.path: {adapter_sentence(path, adapter.get('base_model_name_or_path'))}")
     tokenizer = _tokenizer(spec)
     file, variables = spec["chat_template"], dict(spec["chat_template_kwargs"])
     name = f"model.chat_template: {file}" if file else f"model.path: the chat template of {path}"

@@ -89,15 +89,16 @@ class Reader:
         """Where loss falls for a reply, and whether it ends with a token at which generation stops."""
         own = [place for place in places if place.words.turn == turn]
         if not own:
-            raise BadRow(f"turn {turn + 1}: the reply is empty")
-        begin, end = _opening(text, own[0]), max(place.end for place in own)
+            raise BadRow(f"turn {turn + 1}: the reply is empty, or the chat template leaves nothing of it")
+        begin, last = _opening(text, own[0]), max(own, key=lambda place: place.end)
+        end = last.end + _closing(text[last.end :], last.words)
         others = [place for place in places if place.words.turn != turn]
         if any(place.begin < end and begin < place.end for place in others):
             raise BadRow(f"turn {turn + 1}: the chat template writes the text of another turn into the reply")
         before = max((place for place in others if place.end <= begin), key=lambda place: place.end, default=None)
         after = min((place.begin for place in others if place.begin >= end), default=len(text))
         start = self._start(messages, turn, text, before, begin)
-        length, stopped = self._end(messages, own[-1].words, text[end:after])
+        length, stopped = self._end(messages, last.words, text[end:after])
         return (start, end + length), stopped
 
     def _start(self, messages: Sequence[Message], turn: int, text: str, before: Place | None, begin: int) -> int:
@@ -135,6 +136,7 @@ class Reader:
         if last.turn < len(messages) - 1:
             try:
                 alone = tail_after(messages[: last.turn + 1], last, self.render) or ""
+                alone = alone[_closing(alone, last) :]
             except BadRow:
                 alone = ""
         same = tail[: common(tail, alone)]
@@ -174,6 +176,17 @@ def _opening(text: str, first: Place) -> int:
             break
         begin = len(before) - len(tag)
     return begin
+
+
+def _closing(tail: str, last: Words) -> int:
+    """How much of the text behind a reply's last words is the tags that it has behind them."""
+    end = 0
+    for tag in last.closing:
+        space = blank(tail[end:])
+        if not tail.startswith(tag, end + space):
+            break
+        end += space + len(tag)
+    return end
 
 
 def _losses(messages: Sequence[Message], words: Sequence[Words], places: Sequence[Place]) -> Iterator[str]:

@@ -22,11 +22,17 @@ def adapter_problem(directory: Path) -> str:
         base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (ValueError, AttributeError):
         base = None
-    return adapter_sentence(str(directory), base)
+    return _adapter_sentence(str(directory), base)
 
 
-def adapter_sentence(name: str, base: str | None) -> str:
-    """What to do with an adapter that was given as a model."""
+def refuse_adapter(path: str, revision: str | None) -> None:
+    """Raise BadRow where a model, of the hub too, is an adapter."""
+    config = model_file(path, ADAPTER, revision)
+    if config and not model_file(path, "config.json", revision):
+        raise BadRow(f"model.path: {_adapter_sentence(path, config.get('base_model_name_or_path'))}")
+
+
+def _adapter_sentence(name: str, base: str | None) -> str:
     return (
         f"{name} is a PEFT adapter of {base or 'a base that it does not name'}, not a model; merge it into its base "
         "(`recipe merge RUN` for a run of ours) and train what that leaves, or train the base"
@@ -37,14 +43,17 @@ def model_file(path: str, name: str, revision: str | None) -> dict[str, Any]:
     """A JSON file of a model; empty where it has none."""
     from transformers.utils import cached_file
 
-    found = cached_file(
-        path,
-        name,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
+    try:
+        found = cached_file(
+            path,
+            name,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    except OSError:  # no such model: the loading of its tokenizer says so, with what to do
+        return {}
     if not found:
         return {}
     try:

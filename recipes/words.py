@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recipes.template import BadRow, Message
 
@@ -21,7 +21,7 @@ class Words:
     """A stretch of a message without white space around it: all of a message, or what stands between tags.
 
     start: where it begins in the message's field.
-    opening: the tags before it.
+    opening, closing: the tags before it; and behind it, where no words follow.
     thought: whether it is a reply's thinking.
     """
 
@@ -31,6 +31,7 @@ class Words:
     text: str
     opening: tuple[str, ...] = ()
     thought: bool = False
+    closing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def words_of(messages: Sequence[Message]) -> list[Words]:
 
 def _words(turn: int, field: str, value: str, role: str) -> list[Words]:
     pieces = TAG.split(value) if role == "assistant" else [value]  # words, tag, words, tag, … words
+    if not any(piece.strip() for piece in pieces[::2]):
+        pieces = [value]  # a reply of nothing but tags
     last_closing = max((n for n in range(1, len(pieces), 2) if "/" in pieces[n]), default=0)
     found: list[Words] = []
     opening: tuple[str, ...] = ()
@@ -90,6 +93,8 @@ def _words(turn: int, field: str, value: str, role: str) -> list[Words]:
             found.append(Words(turn, field, start + piece.index(core), core, opening, thought))
             opening = ()
         start += len(piece)
+    if found and opening:
+        found[-1] = replace(found[-1], closing=opening)
     return found
 
 

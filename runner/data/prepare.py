@@ -20,6 +20,7 @@ from recipes.encode import BadRow, Encoder, load_encoder
 from recipes.errors import UserError
 from recipes.files import write_json
 from recipes.methods import METHODS
+from recipes.model_files import refuse_adapter
 from recipes.stops import for_model
 from recipes.typed import read_typed, write_typed
 from recipes.types import Source
@@ -41,11 +42,10 @@ def prepare(spec: PrepareSpec) -> Accounting:
     shutil.rmtree(work, ignore_errors=True)
     try:
         with _without_torch(bool(spec.model["trust_remote_code"])):
+            refuse_adapter(spec.model["path"], spec.model["revision"])
             encoder = load_encoder(dict(spec.model))
     except BadRow as error:
         raise Stop(str(error)) from None
-    if encoder.end.notes and spec.data.on_note == "error":
-        raise Stop(*(f"model.chat_template: {note}" for note in encoder.end.notes))
     train = Preparation(spec, encoder)
     rows = _write(train, spec.data.train, work / "train")
     validation = spec.data.validation

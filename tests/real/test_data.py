@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,11 @@ def test_what_is_not_used_is_told_and_counted(recipe: Recipe, tiny_model: Path, 
     }  # fmt: skip
     assert accounting["left_out"] == {"test": [str(tmp_path / "d/test.jsonl")]}
     assert accounting["unused_columns"] == {"id": 1}
-    assert accounting["control_tokens"] == {"rows": 1, "tokens": {"<|im_end|>": 1}}
+    note = "control tokens such as <|im_end|> stand in the text of a turn"
+    assert accounting["notes"] == {note: 1}
     assert "read train-0.jsonl, train-1.jsonl; not read, of other splits: test.jsonl (test)" in done.stderr
     assert "not used: id (1 row)" in done.stderr
-    assert "control tokens as text, which act as such, in 1 row: <|im_end|>" in done.stderr
+    assert f"note: {note}: 1 row" in done.stderr
 
 
 def test_an_overlong_row_can_be_an_error_with_its_line(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ for number in range(int(count)):
     assert found.rows_in == lines == found.trained + found.validation + sum(found.dropped.values())
     for name, key in (("train", "trained"), ("validation", "validation")):
         file = directory / "out" / f"{name}.jsonl"
-        assert (len(file.read_text().splitlines()) if file.exists() else 0) == found[key]
+        assert (len(file.read_text().splitlines()) if file.exists() else 0) == getattr(found, key)
     assert sum(found.files.values()) == lines
     assert found.truncated_of_trained <= (found.trained if overlong == "truncate" else 0)
     print("ok")
@@ -273,3 +275,68 @@ def test_rows_in_are_rows_out_for_data_of_any_kind(llamafactory_python: Path, ti
     count = 400 if os.environ.get("RECIPE_THOROUGH") else 40
     shown = inside(llamafactory_python, IDENTITY, str(tiny_model), str(count), cwd=tmp_path)
     assert shown.count("ok") > count / 3
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1].lstrip() }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def reasoning(n: int) -> dict[str, str]:
+    return {"instruction": f"question {n}", "output": f"<think>\nhm {n}\n</think>\n\nanswer {n}"}
+
+
+def with_template(text: str, tmp_path: Path) -> str:
+    (tmp_path / "t.jinja").write_text(text)
+    return "model.chat_template=t.jinja"
+
+
+def test_what_a_template_takes_out_is_said_and_counted(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    file = recipe_for([reasoning(1), alpaca(2), reasoning(3)], tmp_path, tiny_model)
+    done = recipe("run", file, "--no-eval", "--set", with_template(THINKING, tmp_path))
+    note = "the chat template takes the thinking out of the last reply"
+    assert f"note: {note}: 2 rows" in done.stderr
+    accounting = json.loads((Path(done.stdout.splitlines()[-1]) / "data/accounting.json").read_text())
+    assert accounting["notes"] == {note: 2}
+
+
+def test_a_note_can_be_an_error(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    file = recipe_for([reasoning(1), alpaca(2)], tmp_path, tiny_model, on_note="error")
+    shown = recipe("run", file, "--set", with_template(THINKING, tmp_path), code=2).stderr
+    assert "rows.jsonl:1: the chat template takes the thinking out" in shown and "rows.jsonl:2" not in shown
+
+
+@pytest.mark.parametrize(
+    "template,complaint",
+    [
+        ("{{ 1 + 'a' }}", "the chat template fails at its line 1: TypeError"),
+        ("{% for m in messages %}{{ m.content }}", "t.jinja: on a user's turn and its reply, the chat template fails"),
+        ("{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{{ 1 // (m.content | length - 15) }}{% endfor %}",
+         "rows.jsonl:1: the chat template fails at its line 2: ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_a_broken_template_is_named_with_its_line(
+    template: str, complaint: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    shown = recipe(
+        "run", recipe_for([alpaca(1)], tmp_path, tiny_model), "--set", with_template(template, tmp_path), code=2
+    )
+    assert complaint in shown.stderr and "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
+def test_a_base_model_learns_to_stop_where_its_template_ends_a_turn(
+    backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    for name in ("config.json", "generation_config.json"):
+        value = json.loads((base / name).read_text()) if (base / name).is_file() else {}
+        (base / name).write_text(json.dumps(value | {"eos_token_id": 0}))
+    file = base / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": "<|endoftext|>"}))
+    done = recipe("run", recipe_for([alpaca(1), alpaca(2)], tmp_path, base), "--no-eval", "--set", f"backend={backend}")
+    assert "a turn ends with <|im_end|>, and the model's generation stops at <|endoftext|>" in done.stderr
+    model = Path(done.stdout.splitlines()[-1]) / "model"
+    assert json.loads((model / "generation_config.json").read_text())["eos_token_id"] == [0, 2]
+    assert json.loads((model / "tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"

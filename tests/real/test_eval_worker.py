@@ -160,7 +160,7 @@ def _whole_lines(path: Path) -> list[str]:
         ({"suites": ["perplexty"]}, "unknown suite 'perplexty'; did you mean 'perplexity'?"),
         ({"suites": ["perplexity", "generation"]}, "generation: no prompts to answer"),
         ({"engine": "tgi"}, "unknown engine 'tgi'"),
-        ({"colour": "red"}, "unknown field 'colour'"),
+        ({"colour": "red"}, "colour: unknown key"),
     ],
 )
 def test_mistakes_are_named_without_a_traceback(

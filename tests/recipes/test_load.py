@@ -159,3 +159,22 @@ def test_there_is_a_checkpoint_wherever_one_is_scored(given: str, every: int) ->
     asked = ["eval.every=6", *([given] if given else ["checkpoint={}"])]
     assert load("quickstart", asked).recipe.checkpoint.every == every
     assert load("quickstart", ["eval.every=6", "eval.suites=[]", "checkpoint={}"]).recipe.checkpoint.every == 500
+
+
+@pytest.mark.parametrize(
+    "files,refused", [((), True), (("config.json",), True), (("model-00001-of-2.safetensors",), False)]
+)
+def test_an_adapter_is_no_model(files: tuple[str, ...], refused: bool, tmp_path: Path) -> None:
+    """PEFT's directory is told by what it has not: the base's weights."""
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    for name in ("adapter_model.safetensors", *files):
+        (tmp_path / "m" / name).write_text("{}")
+    (tmp_path / "rows.jsonl").write_text("{}")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("backend: llamafactory\nmethod: sft\nmodel: {path: ./m}\ndata: {train: [{path: rows.jsonl}]}\n")
+    if not refused:
+        assert load(recipe).recipe.model.path == str(tmp_path / "m")
+        return
+    with pytest.raises(UserError, match=r"model.path: .* is a PEFT adapter of org/base, not a model; .*recipe merge"):
+        load(recipe)
