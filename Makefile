@@ -16,6 +16,7 @@ define unit_tests_with
 	$(BIN)/uv pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[dev]'
 	$(2)/bin/python -m pytest -n 2 -m "not real and not browser"
 endef
+BUDGET = $(BIN)/python -m tests.budget
 REAL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 .PHONY: quickstart test test-all test-fast test-browser test-newest test-oldest lock golden bench clean
@@ -24,16 +25,17 @@ quickstart: .venv/ready ## train the bundled model with the quickstart recipe on
 	$(BIN)/recipe run quickstart
 
 test: test-fast ## everything that CI runs: lint, types, unit tests, real runs on both backends
-	$(REAL) -m "real and not slow"
+	$(BUDGET) "real tests" $(REAL) -m "real and not slow"
 
-test-all: test ## and the slow real runs
-	$(REAL) -m "real and slow"
+test-all: test ## and the slow real runs, and many more examples of what is generated
+	RECIPE_THOROUGH=1 $(BIN)/python -m pytest -n 2 -m "not real and not browser"
+	RECIPE_THOROUGH=1 $(BUDGET) "slow real tests" $(REAL) -m "real and (slow or thorough)"
 
 test-fast: .venv/dev ## lint, types and unit tests, without a backend
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not real and not browser" --cov --cov-report=term:skip-covered
+	$(BUDGET) "unit tests" $(BIN)/python -m pytest -n 2 -m "not real and not browser" --cov --cov-report=term:skip-covered
 
 test-browser: .venv/dev ## the report in headless Chromium, which must be installed
 	$(BIN)/python -m pytest -m browser

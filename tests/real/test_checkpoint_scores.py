@@ -101,6 +101,7 @@ def test_malformed_data_of_a_suite_is_named_before_the_training(
     assert "mc.json" in done.stderr and not (tmp_path / "runs/quickstart/metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_pause_on_verl_changes_nothing(trained: Trained) -> None:
     verl = ("backend=verl", "tuning.dropout=0.1", "training.max_steps=4")
     alone = trained("alone", *verl, "eval.suites=[]")

@@ -16,7 +16,7 @@ import pytest
 from runner.machine.process import marked
 from tests.real.toy.project import environment, make, python
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.thorough]
 KILLS = 100 if os.environ.get("RECIPE_THOROUGH") else 12
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 

@@ -104,6 +104,7 @@ def test_killed_and_resumed_it_trains_to_its_end(
     assert shown.splitlines()[-1] == "True True"
 
 
+@pytest.mark.slow
 def test_a_reward_that_raises_ends_the_run_and_is_named(recipe: Recipe, tiny_qwen3: Path, tmp_path: Path) -> None:
     """Full training; the first step's eight rewards are well, and of the second step none is trained on."""
     (tmp_path / "own.py").write_text(
@@ -155,6 +156,7 @@ def ended_well(run: Path, nodes: tuple[subprocess.Popen[str], ...]) -> None:
     assert process.marked(Run(run).mark()) == process.marked(Run(run).mark(1)) == []
 
 
+@pytest.mark.slow
 def test_two_nodes_train_together_through_ray(tiny_qwen3: Path, tmp_path: Path) -> None:
     ended_well(tmp_path / "runs" / "both", on_both(both(tiny_qwen3), tmp_path))
 
