@@ -26,7 +26,7 @@ CAUSES = (
         r"DefaultCPUAllocator: can't allocate|\bMemoryError\b|Cannot allocate memory",
         "out of memory; lower training.micro_batch_size or data.max_length, or take a smaller model",
     ),
-    (r"No space left on device|Disk quota exceeded", "disk full; free some room, or lower checkpoint.keep"),
+    (r"No space left on device|Disk quota exceeded|File too large", "disk full; free some, or lower checkpoint.keep"),
     (
         r"GatedRepoError|gated repo|401 Client Error|403 Client Error|Access to model .* is restricted",
         "a gated model; ask for access on its page and set HF_TOKEN",

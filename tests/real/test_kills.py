@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -79,3 +80,25 @@ def test_a_run_killed_anywhere_ends_as_if_never_killed(project: Path, tiny_model
         assert steps(run) == expected[0], f"kill {number}"
         assert (run / "model/trained.json").read_text() == expected[1], f"kill {number}"
         assert left_over(run) == []
+
+
+@pytest.mark.parametrize("limit", [100, 700, 3_000, 5_000, 8_000, 20_000, 100_000, 500_000, 1_500_000, 3_000_000])
+def test_a_disk_that_is_full_is_said_and_survived(project: Path, tiny_model: Path, limit: int) -> None:
+    """No file may grow past the limit: which write fails first depends on it, from the manifest to the weights."""
+    name = f"full-{limit}"
+    command = [sys.executable, "-m", "runner.cli", "run", "echo_toy", "--name", name, "--no-eval",
+               "--set", f"model.path={tiny_model}", "--set", "eval.suites=[]"]  # fmt: skip
+    first = subprocess.run(
+        command, cwd=project, env=environment(project), capture_output=True, text=True, check=False, timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    run = project / "runs" / name
+    assert first.returncode in (0, 1), first.stderr
+    assert not any(line.startswith("Traceback") for line in first.stderr.splitlines()), first.stderr
+    assert first.returncode == 0 or "too large" in first.stderr or "No space" in first.stderr, first.stderr
+    assert left_over(run) == []
+    if (run / "run.json").is_file() and first.returncode:
+        assert json.loads((run / "run.json").read_text())["state"] != "succeeded"
+        resumed = python(project, "-m", "runner.cli", "resume", name, "--no-eval")
+        assert resumed.returncode == 0, resumed.stderr
+        assert json.loads((run / "run.json").read_text())["state"] == "succeeded"
