@@ -40,6 +40,20 @@ def test_every_command_of_the_readme_exists(verb: str) -> None:
     assert ended.value.code == 0
 
 
+def test_the_chinese_readme_keeps_step_with_the_english_one() -> None:
+    """The same sections, commands, code and figures; only the words differ."""
+    chinese = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+    assert chinese.count("\n## ") == README.count("\n## ")
+    assert re.findall(r"^\| (`recipe .*?) \|", chinese, re.MULTILINE) == re.findall(
+        r"^\| (`recipe .*?) \|", README, re.MULTILINE
+    )
+    shared = (r"```yaml\n.*?```", r"<!-- support table.*?end of support table -->", r"\| what \| figure.*?\n\n")
+    for pattern in shared:
+        assert re.findall(pattern, chinese, re.DOTALL) == re.findall(pattern, README, re.DOTALL) != []
+    commands = re.compile(r"`(?:recipe|make|eval\.|backend|python)[^`]*`")
+    assert set(commands.findall(chinese)) == set(commands.findall(README))
+
+
 def test_every_file_that_the_documents_link_exists() -> None:
     for document in ROOT.glob("*.md"):
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text(encoding="utf-8")):
