@@ -61,6 +61,7 @@ LONGEST = [
     "test_quickstart",
     "test_checkpoint_scores",
     "test_verl_backend",
+    "test_kills",
     "test_llamafactory_backend",
 ]
 
