@@ -257,3 +257,17 @@ def test_the_end_of_a_turn_is_held_against_where_generation_stops(
 def test_a_template_without_a_token_that_ends_a_reply_is_told() -> None:
     found = turn_end(renders(replace(CHATML, end="<|stop|>\n")), TOKENS, 0, [0])
     assert "'<|stop|>' is not one token of this tokenizer" in found.notes[0]
+
+
+def test_a_template_that_wants_a_system_prompt_has_an_end_too() -> None:
+    def render(messages: Sequence[Message], *, reply_next: bool = False) -> str:
+        if messages[0]["role"] != "system":
+            raise BadRow("the chat template refuses it: no system prompt")
+        return renders(CHATML)(messages, reply_next=reply_next)
+
+    assert turn_end(render, TOKENS, 0, [0]).added == "<|im_end|>"
+
+
+def test_a_beginning_of_sequence_that_stands_twice_is_told() -> None:
+    found = turn_end(renders(replace(CHATML, begin="<s><s>")), TOKENS, 2, [2], "<s>")
+    assert found.notes == ("the chat template begins a conversation with <s> twice",)
