@@ -96,8 +96,10 @@ def _end(every: re.Pattern[str], known: set[str], tail: str) -> str:
 def for_model(end: TurnEnd, template: str) -> dict[str, Any] | None:
     """What export writes into the trained model (adapters/stops.py), or None where the model knows its turns' end.
 
-    The tokenizer's own end of sequence stays where the template writes it: the rendered text would change.
+    The tokenizer's own end of sequence stays where the template writes it, since the rendered text would change, and
+    where the turn's end is the beginning of the next one.
     """
     if not end.added:
         return None
-    return {"ids": list(end.ids), "token": end.added, "tokenizer": "eos_token" not in template}
+    tokenizer = "eos_token" not in template and not end.stops.next_turn
+    return {"ids": list(end.ids), "token": end.added, "tokenizer": tokenizer}
