@@ -194,7 +194,7 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
         variables,
         parts=template.parts,
         name=name,
-        end=turn_end(template.render, added, tokenizer.eos_token_id, generation),
+        end=turn_end(template.render, added, tokenizer.eos_token_id, generation, tokenizer.bos_token),
         vocabulary=config.get("vocab_size") or config.get("text_config", {}).get("vocab_size"),
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from recipes.mask import Stops, blank, common
-from recipes.template import PROBE, QUESTION, REPLY, BadRow
+from recipes.template import PROBE, QUESTION, REPLY, RULES, BadRow, Message
 
+SYSTEM: tuple[Message, ...] = ({"role": "system", "content": RULES},)
 # Two turns whose words can be told apart from every template's own.
 SECOND = ({"role": "user", "content": f"{QUESTION}2"}, {"role": "assistant", "content": f"{REPLY}2"})
 
@@ -31,23 +32,29 @@ class TurnEnd:
     notes: tuple[str, ...] = ()
 
 
-def turn_end(render: Callable[..., str], tokens: Mapping[str, int], eos: int | None, generation: list[int]) -> TurnEnd:
+def turn_end(
+    render: Callable[..., str],
+    tokens: Mapping[str, int],
+    eos: int | None,
+    generation: list[int],
+    bos: str | None = None,
+) -> TurnEnd:
     """How the replies of a template end, of two probes: a reply at the end, and one with a turn behind it.
 
     Args:
         tokens: the tokenizer's added tokens, text to id; what ends a turn is one of them.
         eos: the tokenizer's end of sequence.
         generation: the model's own end tokens, of generation_config.json or config.json.
+        bos: the tokenizer's beginning of sequence.
     """
     known = {text for text, token in tokens.items() if token in {*generation, eos}}
-    try:
-        alone = render(PROBE).rpartition(REPLY)[2]
-    except BadRow:  # no replies without a system prompt, or none at all
+    # Some templates want a system prompt, some refuse one; some know one turn alone, or no reply at all.
+    system = next((given for given in ((), SYSTEM) if _rendered(render, given)), None)
+    if system is None:
         return TurnEnd(Stops(frozenset(known)))
-    try:
-        inner = render((*PROBE, *SECOND)).partition(REPLY)[2].partition(QUESTION)[0]
-    except BadRow:
-        inner = alone
+    whole = _rendered(render, system)
+    alone = whole.rpartition(REPLY)[2]
+    inner = _rendered(render, system, SECOND).partition(REPLY)[2].partition(QUESTION)[0] or alone
     every = Stops(frozenset(tokens)).pattern
     own = next(filter(None, (_end(every, known, tail) for tail in (inner[: common(inner, alone)], alone))), "")
     following = every.match(inner, blank(inner))
@@ -59,6 +66,8 @@ def turn_end(render: Callable[..., str], tokens: Mapping[str, int], eos: int | N
         note = f"{text}{written}: the model will not learn to stop; let it write {{{{ eos_token }}}} there"
         return TurnEnd(Stops(frozenset(known)), notes=(note,))
     notes = []
+    if bos and whole.startswith(bos * 2):
+        notes.append(f"the chat template begins a conversation with {bos} twice")
     if next_turn:
         notes.append(
             f"the chat template gives replies no end of their own: they end with {end}, as the next turn begins"
@@ -71,6 +80,13 @@ def turn_end(render: Callable[..., str], tokens: Mapping[str, int], eos: int | N
     return TurnEnd(stops, end, (*ids, tokens[end]), tuple(notes))
 
 
+def _rendered(render: Callable[..., str], before: Sequence[Message], after: Sequence[Message] = ()) -> str:
+    try:
+        return render((*before, *PROBE, *after))
+    except BadRow:
+        return ""
+
+
 def _end(every: re.Pattern[str], known: set[str], tail: str) -> str:
     """The token that ends a reply, of what stands behind it: a known one, else the first."""
     found = every.findall(tail)
@@ -80,8 +96,10 @@ def _end(every: re.Pattern[str], known: set[str], tail: str) -> str:
 def for_model(end: TurnEnd, template: str) -> dict[str, Any] | None:
     """What export writes into the trained model (adapters/stops.py), or None where the model knows its turns' end.
 
-    The tokenizer's own end of sequence stays where the template writes it: the rendered text would change.
+    The tokenizer's own end of sequence stays where the template writes it, since the rendered text would change, and
+    where the turn's end is the beginning of the next one.
     """
     if not end.added:
         return None
-    return {"ids": list(end.ids), "token": end.added, "tokenizer": "eos_token" not in template}
+    tokenizer = "eos_token" not in template and not end.stops.next_turn
+    return {"ids": list(end.ids), "token": end.added, "tokenizer": tokenizer}

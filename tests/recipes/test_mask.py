@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recipes import mask
 from recipes.mask import Reader, Stops
-from recipes.stops import turn_end
+from recipes.stops import for_model, turn_end
 from recipes.template import BadRow
 from tests.recipes.families import Family, Message
 
@@ -257,3 +257,34 @@ def test_the_end_of_a_turn_is_held_against_where_generation_stops(
 def test_a_template_without_a_token_that_ends_a_reply_is_told() -> None:
     found = turn_end(renders(replace(CHATML, end="<|stop|>\n")), TOKENS, 0, [0])
     assert "'<|stop|>' is not one token of this tokenizer" in found.notes[0]
+
+
+def test_a_template_that_wants_a_system_prompt_has_an_end_too() -> None:
+    def render(messages: Sequence[Message], *, reply_next: bool = False) -> str:
+        if messages[0]["role"] != "system":
+            raise BadRow("the chat template refuses it: no system prompt")
+        return renders(CHATML)(messages, reply_next=reply_next)
+
+    assert turn_end(render, TOKENS, 0, [0]).added == "<|im_end|>"
+
+
+def test_a_beginning_of_sequence_that_stands_twice_is_told() -> None:
+    found = turn_end(renders(replace(CHATML, begin="<s><s>")), TOKENS, 2, [2], "<s>")
+    assert found.notes == ("the chat template begins a conversation with <s> twice",)
+
+
+@pytest.mark.parametrize(
+    "family,template,tokenizer",
+    [
+        (CHATML, "{{ m.content }}<|im_end|>", True),
+        (CHATML, "{{ m.content }}<|im_end|>{{ eos_token if loop.last }}", False),
+        (Family(user="<|user|>{}", given="A:"), "<|user|>", False),
+    ],
+)
+def test_the_tokenizers_own_end_changes_only_where_no_text_does(family: Family, template: str, tokenizer: bool) -> None:
+    found = for_model(turn_end(renders(family), TOKENS, 0, [0]), template)
+    assert found is not None and found["tokenizer"] is tokenizer
+
+
+def test_a_model_that_knows_its_turns_end_stays_as_it_is() -> None:
+    assert for_model(turn_end(renders(CHATML), TOKENS, 2, [2]), "") is None
