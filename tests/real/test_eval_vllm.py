@@ -41,7 +41,13 @@ prompts = [Generate(ids=tokenizer("Q: What is a bond?\\nA:")["input_ids"], max_n
 def in_order(batches):
     found = {n: answer for batch in batches for n, answer in batch}
     return [found[n] for n in sorted(found)]
-print(json.dumps({"scores": in_order(engine.score(scores)), "replies": in_order(engine.generate(prompts))}))
+found = {"scores": in_order(engine.score(scores)), "replies": in_order(engine.generate(prompts))}
+if hasattr(engine, "_ask_score"):  # vLLM once more, and without its cache of prefixes
+    ask = engine._ask_score
+    found["cached"] = in_order(engine.score(scores))
+    engine._ask_score = lambda n, request, use_cache: ask(n, request, use_cache=False)
+    found["uncached"] = in_order(engine.score(scores))
+print(json.dumps(found))
 """
 
 
@@ -116,4 +122,9 @@ def test_cached_prefixes_stops_and_lengths_change_nothing(
     assert theirs["scores"][-1] == ours["scores"][-1]
     for mine, other in zip(ours["scores"][:-1], theirs["scores"][:-1], strict=True):
         assert other["tokens"] == mine["tokens"]
-        assert other["nll"] == pytest.approx(mine["nll"], abs=NAT, rel=1e-4)
+        # Kernels differ by processor: 2e-5 and 1.7e-4 of the value were seen on two machines.
+        assert other["nll"] == pytest.approx(mine["nll"], abs=NAT, rel=1e-3)
+    # What the cache does is the same on any: it was seen to change 2e-7 of the value.
+    for kind in ("scores", "cached"):
+        for one, bare in zip(theirs[kind][:-1], theirs["uncached"][:-1], strict=True):
+            assert one["nll"] == pytest.approx(bare["nll"], rel=1e-5)
