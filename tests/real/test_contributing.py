@@ -16,11 +16,11 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 def test_what_contributing_says_is_enough(tiny_model: Path, tmp_path: Path) -> None:
     copy = tmp_path / "project"
     print(*make(copy), sep="\n")
-    readme = copy / "README.md"
     table = python(copy, "-m", "adapters.support").stdout.strip()
-    shown = re.sub(r"(checked by a test -->\n\n).*?(\n\n<!-- end)", lambda m: m[1] + table + m[2],
-                   readme.read_text(encoding="utf-8"), flags=re.DOTALL)  # fmt: skip
-    readme.write_text(shown, encoding="utf-8")
+    for readme in (copy / "README.md", copy / "README.zh.md"):
+        shown = re.sub(r"(checked by a test -->\n\n).*?(\n\n<!-- end)", lambda m: m[1] + table + m[2],
+                       readme.read_text(encoding="utf-8"), flags=re.DOTALL)  # fmt: skip
+        readme.write_text(shown, encoding="utf-8")
     golden = python(copy, "-m", "pytest", "tests/adapters/test_plans.py", "--golden", "-q")
     assert golden.returncode == 0, golden.stdout[-3000:]
     fast = python(copy, "-m", "pytest", "-m", "not real and not browser", "-q", "-n", "2")

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -69,7 +70,15 @@ def test_a_signal_ends_the_children_and_is_told(tmp_path: Path) -> None:
     assert time.monotonic() - started < 20
 
 
-def test_a_second_signal_kills_what_does_not_want_to_end(tmp_path: Path) -> None:
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """^C is heard: a shell has what it starts with `&` ignore it, and so a test run in the background."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_a_second_signal_kills_what_does_not_want_to_end(tmp_path: Path, heard: None) -> None:
     """A child that ignores SIGTERM is given its time once; who asks twice does not wait for it."""
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     log, started = tmp_path / "log", time.monotonic()
@@ -135,7 +144,8 @@ def test_no_module_of_the_working_directory_is_imported(tmp_path: Path) -> None:
 def test_a_child_ends_when_its_runner_is_killed_outright(tmp_path: Path) -> None:
     code = f"""
         import os, sys
-        from pathlib import Path
+        from collections.abc import Iterator
+from pathlib import Path
         from runner.machine import process
         here = Path({str(tmp_path)!r})
         process.run([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"],
