@@ -144,8 +144,7 @@ def test_no_module_of_the_working_directory_is_imported(tmp_path: Path) -> None:
 def test_a_child_ends_when_its_runner_is_killed_outright(tmp_path: Path) -> None:
     code = f"""
         import os, sys
-        from collections.abc import Iterator
-from pathlib import Path
+        from pathlib import Path
         from runner.machine import process
         here = Path({str(tmp_path)!r})
         process.run([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"],
