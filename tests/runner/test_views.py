@@ -69,7 +69,7 @@ def test_a_run_without_a_log(run: Run) -> None:
 def test_the_doctor_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     found = {finding.subject: finding for finding in doctor.findings()}
-    assert found.keys() == {"python", "disk", "uv", "GPUs", *NAMES, "bundled model", "hub"}
+    assert found.keys() == {"python", "disk", "uv", "registry", "GPUs", *NAMES, "bundled model", "hub"}
     assert not found["llamafactory"].good and "recipe setup llamafactory" in found["llamafactory"].advice
     assert not found["hub"].good and "HF_HUB_OFFLINE=1" in found["hub"].advice
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
