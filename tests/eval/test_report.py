@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from eval.report import paired as paired_module
 from eval.report.compare import compare, examples, recipe_differences, source
 from eval.report.curves import Training, training
 from eval.report.files import write_report
@@ -19,7 +20,7 @@ from eval.report.history import COMBINED, combined_score, history, should_stop
 from eval.report.paired import holm, paired, sign_test
 from eval.report.plots import Curve, intervals, lines, ticks
 from eval.report.results import Entry, read_entry
-from eval.report.tables import FIELDS, evaluation_results, make_report, notes, number, summary
+from eval.report.tables import FIELDS, comparison_rows, evaluation_results, make_report, notes, number, summary
 from eval.statistics import Measure
 from eval.suites import suite
 from recipes.errors import UserError
@@ -66,11 +67,13 @@ def test_sign_flip_test_is_exact_for_few_samples() -> None:
     assert (found.wins, found.losses, found.ties) == (4, 1, 0)
 
 
-def test_drawn_signs_agree_with_all_signs() -> None:
+def test_drawn_signs_agree_with_all_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     differences = [((7 * n) % 13 - 4) / 10 for n in range(14)]
     exact = paired([0.0] * 14, differences).p or 0
-    drawn = paired([0.0] * 28, differences + [0.0] * 14).p
-    assert drawn == exact  # ties change nothing
+    assert paired([0.0] * 28, differences + [0.0] * 14).p == exact  # ties change nothing
+    monkeypatch.setattr(paired_module, "EXACT_UP_TO", 5)
+    drawn = paired([0.0] * 14, differences).p
+    assert drawn != exact and drawn == pytest.approx(exact, abs=4 * (exact * (1 - exact) / paired_module.DRAWS) ** 0.5)
     larger = paired([0.0] * 60, [((7 * n) % 13 - 4) / 10 for n in range(60)])
     assert larger.p is not None and 0 < larger.p < 1
     assert larger == paired([0.0] * 60, [((7 * n) % 13 - 4) / 10 for n in range(60)])
@@ -95,6 +98,23 @@ def test_weights_make_the_difference_one_per_token() -> None:
 
 def test_holm_orders_and_never_falls() -> None:
     assert holm([0.04, 0.01, None, 0.03]) == pytest.approx([0.06, 0.03, None, 0.06])
+
+
+def test_two_names_of_the_same_values_are_one_test() -> None:
+    """A perplexity is its test loss again: counted twice, every other metric would need a smaller p."""
+    rows = {row.metric: row for row in compare(_entry("base"), _entry("tuned", shift=-1.0))}
+    assert rows["perplexity"].p_holm == rows["test_loss"].p_holm
+    tests = [row.paired.p for name, row in rows.items() if row.paired and name != "test_loss"]
+    smallest = rows["perplexity"].paired
+    assert smallest and smallest.p == min(p for p in tests if p is not None)
+    assert rows["perplexity"].p_holm == pytest.approx(min(1.0, len(tests) * (smallest.p or 0)))
+
+
+def test_samples_that_got_better_stand_first_whichever_way_is_better() -> None:
+    base, tuned = _entry("base"), _entry("tuned", shift=-1.0)
+    table = {row[0]: row[5] for row in comparison_rows(base, tuned, compare(base, tuned))}
+    assert table["perplexity"] == "30 / 0 / 0"  # lower is better, and all are lower
+    assert table["reference.rougeL"] == "5 / 0 / 0"  # higher is better, and all are higher
 
 
 def test_a_better_model_is_called_better() -> None:

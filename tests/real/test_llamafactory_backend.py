@@ -206,5 +206,5 @@ def test_two_processes_on_a_cpu(
     one = run_once(*arguments)
     monkeypatch.setenv("NPROC_PER_NODE", "2")
     two = Path(recipe(*arguments).stdout.splitlines()[-1])
-    assert losses(two) == pytest.approx(losses(one), abs=0.2)
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5)  # seen bit-equal
     assert json.loads((two / "run.json").read_text())["topology"]["processes"] == 2

@@ -45,7 +45,10 @@ def test_two_nodes_train_together(backend: str, tiny_model: Path, tmp_path: Path
     assert [process_.returncode for process_ in started] == [0, 0], said
     run = tmp_path / "runs" / "both"
     assert "waiting for node 0 to prepare" in said[0]
-    assert steps(run) == [1, 2] and all(loss > 0 for loss in losses(run))
+    alone = node(0, free_port(), [*arguments, "--name", "alone"], tmp_path, NNODES="1")
+    assert alone.wait(timeout=150) == 0
+    assert steps(run) == [1, 2]
+    assert losses(run) == pytest.approx(losses(tmp_path / "runs" / "alone"), abs=1e-4)
     assert json.loads((run / "run.json").read_text())["topology"]["nodes"] == 2
     assert {log.name for log in (run / "logs").glob("attempt*")} == {"attempt-1.log", "attempt-1-node-1.log"}
     assert process.marked(Run(run).mark()) == process.marked(Run(run).mark(1)) == []

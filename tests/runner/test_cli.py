@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -122,6 +123,25 @@ def test_a_verb_that_is_misspelled_is_suggested(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit, match="2"):
         main(["evl"])
     assert "unknown verb 'evl'; did you mean 'eval'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["a pipe without a reader", "/dev/full"])
+def test_what_nobody_hears_ends_no_work(tmp_path: Path, device: str) -> None:
+    """`recipe resume X 2> >(head -2)`: the training goes on, whatever becomes of what is said."""
+    code = (
+        "from pathlib import Path\nfrom runner.training.progress import Progress\nfrom runner.verbs.options import say\n"
+        "shown = Progress(10, say); shown.begin(300)\n"
+        "for step in range(300): shown.step({'step': step, 'loss': 1.0, 'eval_loss': 2.0}); say('x' * 1000)\n"
+        "Path('done').touch()"
+    )
+    if device == "/dev/full":
+        writer = os.open(device, os.O_WRONLY)
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], stderr=writer, cwd=tmp_path, check=False)
+    os.close(writer)
+    assert (tmp_path / "done").exists() and done.returncode in (0, 120)  # 120: Python's own last flush of stderr
 
 
 def test_our_own_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

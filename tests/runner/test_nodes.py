@@ -59,6 +59,14 @@ def test_an_attempt_is_joined_once(run: Run, monkeypatch: pytest.MonkeyPatch) ->
         nodes.join(run, node, print)
 
 
+def test_an_attempt_that_has_failed_is_not_joined(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes.call(run, Topology(), 1, print)
+    run.update(state="failed")
+    monkeypatch.setenv("RECIPE_NODE_TIMEOUT", "0")
+    with pytest.raises(Failure, match="waiting for node 0"):
+        nodes.join(run, Topology(nodes=2, node_rank=1), print)
+
+
 def test_a_wrong_timeout_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECIPE_NODE_TIMEOUT", "soon")
     with pytest.raises(UserError, match="RECIPE_NODE_TIMEOUT='soon'"):
