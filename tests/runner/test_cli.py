@@ -129,8 +129,8 @@ def test_a_verb_that_is_misspelled_is_suggested(capsys: pytest.CaptureFixture[st
 def test_what_nobody_hears_ends_no_work(tmp_path: Path, device: str) -> None:
     """`recipe resume X 2> >(head -2)`: the training goes on, whatever becomes of what is said."""
     code = (
-        "from pathlib import Path\nfrom runner.training.progress import Progress\nfrom runner.verbs.options import say\n"
-        "shown = Progress(10, say); shown.begin(300)\n"
+        "from pathlib import Path\nfrom runner.training.progress import Progress\n"
+        "from runner.verbs.options import say\nshown = Progress(10, say); shown.begin(300)\n"
         "for step in range(300): shown.step({'step': step, 'loss': 1.0, 'eval_loss': 2.0}); say('x' * 1000)\n"
         "Path('done').touch()"
     )
