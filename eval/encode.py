@@ -36,6 +36,11 @@ class Text:
     def has_template(self) -> bool:
         return self._encoder is not None
 
+    @property
+    def turn_ends(self) -> tuple[int, ...]:
+        """The tokens at which replies of this template end, where the model does not declare them."""
+        return self._encoder.end.ids if self._encoder else ()
+
     def ids(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of a text; with the tokenizer's own beginning of sequence where `special`."""
         return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])

@@ -54,14 +54,20 @@ def ratio(
         return Measure(value=None, n=n, failures=failures, se=None, ci95=None, implementation=implementation)
     apply = transform or _same
     point = scale * math.fsum(numerators) / math.fsum(denominators)
+    value, error = apply(point), None
+    interval: tuple[float, float] | None = None
+    if n > 1:
+        slope = _slope(apply, point) if transform else 1.0
+        error = slope * scale * _ratio_error(numerators, denominators)
+        interval = _interval(numerators, denominators, seed, lambda value: apply(scale * value))
+    if not math.isfinite(value):
+        implementation = f"{implementation}: {value} is no number to compare"
     return Measure(
-        value=apply(point),
+        value=value if math.isfinite(value) else None,
         n=n,
         failures=failures,
-        se=(_slope(apply, point) if transform else 1.0) * scale * _ratio_error(numerators, denominators)
-        if n > 1
-        else None,
-        ci95=_interval(numerators, denominators, seed, lambda value: apply(scale * value)) if n > 1 else None,
+        se=error if error is not None and math.isfinite(error) else None,
+        ci95=interval if interval and all(map(math.isfinite, interval)) else None,
         implementation=implementation,
     )
 

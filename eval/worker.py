@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
@@ -75,17 +76,20 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
         path=str(files.directory), base=str(files.base) if files.base else None, hash=files.hash(), **text.identity()
     )
     identity = {"hash": about.hash, "tokenizer": about.tokenizer, "template": about.template}
-    engine = engine_module(spec.engine).load(model, spec, text.tokenizer)
+    engine = engine_module(spec.engine).load(model, spec, text.tokenizer, text.turn_ends)
     # One cache for all suites: what two of them ask alike is answered once.
     cache = AnswerCache(model.output / "cache" / "answers.jsonl", {**identity, **engine.identity})
     metrics: dict[str, Measure] = {}
     suites: dict[str, SuiteProvenance] = {}
     for name, what in loaded.items():
         start = time.monotonic()
-        metrics |= _score_suite(name, what, model, engine, cache, spec)
+        measured, failures = _score_suite(name, what, model, engine, cache, spec)
+        metrics |= measured
         seconds = time.monotonic() - start
         suites[name] = SuiteProvenance(data=what.data, settings=what.settings, seconds=round(seconds, 3))
         say(f"{model.name}: {name}: {len(what.samples)} samples in {duration(seconds)}")
+        for line in failures:
+            say(f"{model.name}: {name}: {line}")
     provenance = Provenance(
         name=model.name,
         model=about,
@@ -114,7 +118,8 @@ def _load_suites(spec: Spec, text: Text, max_positions: int) -> dict[str, Loaded
 
 def _score_suite(
     name: str, loaded: Loaded, model: Model, engine: Engine, cache: AnswerCache, spec: Spec
-) -> dict[str, Measure]:
+) -> tuple[dict[str, Measure], list[str]]:
+    """The suite's measures, and its failures by reason, the commonest first."""
     answers = ask(loaded.samples, engine, cache, f"{model.name}: {name}", spec.progress)
     module, records = suite(name), []
     for sample, given in zip(loaded.samples, answers, strict=True):
@@ -126,7 +131,8 @@ def _score_suite(
     write_jsonl(model.output / f"{name}.jsonl", records)
     for path, rows in (module.files(records) if hasattr(module, "files") else {}).items():
         write_jsonl(model.output / path, rows)
-    return module.measures(records, spec.seed)
+    reasons = Counter(str(record["error"]) for record in records if "error" in record)
+    return module.measures(records, spec.seed), [f"{n} failed: {reason}" for reason, n in reasons.most_common(3)]
 
 
 def _versions() -> dict[str, str]:

@@ -28,8 +28,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """One JSON value, indented."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    """One JSON value, indented.
+
+    Raises:
+        ValueError: it holds NaN or an infinity, which are no JSON.
+    """
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -89,7 +90,8 @@ def evaluate(formula: str, values: Mapping[str, float]) -> float | None:
     Raises:
         UserError: it is no formula.
     """
-    return _Reader(formula, values).read()
+    value = _Reader(formula, values).read()
+    return value if value is not None and math.isfinite(value) else None
 
 
 def names(formula: str) -> list[str]:

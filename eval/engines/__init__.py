@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from eval.engines.cache import Answer
@@ -34,8 +34,8 @@ class Engine(Protocol):
 class EngineModule(Protocol):
     """What an engine's module offers."""
 
-    def load(self, model: Model, spec: Spec, tokenizer: Any) -> Engine:
-        """Load a model.
+    def load(self, model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -> Engine:
+        """Load a model; `turn`: tokens at which its replies end besides its own, as its template ends a turn.
 
         Raises:
             UserError: it cannot be loaded.

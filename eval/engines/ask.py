@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -47,10 +48,17 @@ def _ask_missing(
         _named(list(scored), engine.score(list(scored.values()))),
         _named(list(generated), engine.generate(list(generated.values()))),
     ):
+        batch = [(key, _a_number(answer)) for key, answer in batch]
         cache.add(batch)
         failed |= {key: answer for key, answer in batch if "error" in answer}
         advance(len(batch))
     return failed
+
+
+def _a_number(answer: Answer) -> Answer:
+    """The answer, or a failure: a model with a broken weight gives log-likelihoods that are none, in silence."""
+    nll = answer.get("nll", 0.0)
+    return answer if math.isfinite(nll) else {"error": f"the log-likelihood is not a finite number: {nll}"}
 
 
 def _named(names: list[str], batches: Iterator[Batch]) -> Iterator[list[tuple[str, Answer]]]:

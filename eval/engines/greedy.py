@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,10 +15,13 @@ Decoded = tuple[list[int], bool]  # new token ids without the stop token; whethe
 
 def decode(
     model: Any, head: Head, requests: list[Generate], ends: frozenset[int], cache: Any, past: int
-) -> list[Decoded]:
-    """Continue each prompt, of which `past` tokens are in the cache already (one row each)."""
+) -> list[Decoded | None]:
+    """Continue each prompt, of which `past` tokens are in the cache already (one row each).
+
+    None for one at which the model's logits are no numbers.
+    """
     state = _Batch(requests, model.device, past)
-    out: list[Decoded] = [([], False)] * len(requests)
+    out: list[Decoded | None] = [([], False)] * len(requests)
     made: list[list[int]] = [[] for _ in requests]
     rows = list(range(len(requests)))
     ids = state.ids
@@ -27,9 +31,13 @@ def decode(
         with head.keeping(last):
             step = model(input_ids=ids, past_key_values=cache, use_cache=True, **state.places(ids.shape[1]))
         cache = step.past_key_values
-        chosen = head.kept(step.logits).argmax(-1)
+        likeliest = head.kept(step.logits).max(-1)
+        chosen, broken = likeliest.indices, likeliest.values.isnan().tolist()
         going = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+            if broken[place]:
+                out[row] = None
+                continue
             stopped = token in ends or (token in requests[row].stop and bool(made[row]))
             if not stopped:
                 made[row].append(token)
@@ -73,9 +81,12 @@ class _Batch:
         return {"attention_mask": mask.long(), "position_ids": positions}
 
 
-def end_tokens(settings: Any, config: Any, tokenizer: Any) -> frozenset[int]:
-    """The end tokens of the model's generation settings (or configuration), and the tokenizer's, which ends a turn."""
+def end_tokens(settings: Any, config: Any, tokenizer: Any, turn: Collection[int] = ()) -> frozenset[int]:
+    """The end tokens of the model's generation settings (or configuration), the tokenizer's, and those of a turn.
+
+    A base model declares its end of text: replies to a template's turns would run on through invented ones.
+    """
     own = getattr(settings, "eos_token_id", None)
     own = own if own is not None else config.eos_token_id
     every = [*own, tokenizer.eos_token_id] if isinstance(own, list) else [own, tokenizer.eos_token_id]
-    return frozenset(token for token in every if token is not None)
+    return frozenset(token for token in (*every, *turn) if token is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -26,26 +26,29 @@ Cache = Any
 ROWS_AT_ONCE = 256  # of logits turned to float32: bounds the copy at 256 × vocabulary
 
 
-def load(model: Model, spec: Spec, tokenizer: Any) -> TransformersEngine:
+def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -> TransformersEngine:
     """Load a model or adapter.
 
     Raises:
         UserError: it cannot be loaded.
     """
     files = locate(model)
-    return TransformersEngine(load_model(model, files, spec), tokenizer, spec.batch_tokens, files.max_positions())
+    whole = load_model(model, files, spec)
+    return TransformersEngine(whole, tokenizer, spec.batch_tokens, files.max_positions(), turn)
 
 
 class TransformersEngine:
     """A causal language model of transformers, with greedy decoding and no logits processors."""
 
-    def __init__(self, model: Any, tokenizer: Any, batch_tokens: int, max_positions: int) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, batch_tokens: int, max_positions: int, turn: Collection[int] = ()
+    ) -> None:
         torch.set_grad_enabled(False)
         self.model = model
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.head = Head(model)
-        self._ends = end_tokens(getattr(model, "generation_config", None), model.config, tokenizer)
+        self._ends = end_tokens(getattr(model, "generation_config", None), model.config, tokenizer, turn)
         self.can_pack = takes_trees(model)
         self.max_positions = max_positions
         self.identity = {
@@ -173,11 +176,12 @@ class TransformersEngine:
 
     def _generate(self, requests: list[Generate], cache: Cache, past: int) -> list[Answer]:
         decoded = decode(self.model, self.head, requests, self._ends, fork(cache, len(requests)), past)
-        texts = self.tokenizer.batch_decode([ids for ids, _ in decoded], skip_special_tokens=True)
-        return [
-            {"text": text, "tokens": len(ids), "finished": finished}
-            for text, (ids, finished) in zip(texts, decoded, strict=True)
-        ]
+        broken: Answer = {"error": "the model's logits are no numbers"}
+        return [broken if found is None else self._reply(*found) for found in decoded]
+
+    def _reply(self, ids: list[int], finished: bool) -> Answer:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return {"text": text, "tokens": len(ids), "finished": finished}
 
 
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

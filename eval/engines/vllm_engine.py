@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ DEFAULTS = {**VLLM_ON_CPU, "VLLM_LOGGING_LEVEL": "ERROR"}
 TOKENS_AT_ONCE = 2048  # in one pass: bounds the float32 logits of scored prompts at 2048 × vocabulary
 
 
-def load(model: Model, spec: Spec, tokenizer: Any) -> VllmEngine:
+def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -> VllmEngine:
     """Load a model, or an adapter merged into its base.
 
     Raises:
@@ -43,7 +43,7 @@ def load(model: Model, spec: Spec, tokenizer: Any) -> VllmEngine:
     files = locate(model)
     try:
         with _whole_model(model, files, spec) as directory:
-            return _engine(directory, files, spec, tokenizer)
+            return _engine(directory, files, spec, tokenizer, turn)
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise UserError(f"model {model.name}: vLLM cannot load {files.directory}: {first}") from None
@@ -68,7 +68,7 @@ def _config(directory: Path, spec: Spec) -> Any:
     return AutoConfig.from_pretrained(str(directory), trust_remote_code=spec.trust_remote_code)
 
 
-def _engine(directory: Path, files: ModelFiles, spec: Spec, tokenizer: Any) -> VllmEngine:
+def _engine(directory: Path, files: ModelFiles, spec: Spec, tokenizer: Any, turn: Collection[int]) -> VllmEngine:
     from transformers import GenerationConfig
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
@@ -89,7 +89,7 @@ def _engine(directory: Path, files: ModelFiles, spec: Spec, tokenizer: Any) -> V
     )
     has_settings = (directory / "generation_config.json").is_file()
     settings = GenerationConfig.from_pretrained(str(directory)) if has_settings else None
-    ends = end_tokens(settings, config, tokenizer)
+    ends = end_tokens(settings, config, tokenizer, turn)
     return VllmEngine(LLMEngine.from_engine_args(arguments), tokenizer, ends, files.max_positions())
 
 

@@ -19,7 +19,7 @@ SHOWN_SAMPLES = 20  # of generation samples in evaluation_results.json
 
 def cell(measure: Measure | None) -> str:
     """`15.89 [12.98, 19.53]`, with failures where there are any; `-` for nothing."""
-    if not measure or measure.value is None:
+    if not measure:
         return "-"
     shown = number(measure.value)
     if measure.ci95:

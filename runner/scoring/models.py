@@ -25,6 +25,7 @@ from runner.runs.claim import Claimed, claim
 from runner.runs.rundir import Damaged, Run, runs
 from runner.runs.show import table
 from runner.runs.trust import check_links, check_trusted, is_own
+from runner.scoring.earlier import earlier_results, with_earlier
 from runner.scoring.rows import canonical
 
 
@@ -62,20 +63,24 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
     check_links(run)
     recipe = run.recipe().recipe
     check_trusted(run, recipe, "eval", trusted=options.trust_run)
-    base = options.base_model or bundled.located(recipe.model.path)
-    revision = None if options.base_model else recipe.model.revision
+    own, revision = bundled.located(recipe.model.path), recipe.model.revision
     output = options.output / run.name if options.output else run.path / "eval"
-    under = base if recipe.tuning.type == "lora" else None
+    under = (
+        own if recipe.tuning.type == "lora" else None
+    )  # an adapter is scored on its own base, whatever stands beside
     about = _about(run, recipe)
     models = [Model(name="tuned", path=str(run.model), base=under, output=output, run=about, revision=revision)]
     if recipe.eval.base if options.base is None else options.base:
         about = about | {"tuning": "none"}
-        models.insert(0, Model(name="base", path=base, output=output / "base", run=about, revision=revision))
+        beside = _located(options.base_model, say) if options.base_model else own
+        at = None if options.base_model else revision
+        models.insert(0, Model(name="base", path=beside, output=output / "base", run=about, revision=at))
     if not options.output:
         _take_answers(run)
     with process.signals_raise(), _alone(run):
+        earlier = {model.name: earlier_results(model.output) for model in models}
         _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
-    return {model.name: read_results(model.output) for model in models}
+        return {model.name: with_earlier(model, earlier[model.name], say) for model in models}
 
 
 @contextmanager
@@ -250,7 +255,7 @@ def _worker(
     code = process.run(
         [str(python), "-m", "eval.worker", str(output / "spec.json"), *(["--check"] if check else [])],
         cwd=output,
-        env=clean_environment(own),
+        env=clean_environment(own, needed=[spec.judge.key_env] if spec.judge and spec.judge.key_env else []),
         log=log,
         mark=mark,
         poll=_follow(log, say),
