@@ -81,7 +81,7 @@ def test_the_judge_is_asked_once_and_its_failures_are_counted_apart(
     [
         ({"base_url": "http://x/v1", "model": "m", "key_env": "NO_SUCH_KEY"}, "variable NO_SUCH_KEY is not set"),
         ({"base_url": "http://me:pass@x/v1", "model": "m"}, "without user and password"),
-        ({"base_url": "http://x/v1", "modell": "m"}, "judge: unknown field 'modell'; did you mean 'model'?"),
+        ({"base_url": "http://x/v1", "modell": "m"}, "judge.modell: unknown key; did you mean 'model'?"),
     ],
 )
 def test_a_judge_that_cannot_work_is_named_before_any_model_is_asked(

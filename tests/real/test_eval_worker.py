@@ -58,7 +58,8 @@ def _worker(python: Path, spec: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    return clean_environment({"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+    own = {"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return clean_environment(own, needed=["JUDGE_KEY"])
 
 
 def _run(python: Path, spec: Path, code: int = 0) -> str:
