@@ -68,7 +68,7 @@ def test_the_judge_is_asked_once_and_its_failures_are_counted_apart(
     assert all(body["model"] == "wise" and "[Reference answer]" in body["messages"][0]["content"] for _, body in seen)
     records = [json.loads(line) for line in (tmp_path / "out" / "reference.jsonl").read_text().splitlines()]
     assert [r["judge"].get("error") for r in records[:3]] == [
-        None, "judge: no score from 1 to 5 in the reply", "judge: HTTP 401",
+        None, "judge: no clear score from 1 to 5 in the reply 'I cannot tell'", "judge: HTTP 401",
     ]  # fmt: skip
     said += _run(eval_python, spec)
     assert len(seen) == 9  # only the two failures are tried again

@@ -31,11 +31,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "runner.cli", *arguments]
-    # A shell has what it starts with `&` ignore ^C: this test may run so, the user's command does not.
     return subprocess.Popen(
-        command, cwd=project, env=environment(project), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+        command, cwd=project, env=environment(project), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def steps(run: Path) -> list[dict[str, float]]:

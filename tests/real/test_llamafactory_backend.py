@@ -109,7 +109,9 @@ def test_the_checked_in_arguments_are_those_of_the_pinned_version(llamafactory_p
     code = (
         "import json; from adapters.llamafactory.describe import describe; print(json.dumps(dict(sorted(describe()))))"
     )
-    assert json.loads(inside(llamafactory_python, code, cwd=tmp_path).splitlines()[-1]) == options.arguments()
+    assert json.loads(inside(llamafactory_python, code, cwd=tmp_path).splitlines()[-1]) == json.loads(
+        options.FILE.read_text(encoding="utf-8")
+    )
 
 
 def test_the_losses_are_those_of_llamafactory_without_us(
