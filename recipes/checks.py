@@ -21,6 +21,7 @@ from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
 BUNDLED = ("bundled:smollm2-135m-instruct",)
+PATHS = ("path", "chat_template", "scorer")
 SWITCHES = ("yes", "on", "true", "y", "no", "off", "false", "n")  # the first four are on
 SECRET = re.compile(r"(token|api_key|secret|password)$")
 # Our names in `columns`, for each format.
@@ -35,17 +36,26 @@ COLUMNS_OF_FORMAT = {
 }
 
 
-def not_finite(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:
+def impossible(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:
+    """What no number is and no path can be, wherever it is given."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from not_finite(item, (*path, key), document)
+            yield from impossible(item, (*path, key), document)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from not_finite(item, (*path, index), document)
+            yield from impossible(item, (*path, index), document)
     elif isinstance(value, float) and not math.isfinite(value):
         yield document.problem(path, f"{value} is not allowed; allowed: a finite number")
     elif isinstance(value, int) and abs(value) > sys.float_info.max:
         yield document.problem(path, "a number of more than 308 digits is not allowed")
+    elif isinstance(value, str) and "\0" in value:
+        yield document.problem(path, "a NUL character is not allowed")
+    elif isinstance(value, str) and _longest_name(value) > 255 and (path[-1] in PATHS or path[:2] == ("eval", "data")):
+        yield document.problem(path, "longer than the name of a file may be (255 bytes)")
+
+
+def _longest_name(path: str) -> int:
+    return max(len(part.encode(errors="surrogatepass")) for part in path.split("/"))
 
 
 def method_checks(document: Document) -> Iterator[Problem]:

@@ -82,7 +82,7 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
         raise UserError(document.problem((), "a recipe is a mapping of fields; see `recipe list` for examples"))
     _override(document, overrides)
     problems = [
-        *checks.not_finite(document.value, (), document),
+        *checks.impossible(document.value, (), document),
         *schema.problems(document),
         *checks.method_checks(document),
     ]
