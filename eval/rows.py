@@ -62,7 +62,7 @@ def rows_of(path: str | None, suite: str, limit: int | None) -> list[Row]:
     bad = next((n for n, row in enumerate(rows) if not _canonical(row)), None)
     if bad is not None:
         wanted = "messages, or prompt with chosen and rejected, completion and label, or answer"
-        raise UserError(f"{path}: {suite}: row {bad + 1} has keys {', '.join(rows[bad])}; wanted are {wanted}")
+        raise UserError(f"{path}: {suite}: row {bad + 1} has keys {', '.join(rows[bad])}; expected {wanted}")
     if not rows:
         raise UserError(f"{path}: {suite}: no rows")
     return rows

@@ -101,7 +101,7 @@ def _sentences(error: Any, document: Document) -> Iterator[Problem]:
                 yield document.problem((*path, key), f"unknown field{hint}")
     elif error.validator == "required":
         missing = next(key for key in error.validator_value if key not in value and repr(key) in error.message)
-        yield document.problem((*path, missing), f"missing; {_allowed(_child(path, missing))}")
+        yield document.problem((*path, missing), f"missing; allowed: {_allowed(_child(path, missing))}")
     else:
         yield document.problem(path, _sentence(error.validator, node, value))
 
@@ -115,10 +115,10 @@ def _sentence(keyword: str, node: Node, value: Any) -> str:
     shown = shown if len(shown) <= 60 else shown[:57] + "…"
     kind = {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value))
     if keyword in ("type", "enum", "oneOf") and kind:
-        return f"{kind} stands here; {allowed}{hint}"
+        return f"expected {'one of ' if 'enum' in node else ''}{allowed}, got {kind}"
     if keyword == "uniqueItems":
         return f"{shown} names something twice"
-    return f"{shown} is not allowed; {allowed}{hint}"
+    return f"{shown} is not allowed; allowed: {allowed}{hint}"
 
 
 def _child(path: tuple[str | int, ...], key: str) -> Node:
@@ -143,23 +143,23 @@ _BOUNDS = {
     "exclusiveMinimum": "above {}",
     "maximum": "at most {}",
     "exclusiveMaximum": "below {}",
-    "minItems": "at least {} entries",
-    "maxItems": "at most {} entries",
+    "minItems": "length at least {}",
+    "maxItems": "length at most {}",
 }
 
 
 def _allowed(node: Node) -> str:
-    """What a field may be, in words: `allowed: a whole number, at least 1`."""
+    """What a field may be, in words: `a whole number, at least 1`."""
     if "x-allowed" in node:
-        return f"allowed: {node['x-allowed']}"
+        return str(node["x-allowed"])
     if "enum" in node:
-        return "allowed: " + ", ".join("null" if v is None else str(v) for v in node["enum"])
+        return ", ".join("null" if v is None else str(v) for v in node["enum"])
     types = node.get("type", [])
     words = " or ".join(_KINDS[t] for t in ([types] if isinstance(types, str) else types))
     if node.get("minLength"):
         words = f"{words} that is not empty"
     bounds = [template.format(node[key]) for key, template in _BOUNDS.items() if key in node]
-    return "allowed: " + ", ".join(filter(None, [words, *bounds]))
+    return ", ".join(filter(None, [words, *bounds]))
 
 
 __all__ = ["dotted", "leaves", "problems", "schema", "with_defaults"]

@@ -74,5 +74,5 @@ def _directory(path: str, name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     at = f" at revision {revision!r}" if revision else ""
-    failing = f"model {name}: {path!r} is no directory, and the hub does not give it{at}"
+    failing = f"model {name}: {path!r} is not a local directory and could not be downloaded from the Hub{at}"
     return fetched(lambda: snapshot_download(path, revision=revision, allow_patterns=PATTERNS), failing)

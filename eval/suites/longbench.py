@@ -64,7 +64,7 @@ def from_hub(missing: str) -> Path:
     """The official data.zip: a file of data, so that no code of the data set's repository runs."""
     from huggingface_hub import hf_hub_download
 
-    failing = f"{missing}, and the hub does not give THUDM/LongBench"
+    failing = f"{missing}, and THUDM/LongBench could not be downloaded from the Hub"
     return fetched(lambda: hf_hub_download("THUDM/LongBench", "data.zip", repo_type="dataset"), failing)
 
 

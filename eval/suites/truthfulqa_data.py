@@ -49,7 +49,7 @@ def questions(spec: Spec, suite: str, *, choices: bool) -> tuple[list[Row], Row]
     asked = READERS.get(path.suffix, _of_json)(path)
     if not asked or not all(_complete(question, choices) for question in asked):
         wanted = "question, mc1_targets and mc2_targets (mc_task.json)" if choices else "questions with their answers"
-        raise UserError(f"{path}: {suite}: wanted are {wanted}")
+        raise UserError(f"{path}: {suite}: expected {wanted}")
     # All questions are in the hash: editions of 790 and of 817 questions are not comparable.
     data = {"path": str(path), "hash": file_hash(path), "questions": len(asked)}
     asked = asked[: spec.max_samples]
@@ -61,7 +61,8 @@ def _from_hub(suite: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     part = "multiple_choice" if suite == "truthfulqa_mc" else "generation"
-    failing = f"{suite}: no data is given, and the hub does not give {HUB}; give mc_task.json or TruthfulQA.csv"
+    failing = f"{suite}: no data is given, and {HUB} could not be downloaded from the Hub"
+    failing += "; give mc_task.json or TruthfulQA.csv"
     file = f"{part}/validation-00000-of-00001.parquet"
     return fetched(lambda: hf_hub_download(HUB, file, repo_type="dataset"), failing)
 
