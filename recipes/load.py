@@ -15,7 +15,8 @@ from recipes.methods import METHODS
 from recipes.paths import local_path
 from recipes.typed import from_json
 from recipes.types import Recipe
-from recipes.yaml_text import Document, Values, parse, parse_value
+from recipes.visible import visible
+from recipes.yaml_text import MAX_DEPTH, Document, Values, parse, parse_value
 from recipes.yaml_text import Path as FieldPath
 
 CATALOGUE = Path(__file__).parent
@@ -45,8 +46,11 @@ def catalogue() -> dict[str, Path]:
 def find(name: str) -> Path:
     """A recipe's file by path, or by its name in the catalogue."""
     path = Path(name)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except (OSError, ValueError) as error:  # a name of 300 characters, a NUL in it
+        raise UserError(f"{visible(name[:80])}: no path: {getattr(error, 'strerror', None) or error}") from None
     known = catalogue()
     if name in known:
         return known[name]
@@ -82,7 +86,7 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
         raise UserError(document.problem((), "a recipe is a mapping of fields; see `recipe list` for examples"))
     _override(document, overrides)
     problems = [
-        *checks.not_finite(document.value, (), document),
+        *checks.odd_values(document.value, (), document),
         *schema.problems(document),
         *checks.method_checks(document),
     ]
@@ -103,9 +107,17 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
 def _override(document: Document, overrides: Sequence[str]) -> None:
     for text in overrides:
         field, equals, value = text.partition("=")
-        path = tuple(int(p) if p.isdigit() else p for p in re.split(r"\.|\[|\]\.?", field.strip()) if p)
-        if not equals or not path:
-            raise UserError(f"--set {text}: write it as field=value, such as training.epochs=1")
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # what the shell gave was no UTF-8
+            shown = text.encode(errors="backslashreplace").decode()[:80]
+            raise UserError(f"--set {shown}: bytes that are not UTF-8") from None
+        parts = [p for p in re.split(r"\.|\[|\]\.?", field.strip()) if p]
+        if not equals or not parts:
+            raise UserError(f"--set {visible(text[:80])}: write it as field=value, such as training.epochs=1")
+        if len(parts) > MAX_DEPTH:
+            raise UserError(f"--set {visible(text[:80])}…: nested more than {MAX_DEPTH} levels deep")
+        path = tuple(int(p) if re.fullmatch("[0-9]{1,9}", p) else p for p in parts)
         document.overrides[path] = text
         _put(document, path, parse_value(value))
 

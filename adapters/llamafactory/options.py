@@ -11,6 +11,7 @@ from typing import Any
 from adapters.llamafactory.inert import RENAMED, cannot_act
 from adapters.native import NativeKey, native_keys
 from recipes import Problem, Recipe, did_you_mean
+from recipes.errors import SHOWN
 from recipes.load import LoadedRecipe
 
 FILE = Path(__file__).with_name("arguments.json")
@@ -26,8 +27,11 @@ def arguments() -> dict[str, NativeKey]:
 
 def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
     """What is wrong with the recipe's `backend_options`: unknown, owned by a recipe field, or of a wrong type."""
-    found = []
+    found: list[Problem] = []
     for key, value in loaded.recipe.backend_options.items():
+        if len(found) == SHOWN:
+            found.append(loaded.document.problem(("backend_options",), "keys after these were not looked at"))
+            break
         text = _problem(key, value, own, loaded.recipe)
         if text:
             found.append(loaded.document.problem(("backend_options", key), text))

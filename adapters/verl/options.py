@@ -16,6 +16,7 @@ from adapters.ledger import plain
 from adapters.native import NativeKey, native_keys
 from adapters.verl.inert import cannot_act
 from recipes import Problem, Recipe, did_you_mean
+from recipes.errors import SHOWN
 from recipes.load import LoadedRecipe
 
 FILE = Path(__file__).with_name("tree.json")
@@ -50,8 +51,11 @@ def tree_of(recipe: Recipe) -> str:
 def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
     """What is wrong with the recipe's `backend_options`: unknown, owned by a recipe field, or of a wrong type."""
     name = tree_of(loaded.recipe)
-    found = []
+    found: list[Problem] = []
     for path, value in _leaves(plain(loaded.recipe.backend_options), ()):
+        if len(found) == SHOWN:
+            found.append(loaded.document.problem(("backend_options",), "keys after these were not looked at"))
+            break
         text = _problem(".".join(path), value, own, name)
         if text:
             found.append(loaded.document.problem(("backend_options", *path), text))
