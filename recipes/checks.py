@@ -16,6 +16,7 @@ from recipes.methods import METHODS, refused_sections
 from recipes.model_files import adapter_problem
 from recipes.paths import local_path, lookup_problem
 from recipes.reward_files import function_problem
+from recipes.suite_checks import suite_problems
 from recipes.suites import suites_of
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
@@ -94,6 +95,7 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     yield from _row_checks(value, document)
     if sources_needed:
         yield from _source_checks(value, document, root)
+        yield from suite_problems(value, document, root, held_out=has_validation(value))
     yield from _reward_checks(value, document, root)
     for key, option in value.get("backend_options", {}).items():
         if SECRET.search(key) and isinstance(option, str):
