@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from recipes import schema
 from recipes.errors import Problem
 from recipes.methods import METHODS, Rows
 from recipes.paths import local_path
 from recipes.suites import ROW_SUITES
 from recipes.yaml_text import Document, Values
 
+ANSWERED = ("generation", "reference")  # of data.test_prompts, which are training rows where none are held out
+
 
 def suite_problems(value: Values, document: Document, root: Path, *, held_out: bool) -> Iterator[Problem]:
     """The suites without rows to ask, and a scorer without a model; `held_out`: the recipe has validation rows."""
     judged, method = value.get("eval", {}), value["method"]
+    prompts = value["data"].get("test_prompts", schema.leaves()["data.test_prompts"]["default"])
     for index, suite in enumerate(judged.get("suites", [])):
         if suite not in ROW_SUITES or suite in judged.get("data", {}):
             continue
         text = _lacking(suite, method, METHODS[method].rows)
         if text:
             text += f"; take it out, or give rows of its own as eval.data.{suite}"
-        elif not held_out:
+        elif not held_out and not (suite in ANSWERED and prompts):
             text = f"{suite} needs rows that are held out; set data.validation.fraction: 0.1, say, or eval.data.{suite}"
         if text:
             yield document.problem(("eval", "suites", index), text)
