@@ -16,7 +16,7 @@ from recipes.paths import local_path
 from recipes.typed import from_json
 from recipes.types import Recipe
 from recipes.visible import visible
-from recipes.yaml_text import MAX_DEPTH, Document, Values, parse, parse_value
+from recipes.yaml_text import MAX_DEPTH, Document, Values, dotted, parse, parse_value
 from recipes.yaml_text import Path as FieldPath
 
 CATALOGUE = Path(__file__).parent
@@ -130,14 +130,20 @@ def _put(document: Document, path: FieldPath, value: Any) -> None:
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
         else:
-            raise UserError(document.problem(path[: n + 1], "no such place in this recipe"))
+            raise UserError(document.problem(path[: n + 1], _no_place(node, path[:n], path[n:])))
     last = path[-1]
     if (isinstance(node, dict) and isinstance(last, str)) or (
         isinstance(node, list) and isinstance(last, int) and last < len(node)
     ):
         node[last] = value  # type: ignore[index]
     else:
-        raise UserError(document.problem(path, "no such place in this recipe"))
+        raise UserError(document.problem(path, _no_place(node, path[:-1], (last,))))
+
+
+def _no_place(node: Any, before: FieldPath, rest: FieldPath) -> str:
+    if isinstance(node, list) and isinstance(rest[0], str) and before:
+        return f"no such place in this recipe; {before[-1]} is a list: write {dotted((*before, 0, *rest))}"
+    return "no such place in this recipe"
 
 
 def _resolve(value: Values, path: Path) -> Values:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.errors import SHOWN, Problem, did_you_mean
+from recipes.hints import hint as other_name
 from recipes.methods import refused_sections
 from recipes.yaml_text import Document, dotted
 
@@ -100,7 +101,7 @@ def _sentences(error: Any, document: Document) -> Iterator[Problem]:
             if n > SHOWN:
                 yield document.problem((*path, key), "unknown field")  # a hint costs time, and nobody sees this one
             else:
-                hint = did_you_mean(key, node["properties"]) or f"; allowed: {', '.join(node['properties'])}"
+                hint = other_name(key, node["properties"], leaves()) or f"; allowed: {', '.join(node['properties'])}"
                 yield document.problem((*path, key), f"unknown field{hint}")
     elif error.validator == "required":
         missing = next(key for key in error.validator_value if key not in value and repr(key) in error.message)

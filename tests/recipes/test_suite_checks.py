@@ -15,7 +15,7 @@ HAVE_PAIRS, HAVE_REPLIES = ("dpo", "orpo"), ("sft", "dpo", "orpo", "kto")
 METHODS = (*HAVE_REPLIES, "grpo")
 
 
-@pytest.mark.parametrize("method,suite,held_out,own", product(METHODS, ROW_SUITES, HELD_OUT, (False, True)))
+@pytest.mark.parametrize("method,suite,held_out,own", [*product(METHODS, ROW_SUITES, HELD_OUT, (False, True))])
 def test_a_suite_of_rows_needs_rows_that_can_serve_it(
     method: str, suite: str, held_out: str, own: bool, tmp_path: Path
 ) -> None:
