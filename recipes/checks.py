@@ -14,16 +14,17 @@ from recipes import data_files, formula
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
 from recipes.model_files import adapter_problem
-from recipes.paths import local_path
+from recipes.paths import local_path, lookup_problem
 from recipes.reward_files import function_problem
+from recipes.suite_checks import suite_problems
 from recipes.suites import suites_of
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
 BUNDLED = ("bundled:smollm2-135m-instruct",)
-PATHS = ("path", "chat_template", "scorer")
 SWITCHES = ("yes", "on", "true", "y", "no", "off", "false", "n")  # the first four are on
 SECRET = re.compile(r"(token|api_key|secret|password)$")
+UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 # Our names in `columns`, for each format.
 COLUMNS_OF_FORMAT = {
     "alpaca": ("instruction", "input", "output", "system", "history"),
@@ -36,26 +37,22 @@ COLUMNS_OF_FORMAT = {
 }
 
 
-def impossible(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:
-    """What no number is and no path can be, wherever it is given."""
+def odd_values(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:
+    """Numbers that are none, and text that no file and no file name can hold."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from impossible(item, (*path, key), document)
+            if UNWRITABLE.search(key):
+                yield document.problem(path, f"{key[:40]!r} is no key: it holds a NUL or half a character")
+            yield from odd_values(item, (*path, key), document)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from impossible(item, (*path, index), document)
+            yield from odd_values(item, (*path, index), document)
+    elif isinstance(value, str) and UNWRITABLE.search(value):
+        yield document.problem(path, f"{value[:40]!r} is not allowed: it holds a NUL or half a character")
     elif isinstance(value, float) and not math.isfinite(value):
         yield document.problem(path, f"{value} is not allowed; allowed: a finite number")
     elif isinstance(value, int) and abs(value) > sys.float_info.max:
         yield document.problem(path, "a number of more than 308 digits is not allowed")
-    elif isinstance(value, str) and "\0" in value:
-        yield document.problem(path, "a NUL character is not allowed")
-    elif isinstance(value, str) and _longest_name(value) > 255 and (path[-1] in PATHS or path[:2] == ("eval", "data")):
-        yield document.problem(path, "longer than the name of a file may be (255 bytes)")
-
-
-def _longest_name(path: str) -> int:
-    return max(len(part.encode(errors="surrogatepass")) for part in path.split("/"))
 
 
 def method_checks(document: Document) -> Iterator[Problem]:
@@ -74,6 +71,10 @@ def method_checks(document: Document) -> Iterator[Problem]:
 
 
 def cross_checks(value: Values, document: Document, root: Path, sources_needed: bool) -> Iterator[Problem]:
+    unreadable = list(_path_checks(value, document, root))
+    if unreadable:  # nothing else can be asked of such a path
+        yield from unreadable
+        return
     training, data = value.get("training", {}), value["data"]
     if training.get("warmup_ratio") and training.get("warmup_steps") is not None:
         yield document.problem(("training", "warmup_steps"), "given together with warmup_ratio; keep one of them")
@@ -94,11 +95,30 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     yield from _row_checks(value, document)
     if sources_needed:
         yield from _source_checks(value, document, root)
+        yield from suite_problems(value, document, root, held_out=has_validation(value))
     yield from _reward_checks(value, document, root)
     for key, option in value.get("backend_options", {}).items():
         if SECRET.search(key) and isinstance(option, str):
             text = "a secret must not stand in a recipe, which is copied into the run; set its environment variable"
             yield document.problem(("backend_options", key), text)
+
+
+def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
+    """Paths that the system cannot even look up: too long a name, no right to look, a home of nobody."""
+    model, judged = value["model"], value.get("eval", {})
+    texts: list[tuple[FieldPath, str]] = [(("model", "path"), model["path"])]
+    texts += [((*place, "path"), source["path"]) for place, source in _sources(value)]
+    texts += [(("eval", "data", suite), text) for suite, text in judged.get("data", {}).items()]
+    texts += [(("model", "chat_template"), model["chat_template"])] if model.get("chat_template") else []
+    texts += [(("eval", "scorer"), judged["scorer"].partition(":")[2])] if judged.get("scorer") else []
+    rewards = value.get("grpo", {}).get("rewards", [])
+    texts += [
+        (("grpo", "rewards", n, "path"), r["path"].rpartition(":")[0]) for n, r in enumerate(rewards) if r.get("path")
+    ]
+    for place, text in texts:
+        text = lookup_problem(text, root)
+        if text:
+            yield document.problem(place, text)
 
 
 def _model_checks(path: str, document: Document, root: Path, needed: bool) -> Iterator[Problem]:

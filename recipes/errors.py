@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+SHOWN = 50  # mistakes at once: who has more will not read them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +22,19 @@ class Problem:
 
     def __str__(self) -> str:
         place = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
-        return ": ".join(part for part in (place, self.field, self.text) if part)
+        said = ": ".join(part for part in (place, self.field, self.text) if part)
+        return said.encode(errors="backslashreplace").decode()  # half a character cannot be printed
 
 
 class UserError(Exception):
     """Something the user can mend: every problem that was found, in the order of the file."""
 
     def __init__(self, *problems: Problem | str) -> None:
-        self.problems = tuple(p if isinstance(p, Problem) else Problem(text=p) for p in problems)
+        found = [p if isinstance(p, Problem) else Problem(text=p) for p in problems]
+        if len(found) > SHOWN:
+            left = f"… and {len(found) - SHOWN:,} mistakes more; mend these first"
+            found[SHOWN:] = [dataclasses.replace(found[SHOWN], field="", text=left)]
+        self.problems = tuple(found)
         super().__init__("\n".join(map(str, self.problems)))
 
 

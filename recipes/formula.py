@@ -12,6 +12,8 @@ from recipes.suites import suites_of
 # A minus within a name belongs to it (longbench.repobench-p): between metrics it wants blanks around it.
 TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?)|([A-Za-z]\w*(?:[.-]\w+)*)|([-+*/()]))")
 
+MAX_DEPTH = 50  # of brackets and signs
+
 
 class _Reader:
     """Reads a formula by recursive descent; a missing metric, or a division by zero, makes the value None."""
@@ -20,7 +22,7 @@ class _Reader:
         self.formula, self.values = formula, values
         self.tokens = _tokens(formula)
         self.names = [token for token in self.tokens if token[0].isalpha()]
-        self.place = 0
+        self.place = self.depth = 0
 
     def read(self) -> float | None:
         value = self._sum()
@@ -50,14 +52,15 @@ class _Reader:
         if token in ("", ")", "*", "/", "+"):
             raise self._wrong()
         self._take()
-        if token == "-":
-            value = self._single()
-            return None if value is None else -value
-        if token == "(":
-            value = self._sum()
-            if self._take() != ")":
+        if token in ("-", "("):
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                raise UserError(f"formula {_short(self.formula)}: nested more than {MAX_DEPTH} levels deep")
+            value = self._single() if token == "-" else self._sum()
+            self.depth -= 1
+            if token == "(" and self._take() != ")":
                 raise self._wrong()
-            return value
+            return -value if token == "-" and value is not None else value
         return float(token) if token[0].isdigit() else self.values.get(token)
 
     def _next(self) -> str:
@@ -70,7 +73,13 @@ class _Reader:
 
     def _wrong(self) -> UserError:
         near = " ".join(self.tokens[self.place : self.place + 3]) or "its end"
-        return UserError(f"formula {self.formula!r}: not understood at {near!r}; metric ids, numbers, + - * / ( )")
+        return UserError(
+            f"formula {_short(self.formula)}: not understood at {near!r}; metric ids, numbers, + - * / ( )"
+        )
+
+
+def _short(formula: str) -> str:
+    return repr(formula if len(formula) <= 200 else formula[:199] + "…")
 
 
 def _tokens(formula: str) -> list[str]:
@@ -78,7 +87,7 @@ def _tokens(formula: str) -> list[str]:
     while place < len(text):
         found = TOKEN.match(text, place)
         if not found:
-            raise UserError(f"formula {formula!r}: not understood at {text[place:].strip()[:20]!r}")
+            raise UserError(f"formula {_short(formula)}: not understood at {text[place:].strip()[:20]!r}")
         tokens.append(str(found.group(found.lastindex or 0)))
         place = found.end()
     return tokens

@@ -12,10 +12,11 @@ from typing import Any
 from recipes import checks, schema
 from recipes.errors import UserError, did_you_mean
 from recipes.methods import METHODS
-from recipes.paths import local_path
+from recipes.paths import local_path, lookup_problem
 from recipes.typed import from_json
 from recipes.types import Recipe
-from recipes.yaml_text import Document, Values, parse, parse_value
+from recipes.visible import visible
+from recipes.yaml_text import MAX_DEPTH, Document, Values, dotted, parse, parse_value
 from recipes.yaml_text import Path as FieldPath
 
 CATALOGUE = Path(__file__).parent
@@ -45,8 +46,11 @@ def catalogue() -> dict[str, Path]:
 def find(name: str) -> Path:
     """A recipe's file by path, or by its name in the catalogue."""
     path = Path(name)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except (OSError, ValueError) as error:  # a name of 300 characters, a NUL in it
+        raise UserError(f"{visible(name[:80])}: no path: {getattr(error, 'strerror', None) or error}") from None
     known = catalogue()
     if name in known:
         return known[name]
@@ -81,8 +85,9 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
     if not isinstance(document.value, dict):
         raise UserError(document.problem((), "a recipe is a mapping of fields; see `recipe list` for examples"))
     _override(document, overrides)
+    _lists_of_one(document.value)
     problems = [
-        *checks.impossible(document.value, (), document),
+        *checks.odd_values(document.value, (), document),
         *schema.problems(document),
         *checks.method_checks(document),
     ]
@@ -103,11 +108,42 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
 def _override(document: Document, overrides: Sequence[str]) -> None:
     for text in overrides:
         field, equals, value = text.partition("=")
-        path = tuple(int(p) if p.isdigit() else p for p in re.split(r"\.|\[|\]\.?", field.strip()) if p)
-        if not equals or not path:
-            raise UserError(f"--set {text}: write it as field=value, such as training.epochs=1")
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # what the shell gave was no UTF-8
+            shown = text.encode(errors="backslashreplace").decode()[:80]
+            raise UserError(f"--set {shown}: bytes that are not UTF-8") from None
+        parts = [p for p in re.split(r"\.|\[|\]\.?", field.strip()) if p]
+        if not equals or not parts:
+            raise UserError(f"--set {visible(text[:80])}: write it as field=value, such as training.epochs=1")
+        if len(parts) > MAX_DEPTH:
+            raise UserError(f"--set {visible(text[:80])}…: nested more than {MAX_DEPTH} levels deep")
+        path = tuple(int(p) if re.fullmatch("[0-9]{1,9}", p) else p for p in parts)
         document.overrides[path] = text
-        _put(document, path, parse_value(value))
+        _put(document, path, _from_here(path, parse_value(value)))
+
+
+# Fields that are paths, with what stands before and after the path in their text.
+_PATHS: tuple[tuple[str, str, str], ...] = (
+    (r"model\.(path|chat_template)|data\.(train|validation\.sources)\[\]\.path|eval\.data\.[^.]*", "", ""),
+    (r"eval\.scorer", r"[a-z]*:", ""),
+    (r"grpo\.rewards\[\]\.path", "", r":[^:]*"),
+)
+
+
+def _from_here(path: FieldPath, value: Any) -> Any:
+    """A value of the command line: its paths are the user's own, so relative to where the command was given."""
+    if isinstance(value, dict):
+        return {key: _from_here((*path, key), item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_from_here((*path, index), item) for index, item in enumerate(value)]
+    field = re.sub(r"\[\d+\]", "[]", dotted(path))
+    for pattern, before, after in _PATHS:
+        found = re.fullmatch(f"({before})(.*?)({after})", value, re.DOTALL) if isinstance(value, str) else None
+        if found and re.fullmatch(pattern, field) and "\0" not in value and not lookup_problem(found[2], Path.cwd()):
+            local = local_path(found[2], Path.cwd())
+            return f"{found[1]}{local}{found[3]}" if local and not found[2].startswith("bundled:") else value
+    return value
 
 
 def _put(document: Document, path: FieldPath, value: Any) -> None:
@@ -118,14 +154,27 @@ def _put(document: Document, path: FieldPath, value: Any) -> None:
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
         else:
-            raise UserError(document.problem(path[: n + 1], "no such place in this recipe"))
+            raise UserError(document.problem(path[: n + 1], _no_place(node, path[:n], path[n:])))
     last = path[-1]
     if (isinstance(node, dict) and isinstance(last, str)) or (
         isinstance(node, list) and isinstance(last, int) and last < len(node)
     ):
         node[last] = value  # type: ignore[index]
     else:
-        raise UserError(document.problem(path, "no such place in this recipe"))
+        raise UserError(document.problem(path, _no_place(node, path[:-1], (last,))))
+
+
+def _no_place(node: Any, before: FieldPath, rest: FieldPath) -> str:
+    if isinstance(node, list) and isinstance(rest[0], str) and before:
+        return f"no such place in this recipe; {before[-1]} is a list: write {dotted((*before, 0, *rest))}"
+    return "no such place in this recipe"
+
+
+def _lists_of_one(value: Values) -> None:
+    """`logging: tensorboard` and `eval.suites=qmsum` can mean one thing only."""
+    for section, leaf in ((value, "logging"), (value.get("eval"), "suites")):
+        if isinstance(section, dict) and isinstance(section.get(leaf), str) and section[leaf]:
+            section[leaf] = [section[leaf]]
 
 
 def _resolve(value: Values, path: Path) -> Values:

@@ -22,6 +22,19 @@ def data_kind(path: Path) -> str | None:
     return None if kind == "parquet" and name.suffix == ".gz" else kind
 
 
+def lookup_problem(text: str, root: Path) -> str:
+    """Why the system cannot look up `text` as a path at all, or an empty string; that nothing is there is no reason."""
+    try:
+        (root / Path(text).expanduser()).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except RuntimeError as error:  # ~nosuchuser
+        return f"{text[:80]!r} is no path: {error}"
+    except OSError as error:
+        return f"{text[:80]!r} is no path: {error.strerror}"
+    return ""
+
+
 def local_path(text: str, root: Path) -> Path | None:
     """`text` as a local path (relative to `root`), or None where it reads as a hub id."""
     path = Path(text).expanduser()

@@ -23,6 +23,10 @@ def function_problem(path: str, root: Path) -> str:
         tree = ast.parse(file.read_bytes(), str(file))
     except (SyntaxError, ValueError) as error:
         return f"{file}:{getattr(error, 'lineno', 1)}: {getattr(error, 'msg', error)}"
+    except (RecursionError, MemoryError):  # of Python's parser, not of the machine
+        return f"{file}: nested too deep to be read"
+    except OSError as error:
+        return f"{file}: {error.strerror}"
     found = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     if function not in found:
         return f"{file} has no function {function!r}{did_you_mean(function, found)}"

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recipes.errors import Problem, did_you_mean
+from recipes.errors import SHOWN, Problem, did_you_mean
+from recipes.hints import hint as other_name
 from recipes.methods import refused_sections
 from recipes.yaml_text import Document, dotted
 
@@ -95,9 +96,12 @@ def _sentences(error: Any, document: Document) -> Iterator[Problem]:
     path = tuple(error.absolute_path)
     node, value = error.schema, error.instance
     if error.validator == "additionalProperties" and "properties" in node:
-        for key in value:
-            if key not in node["properties"]:
-                hint = did_you_mean(key, node["properties"]) or f"; allowed: {', '.join(node['properties'])}"
+        unknown = [key for key in value if key not in node["properties"]]
+        for n, key in enumerate(unknown):
+            if n > SHOWN:
+                yield document.problem((*path, key), "unknown field")  # a hint costs time, and nobody sees this one
+            else:
+                hint = other_name(key, node["properties"], leaves()) or f"; allowed: {', '.join(node['properties'])}"
                 yield document.problem((*path, key), f"unknown field{hint}")
     elif error.validator == "required":
         missing = next(key for key in error.validator_value if key not in value and repr(key) in error.message)

@@ -13,6 +13,7 @@ from recipes.errors import Problem, UserError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
+MAX_BITS = 1024  # of a whole number: what a float can hold, and far below what Python prints
 MAX_VALUES = 50_000  # aliases multiply: nine lines of YAML can mean a billion values
 
 Path = tuple[str | int, ...]
@@ -80,13 +81,19 @@ def parse(data: bytes, file: str) -> Document:
         raise UserError(
             Problem(file=file, line=line, column=column, text=f"byte {data[error.start]:#04x} is not UTF-8")
         ) from None
+    odd = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if odd:
+        line, column = text.count("\n", 0, odd.start()) + 1, odd.start() - text.rfind("\n", 0, odd.start())
+        shown = f"character {odd.group()!r} is not allowed in YAML"
+        raise UserError(Problem(file=file, line=line, column=column, text=shown))
     try:
         _check_depth(text)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise UserError(_syntax_problem(error, file)) from None
     except yaml.reader.ReaderError as error:
-        raise UserError(Problem(file=file, text=f"character {error.character!r} is not allowed in YAML")) from None
+        text = f"character {error.character!r} is not allowed in YAML"
+        raise UserError(Problem(file=file, line=1, column=1, text=text)) from None
     except _TooDeep as error:
         raise UserError(
             Problem(file=file, line=error.line, column=1, text=f"nested more than {MAX_DEPTH} levels deep")
@@ -104,7 +111,9 @@ def parse_value(text: str) -> Any:
     """The value of `--set field=value`, read as YAML; text that is no YAML stays text."""
     try:
         return parse(text.encode(), "--set").value
-    except UserError:
+    except UserError as error:
+        if "more than 308 digits" in error.problems[0].text:
+            raise
         return text
 
 
@@ -171,7 +180,11 @@ class _Builder:
         text = node.value
         try:
             if kind == "int":
-                return int(text.replace("_", ""), 0 if text.lower().startswith(("0x", "0o")) else 10)
+                number = int(text.replace("_", ""), 0 if text.lower().startswith(("0x", "0o")) else 10)
+                if number.bit_length() <= MAX_BITS:
+                    return number
+                self._add(self.document.places[path], path, "a number of more than 308 digits is not allowed")
+                return None
             if kind == "float":
                 return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
         except ValueError:

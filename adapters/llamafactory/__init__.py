@@ -53,6 +53,9 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
         found.append(
             document.problem(("training", "precision"), "fp16 needs a GPU; allowed on a CPU: auto, fp32, bf16")
         )
+    if recipe.model.attention == "flash_attention_2" and not topology.gpus:
+        text = "flash_attention_2 needs a GPU; allowed on a CPU: auto, sdpa, eager"
+        found.append(document.problem(("model", "attention"), text))
     return [*found, *options.problems(loaded, settings.own_keys(recipe, topology))]
 
 
@@ -103,6 +106,8 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
     notes = []
     if not topology.gpus and precision(recipe, topology) == "bf16":
         notes.append("bf16 on a CPU is very slow (minutes a step); training.precision: auto would take fp32")
+    if recipe.model.attention == "flash_attention_2":
+        notes.append("flash_attention_2 needs flash-attn, which the locked environment has not: use --env current")
     if recipe.method == "dpo" and recipe.tuning.type == "full":
         notes.append("dpo with full training holds the model twice: the second copy is the reference model")
     if recipe.method in ("dpo", "kto") and recipe.tuning.dropout:

@@ -8,11 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from adapters.llamafactory.inert import RENAMED, cannot_act
 from adapters.native import NativeKey, native_keys
-from recipes import Problem, did_you_mean
+from recipes import Problem, Recipe, did_you_mean
+from recipes.errors import SHOWN
 from recipes.load import LoadedRecipe
 
 FILE = Path(__file__).with_name("arguments.json")
+OWN = "the adapter sets this key itself, of what the run needs: it cannot be another"
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
 
@@ -24,20 +27,27 @@ def arguments() -> dict[str, NativeKey]:
 
 def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
     """What is wrong with the recipe's `backend_options`: unknown, owned by a recipe field, or of a wrong type."""
-    found = []
+    found: list[Problem] = []
     for key, value in loaded.recipe.backend_options.items():
-        text = _problem(key, value, own)
+        if len(found) == SHOWN:
+            found.append(loaded.document.problem(("backend_options",), "keys after these were not looked at"))
+            break
+        text = _problem(key, value, own, loaded.recipe)
         if text:
             found.append(loaded.document.problem(("backend_options", key), text))
     return found
 
 
-def _problem(key: str, value: Any, own: dict[str, str]) -> str | None:
-    if key in own:
-        instead = f"; use the recipe's {own[key]}" if own[key] else ""
-        return f"the adapter sets this key itself{instead}"
+def _problem(key: str, value: Any, own: dict[str, str], recipe: Recipe) -> str | None:
+    inert = cannot_act(key, recipe)
+    if own.get(key) or (key in own and not inert):
+        return f"the adapter sets this key itself; use the recipe's {own[key]}" if own[key] else OWN
+    if inert:
+        return inert
     known = arguments().get(key)
     if known is None:
+        if key in RENAMED:
+            return f"llamafactory 0.9.5 has no such argument; {RENAMED[key]}"
         return f"llamafactory 0.9.5 has no such argument{did_you_mean(key, arguments())}"
     if value is None and "null" in known.types:
         return None

@@ -20,7 +20,19 @@ def main(config_file: str, metrics_file: str, stop: str = "0") -> None:
     from llamafactory.train.tuner import run_exp
 
     config = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
+    _check_attention(config)
     run_exp(config, callbacks=[_reporter(Path(metrics_file), int(stop))])
+
+
+def _check_attention(config: Any) -> None:
+    # LLaMA-Factory only warns, and trains with another attention than was asked for.
+    from transformers.utils import is_flash_attn_2_available
+
+    if config.get("flash_attn") == "fa2" and not is_flash_attn_2_available():
+        sys.exit(
+            "model.attention: flash_attention_2 needs the package flash-attn, which this environment does not have; "
+            "use sdpa, or install it beside llamafactory and use --env current"
+        )
 
 
 def _reporter(path: Path, stop: int) -> Any:

@@ -14,7 +14,9 @@ from typing import Any
 
 from adapters.ledger import plain
 from adapters.native import NativeKey, native_keys
+from adapters.verl.inert import cannot_act
 from recipes import Problem, Recipe, did_you_mean
+from recipes.errors import SHOWN
 from recipes.load import LoadedRecipe
 
 FILE = Path(__file__).with_name("tree.json")
@@ -25,6 +27,7 @@ OPEN = (
     "ray_kwargs.ray_init",
     "actor_rollout_ref.actor.fsdp_config.wrap_policy",
 )
+OWN = "the adapter sets this key itself, of what the run needs: it cannot be another"
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "list": (list,), "dict": (dict,),
     "null": (type(None),),
@@ -47,10 +50,13 @@ def tree_of(recipe: Recipe) -> str:
 
 def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
     """What is wrong with the recipe's `backend_options`: unknown, owned by a recipe field, or of a wrong type."""
-    known = tree(tree_of(loaded.recipe))
-    found = []
+    name = tree_of(loaded.recipe)
+    found: list[Problem] = []
     for path, value in _leaves(plain(loaded.recipe.backend_options), ()):
-        text = _problem(".".join(path), value, own, known)
+        if len(found) == SHOWN:
+            found.append(loaded.document.problem(("backend_options",), "keys after these were not looked at"))
+            break
+        text = _problem(".".join(path), value, own, name)
         if text:
             found.append(loaded.document.problem(("backend_options", *path), text))
     return found
@@ -65,13 +71,21 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield (*path, str(key)), value
 
 
-def _problem(key: str, value: Any, own: dict[str, str], known: dict[str, NativeKey]) -> str | None:
-    if key in own:
-        instead = f"; use the recipe's {own[key]}" if own[key] else ""
-        return f"the adapter sets this key itself{instead}"
-    if key.startswith("data."):
-        return "the rows come prepared; use the recipe's data section"
+def _problem(key: str, value: Any, own: dict[str, str], name: str) -> str | None:
+    known = tree(name)
     leaf = known.get(key) or _free(key, known)
+    # A key below one that the adapter sets, or that does nothing, is no other case than that one.
+    parents = [key.rsplit(".", n)[0] for n in range(key.count(".") + 1)]
+    owned = next((parent for parent in parents if parent in own), None)
+    inert = None if leaf is None else next(filter(None, (cannot_act(parent, name) for parent in parents)), None)
+    if owned and (own[owned] or not inert):
+        field = own[owned]
+        return f"the adapter sets this key itself; use the recipe's {field}" if field else OWN
+    if inert:
+        return inert
+    below = [one for one in own if one.startswith(f"{key}.")]
+    if below:  # an empty mapping, or null, in the place of what the adapter writes there
+        return f"the adapter sets {below[0]} there; set single keys below {key}"
     if leaf is None:
         return f"verl 0.9.1 has no such key{_near(key, known)}"
     if value is None and leaf.default is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="agree to what a run made by somebody else asks for: code, endpoints, keys",
     )
+
+
+def run_name(text: str) -> str:
+    """The name of a run, which is a directory's, for argparse."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text):
+        allowed = "letters, digits, '.', '_' and '-', at most 80, starting with a letter or digit"
+        raise argparse.ArgumentTypeError(f"expected {allowed}; got {text!r}")
+    return text
 
 
 def count(text: str) -> int:

@@ -13,7 +13,9 @@ EXAMPLES = ("recipe run quickstart", "recipe run finance_lora finance_full --set
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files, or names from `recipe list`")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    parser.add_argument("--name", help="name of the run directory (default: the recipe's name, then -2, -3, …)")
+    parser.add_argument(
+        "--name", type=options.run_name, help="name of the run directory (default: the recipe's name, then -2, -3, …)"
+    )
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
     options.add_runs_dir(parser)
     options.add_env(parser)

@@ -102,6 +102,7 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
         (["tuning.quantization=8bit", "distributed.strategy=fsdp"], GPUS, "tuning.quantization: fsdp takes 4bit only"),
         (["training.precision=fp16"], Topology(), "training.precision: fp16 needs a GPU"),
         (["distributed.offload_parameters=true"], GPUS, "distributed.offload_parameters: needs distributed.strategy"),
+        (["model.attention=flash_attention_2"], Topology(), "model.attention: flash_attention_2 needs a GPU"),
         (["training.global_batch_size=3"], GPUS, "training.global_batch_size: 3 does not divide"),
         (["backend_options={lora_rnk: 3}"], GPUS, "did you mean 'lora_rank'?"),
         (["backend_options={lora_rank: 3}"], GPUS, "the adapter sets this key itself; use the recipe's tuning.rank"),

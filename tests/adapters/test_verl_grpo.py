@@ -190,7 +190,7 @@ def test_each_run_has_a_ray_of_its_own() -> None:
         (["backend_options={algorithm.adv_estimator: gae}"], GPUS, "the adapter sets this key itself"),
         (["backend_options={actor_rollout_ref.rollout.n: 4}"], GPUS, "use the recipe's grpo.rollouts.n"),
         (["backend_options={actor_rollout_ref.actor.entropy_coef: 1}"], GPUS, "did you mean"),
-        (["backend_options={algorithm.gamma: much}"], GPUS, "'much' is not allowed; allowed: float"),
+        (["backend_options={trainer.log_val_generations: much}"], GPUS, "'much' is not allowed; allowed: int"),
     ],
 )
 def test_what_is_refused(overrides: list[str], topology: Topology, expected: str) -> None:

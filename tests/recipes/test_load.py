@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,3 +174,34 @@ def test_an_adapter_is_no_model(files: tuple[str, ...], refused: bool, tmp_path:
         return
     with pytest.raises(UserError, match=r"model.path: .* is a PEFT adapter of org/base, not a model; .*recipe merge"):
         load(recipe)
+
+
+def test_a_path_on_the_command_line_is_relative_to_where_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe of the catalogue lies inside the installed package: no file of the user's is beside it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.jsonl", "held.jsonl"):
+        (tmp_path / name).write_text('{"prompt": "a", "response": "b"}\n', encoding="utf-8")
+    (tmp_path / "weights").mkdir()
+    whole = load("quickstart", ["data.train=[{path: mine.jsonl}]", "data.validation={sources: [{path: held.jsonl}]}"])
+    assert whole.recipe.data.train[0].path == str(tmp_path / "mine.jsonl")
+    assert whole.recipe.data.validation.sources[0].path == str(tmp_path / "held.jsonl")
+    single = load("quickstart", ["data.train[0].path=./mine.jsonl", "eval.scorer=embedding:weights"]).recipe
+    assert single.data.train[0].path == str(tmp_path / "mine.jsonl")
+    assert single.eval.scorer == f"embedding:{tmp_path / 'weights'}"
+    assert load("quickstart", ["model.path=some/model"]).recipe.model.path == "some/model"
+
+
+def test_a_relative_path_that_is_not_there_is_looked_for_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"no such file: {tmp_path / 'none.jsonl'}")):
+        load("quickstart", ["data.train=[{path: none.jsonl}]"])
+
+
+@pytest.mark.parametrize("given", ["logging=tensorboard", "logging=[tensorboard]"])
+def test_one_word_is_a_list_of_one(given: str) -> None:
+    assert load_text(MINIMAL, Path("r.yaml"), [given]).recipe.logging == ("tensorboard",)
+    assert load_text(MINIMAL + given.replace("=", ": ").encode(), Path("r.yaml")).recipe.logging == ("tensorboard",)

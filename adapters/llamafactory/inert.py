@@ -1,0 +1,140 @@
+"""Which of LLaMA-Factory's arguments act under our plan; the others are refused, with the recipe field to use.
+
+A key that is taken and does nothing is a setting that its user believes in. For 0.9.5, from its source and, where
+that was not read, from what the keys are for: the rows come tokenized (`tokenized_path`), so that most of
+hparams/data_args.py is never asked; only the stages of our methods run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recipes import Recipe
+
+_TOKENIZED = "the rows come tokenized"
+_SCORES = "the runner scores the run; use the recipe's eval"
+_ONLY_TRAINS = "of generation, and only training runs here; use the recipe's"
+_MACHINES = "the machines are the runner's; set N_GPUS, NNODES, NODE_RANK, MASTER_ADDR"
+
+# Reason, and the keys it holds for.
+_REASONS: tuple[tuple[str, str], ...] = (
+    (f"{_TOKENIZED}; use the recipe's model.chat_template", "template"),
+    (f"{_TOKENIZED}; use the recipe's model.chat_template_kwargs", "enable_thinking preserve_thinking"),
+    (f"{_TOKENIZED}; use the recipe's data.train", "dataset dataset_dir tokenized_path"),
+    (f"{_TOKENIZED}; use the recipe's data.train[].system", "default_system"),
+    (f"{_TOKENIZED}; use the recipe's data.train[].max_samples", "max_samples mix_strategy interleave_probs"),
+    (f"{_TOKENIZED}; use the recipe's data.validation", "eval_dataset val_size eval_on_each_dataset"),
+    (f"{_TOKENIZED}; use the recipe's data.max_length", "cutoff_len max_length"),
+    (f"{_TOKENIZED}; use the recipe's data.train_on", "train_on_prompt mask_history"),
+    (f"{_TOKENIZED}; use the recipe's data.packing", "packing neat_packing"),
+    (f"{_TOKENIZED}, tool calls with the model's own template; use the recipe's model.chat_template", "tool_format"),
+    (
+        f"{_TOKENIZED}, once, by the runner: nothing is left to preprocess",
+        "overwrite_cache preprocessing_batch_size preprocessing_num_workers data_shared_file_system",
+    ),
+    (f"{_TOKENIZED}, and lie whole on this machine: nothing is streamed", "streaming buffer_size"),
+    (f"{_TOKENIZED}, with the ignored tokens marked", "ignore_pad_token_for_loss"),
+    (f"{_TOKENIZED}, without a column of lengths: they are counted", "length_column_name"),
+    (
+        f"{_TOKENIZED} by the model's own tokenizer: add tokens to the model's directory, and train that",
+        "use_fast_tokenizer resize_vocab split_special_tokens add_tokens add_special_tokens new_special_tokens_config "
+        "init_special_tokens",
+    ),
+    (
+        "rows are text only here: there is no media to read",
+        "media_dir image_max_pixels image_min_pixels image_do_pan_and_scan crop_to_patches video_max_pixels "
+        "video_min_pixels video_fps video_maxlen use_audio_in_video audio_sampling_rate",
+    ),
+    (f"{_SCORES}.suites", "do_eval do_predict predict_with_generate sortish_sampler"),
+    (f"{_SCORES}.loss_every", "eval_strategy eval_steps"),
+    (f"{_SCORES}.patience", "early_stopping_steps"),
+    (f"{_SCORES}.best_model", "load_best_model_at_end metric_for_best_model greater_is_better"),
+    (
+        f"{_ONLY_TRAINS} eval.max_new_tokens",
+        "max_new_tokens generation_max_length generation_config generation_num_beams eval_num_beams",
+    ),
+    (
+        f"{_ONLY_TRAINS} eval",
+        "do_sample temperature top_p top_k num_beams repetition_penalty length_penalty skip_special_tokens "
+        "use_kv_cache",
+    ),
+    (
+        f"{_ONLY_TRAINS} eval.engine",
+        "infer_backend vllm_maxlen vllm_gpu_util vllm_enforce_eager vllm_max_lora_rank vllm_config sglang_maxlen "
+        "sglang_mem_fraction sglang_tp_size sglang_config sglang_lora_backend",
+    ),
+    (
+        "of its export, which does not run here: the run's model/ is made by the runner, merged by `recipe merge`",
+        "export_dir export_size export_device export_quantization_bit export_quantization_dataset "
+        "export_quantization_nsamples export_quantization_maxlen export_legacy_format export_hub_model_id",
+    ),
+    (
+        "of PPO, which is no method here; use the recipe's method: grpo on backend: verl",
+        "ppo_buffer_size ppo_epochs ppo_score_norm ppo_target ppo_whiten_rewards reward_model reward_model_adapters "
+        "reward_model_quantization_bit reward_model_type",
+    ),
+    (
+        "of a tuning that recipes do not have; allowed as tuning.type: lora, full",
+        "freeze_trainable_modules freeze_extra_modules module_dropout oft_rank oft_block_size oft_target",
+    ),
+    ("of the simpo loss; use the recipe's preference.loss, which has none", "simpo_gamma"),
+    (_MACHINES, "local_rank master_addr master_port ray_init_kwargs ray_num_workers use_cpu"),
+    ("the optimizer is adamw_torch, which takes none", "optim_args optim_target_modules"),
+    ("a secret does not belong into a recipe; set HF_TOKEN", "hub_token hf_hub_token"),
+    ("models come from Hugging Face's hub only; use the recipe's model.path", "ms_hub_token om_hub_token"),
+    ("models are kept where HF_HOME says; set that variable", "cache_dir"),
+    ("batches keep their size; use the recipe's training.micro_batch_size", "auto_find_batch_size"),
+    ("use the recipe's training.gradient_checkpointing", "gradient_checkpointing"),
+    ("LLaMA-Factory passes over it; use_reentrant_gc acts", "gradient_checkpointing_kwargs"),
+    ("LLaMA-Factory sets it to false itself", "remove_unused_columns"),
+    ("use the recipe's training.precision", "pure_bf16 infer_dtype"),
+    ("use the recipe's tuning.quantization", "quantization_type double_quantization"),
+    ("use the recipe's training.log_every", "logging_strategy"),
+    ("use the recipe's checkpoint.every", "save_strategy"),
+    ("a checkpoint is kept whole, so that a run can be resumed; use the recipe's checkpoint.keep", "save_only_model"),
+    ("use the recipe's model.revision", "model_revision"),
+    ("use the recipe's training.micro_batch_size", "per_device_eval_batch_size"),
+    ("use the recipe's distributed.strategy", "deepspeed fsdp fsdp_config"),
+    ("use the recipe's tuning", "lora_alpha lora_dropout lora_rank lora_target use_rslora use_dora quantization_bit"),
+    (
+        "use the recipe's logging",
+        "use_swanlab swanlab_api_key swanlab_lark_secret swanlab_lark_webhook_url swanlab_logdir swanlab_mode "
+        "swanlab_project swanlab_run_name swanlab_workspace trackio_bucket_id trackio_space_id "
+        "trackio_static_space_id project",
+    ),
+    *((f"use the recipe's preference.{field}", key) for field, key in (
+        ("beta", "pref_beta"), ("loss", "pref_loss"), ("label_smoothing", "dpo_label_smoothing"),
+        ("sft_weight", "pref_ftx"), ("chosen_weight", "kto_chosen_weight"), ("rejected_weight", "kto_rejected_weight"),
+    )),
+)  # fmt: skip
+INERT: Mapping[str, str] = {key: reason for reason, keys in _REASONS for key in keys.split()}
+
+# Keys that act under some methods only: a stage of LLaMA-Factory's own trainers reads them.
+OF_METHODS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("ref_model", "ref_model_adapters", "ref_model_quantization_bit"), ("dpo", "kto")),
+    **dict.fromkeys(("compute_accuracy", "label_smoothing_factor"), ("sft",)),
+    **dict.fromkeys(("use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha"), ("sft",)),
+    "pref_bco_weight": ("dpo",),
+    "ld_alpha": ("dpo", "orpo"),
+}
+# Keys that are read of an adapter only.
+OF_LORA = (
+    "additional_target", "adapter_folder", "adapter_name_or_path", "create_new_adapter", "loraplus_lr_embedding",
+    "loraplus_lr_ratio", "pissa_convert", "pissa_init", "pissa_iter",
+)  # fmt: skip
+# What older versions of transformers call them; names of our fields' kind are in recipes/hints.py.
+RENAMED: Mapping[str, str] = {
+    "group_by_length": "write train_sampling_strategy: group_by_length",
+}
+
+
+def cannot_act(key: str, recipe: Recipe) -> str | None:
+    """Why a key of `backend_options` would do nothing, or harm, in this recipe; None where it acts."""
+    if key in INERT:
+        return INERT[key]
+    methods = OF_METHODS.get(key)
+    if methods and recipe.method not in methods:
+        return f"belongs to method: {' or '.join(methods)}, and the method is {recipe.method}"
+    if key in OF_LORA and recipe.tuning.type != "lora":
+        return f"belongs to tuning.type: lora, and the type is {recipe.tuning.type}"
+    return None

@@ -1,0 +1,192 @@
+"""Which keys of verl's trees act under our plan; the others are refused, with the recipe field to use.
+
+For 0.9.1, from its source and, where that was not read, from what the keys are for: our own data sets hand out
+prepared rows, so that nothing under `data` is asked but what the adapter writes; the engine's batches are set by the
+trainer of `data`; GRPO has no critic and no reward model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_PREPARED = "the rows come prepared"
+_TOKENIZER = f"{_PREPARED}, with the model's own tokenizer; put another into the model's directory"
+_LOADED = "verl fills it in when it loads the model; use the recipe's model.path"
+_PARALLEL = "of an engine that no strategy here runs; use the recipe's distributed"
+_WHOLE = "a checkpoint is kept whole, so that a run can be resumed; use the recipe's checkpoint"
+_NO_CRITIC = "GRPO has no critic: advantages come from the group; use the recipe's grpo"
+_REWARDS = "rewards are the recipe's; use the recipe's grpo.rewards"
+_ROLLOUTS = "rollouts go through the recipe's grpo.rollouts"
+_MICRO = "use the recipe's training.micro_batch_size"
+_TOKENS = "use the recipe's distributed.max_tokens_per_device"
+
+# A key's last words after the engine's prefix; the first rule that matches a key holds, and None says that it acts.
+Rule = tuple[str, str | None]
+_MODEL: tuple[Rule, ...] = (
+    (r"tokenizer_path|tokenizer|local_tokenizer_path|load_tokenizer|processor", _TOKENIZER),
+    (r"custom_chat_template", f"{_PREPARED}; use the recipe's model.chat_template"),
+    (r"hf_config|architectures|model_type|local_path|local_hf_config_path|generation_config", _LOADED),
+    (r"path", "use the recipe's model.path"),
+    (r"trust_remote_code", "use the recipe's model.trust_remote_code"),
+    (r"override_config\.attn_implementation", "use the recipe's model.attention"),
+    (r"use_remove_padding", "use the recipe's distributed.remove_padding"),
+    (r"enable_gradient_checkpointing", "use the recipe's training.gradient_checkpointing"),
+    (r"target_modules|exclude_modules|target_parameters", "use the recipe's tuning.target_modules"),
+    (r"lora_rank|lora_adapter_path", "use the recipe's tuning.rank"),
+    (r"lora_alpha", "use the recipe's tuning.alpha"),
+)
+_MEGATRON_LORA: tuple[Rule, ...] = (
+    (r"lora\.rank", "use the recipe's tuning.rank"),
+    (r"lora\.alpha", "use the recipe's tuning.alpha"),
+    (r"lora\.dropout", "use the recipe's tuning.dropout"),
+    (r"lora\.(target|exclude)_modules", "use the recipe's tuning.target_modules"),
+    (r"lora\.type", "use the recipe's tuning.type"),
+    (r"lora\.adapter_path", "an adapter of your own cannot be gone on with; merge it, and use the recipe's model.path"),
+)
+_ENGINE: tuple[Rule, ...] = (
+    (r"(infer_|ppo_infer_)?micro_batch_size_per_gpu", _MICRO),
+    (r"(infer_|ppo_infer_)?max_token_len_per_gpu|use_dynamic_bsz", _TOKENS),
+    (r"use_remove_padding", "use the recipe's distributed.remove_padding"),
+    (r"forward_only", "a training goes backward too: the adapter leaves it false"),
+    (r"dtype|mixed_precision(\..*)?|model_dtype", "use the recipe's training.precision"),
+    (r"param_offload|offload_policy", "use the recipe's distributed.offload_parameters"),
+    (r"optimizer_offload", "use the recipe's distributed.offload_optimizer"),
+    (r"seed", "use the recipe's training.seed"),
+    (r"strategy", "use the recipe's distributed.strategy"),
+    (r"turbo_config\..*", _PARALLEL),
+    (r"(ulysses_sequence|context)_parallel_size", "use the recipe's distributed.sequence_parallel"),
+)
+_OPTIMIZER: tuple[Rule, ...] = (
+    (r"lr", "use the recipe's training.learning_rate"),
+    (r"lr_warmup_steps", "use the recipe's training.warmup_steps"),
+    (r"lr_warmup_steps_ratio", "use the recipe's training.warmup_ratio"),
+    (r"grad_clip|clip_grad", "use the recipe's training.max_grad_norm"),
+    (r"warmup_style|lr_scheduler_type|lr_decay_style", "use the recipe's training.scheduler"),
+    (r"total_training_steps|lr_decay_steps", "use the recipe's training.max_steps"),
+    (r"weight_decay", "use the recipe's training.weight_decay"),
+    (r"betas", "use the recipe's training.betas"),
+)
+_DATA: tuple[Rule, ...] = (
+    (r"apply_chat_template_kwargs|enable_thinking_(default|key)", "use the recipe's model.chat_template_kwargs"),
+    (r"(messages|tools|prompt|reward_fn|image|video|audio)_key", "use the recipe's data.train[].columns"),
+    (r"train_max_samples", "use the recipe's data.train[].max_samples"),
+    (r"val_max_samples|val_files|val_batch_size|validation_shuffle", "use the recipe's data.validation"),
+    (r"train_files", "use the recipe's data.train"),
+    (r"max_length", "use the recipe's data.max_length"),
+    (r"truncation|filter_overlong_prompts(_workers)?|ignore_input_ids_mismatch", "use the recipe's data.overlong"),
+    (r"max_prompt_length", "use the recipe's grpo.rollouts.max_prompt_length"),
+    (r"max_response_length", "use the recipe's grpo.rollouts.max_reply_length"),
+    (r"(train|gen)_batch_size", "use the recipe's training.global_batch_size"),
+    (r"micro_batch_size_per_gpu", _MICRO),
+    (r"max_token_len_per_gpu|use_dynamic_bsz", _TOKENS),
+    (r"seed|shuffle", "use the recipe's data.seed and training.seed"),
+    (r"trust_remote_code", "use the recipe's model.trust_remote_code"),
+    (r"tokenizer", "use the recipe's model.path"),
+    (r".*", "use the recipe's data section"),
+)
+_TRAINER: tuple[Rule, ...] = (
+    (r"seed", "use the recipe's training.seed"),
+    (r"logger", "use the recipe's logging"),
+    (r"save_freq", "use the recipe's checkpoint.every"),
+    (r"max(_actor|_critic)?_ckpt_to_keep|del_local_ckpt_after_load", "use the recipe's checkpoint.keep"),
+    (r"test_freq|val_before_train|val_only", "use the recipe's eval.loss_every"),
+    (r"total_epochs", "use the recipe's training.epochs"),
+    (r"total_training_steps", "use the recipe's training.max_steps"),
+    (r"default_hdfs_dir", "checkpoints lie in the run directory; move it when the run has ended"),
+    (r"checkpoint_callback_class|esi_redundant_time", _WHOLE),
+    (r"critic_warmup", _NO_CRITIC),
+    (r"use_v1|v1\..*", "the adapter runs verl's synchronous trainer; nothing else is tested with it"),
+    (r"ray_wait_register_center_timeout", "of verl's older workers, which do not run here"),
+    (r"device|nnodes|n_gpus_per_node", "the machines are the runner's; set N_GPUS, NNODES"),
+    (r"resume_(mode|from_path)", "`recipe resume` goes on with a run"),
+    (
+        r"(?!balance_batch|profile_interval|log_val_generations).*",
+        "the run's name and place are the runner's; set --name",
+    ),
+)
+
+
+def _under(prefix: str, rules: tuple[Rule, ...], before: str = "") -> Iterator[Rule]:
+    """Rules of one section as rules of whole keys; `before` goes in front of each reason."""
+    for pattern, reason in rules:
+        yield f"{prefix}(?:{pattern})", f"{before}; {reason}" if before and reason and before not in reason else reason
+
+
+_SFT: tuple[Rule, ...] = (
+    *_under(r"data\.", _DATA, _PREPARED),
+    *_under(r"model\.", _MODEL),
+    *_under(r"engine\.", _ENGINE),
+    *_under(r"optim\.", _OPTIMIZER),
+    *_under(r"trainer\.", _TRAINER),
+    (r"checkpoint\.(?!strict).*", _WHOLE),
+    (
+        r"model\.mtp\.(enable_rollout|method|num_speculative_tokens|speculative_.*)",
+        "of rollouts, which sft has none of",
+    ),
+)
+_FSDP: tuple[Rule, ...] = (
+    *_SFT,
+    (r"model\.lora\..*", "belongs to distributed.strategy: megatron; use the recipe's tuning"),
+    (r"model\.mtp\..*", "belongs to distributed.strategy: megatron"),
+    (r".*", None),
+)
+_MEGATRON: tuple[Rule, ...] = (
+    *_under(r"model\.", _MEGATRON_LORA),
+    *_SFT,
+    (r"engine\.(expert_)?tensor_(model_)?parallel_size", "use the recipe's distributed.tensor_parallel"),
+    (r"engine\.(virtual_)?pipeline_model_parallel_size", "use the recipe's distributed.pipeline_parallel"),
+    (r"engine\.expert_model_parallel_size", "use the recipe's distributed.expert_parallel"),
+    (
+        r"engine\.override_transformer_config\.recompute_(granularity|method|num_layers)",
+        "use the recipe's training.gradient_checkpointing",
+    ),
+    (r"engine\.(use_mbridge|vanilla_mbridge|use_dist_checkpointing|dist_ckpt.*|dist_checkpointing.*)", _WHOLE),
+    (r".*", None),
+)
+_POLICY = r"actor_rollout_ref\.(?:actor|ref)\."
+_GRPO: tuple[Rule, ...] = (
+    *_under(r"data\.", _DATA, _PREPARED),
+    *_under(r"trainer\.", _TRAINER),
+    *_under(r"actor_rollout_ref\.model\.", _MODEL),
+    (r"actor_rollout_ref\.model\.lora\..*", "belongs to strategy: megatron, which is for sft; use the recipe's tuning"),
+    *_under(rf"{_POLICY}fsdp_config\.", _ENGINE),
+    *_under(rf"{_POLICY}optim\.", _OPTIMIZER),
+    *_under(_POLICY, _ENGINE),
+    (rf"{_POLICY}checkpoint\.(?!strict).*", _WHOLE),
+    (rf"{_POLICY}(ppo_micro_batch_size(_per_gpu)?|log_prob_micro_batch_size(_per_gpu)?)", _MICRO),
+    (rf"{_POLICY}(ppo_max_token_len_per_gpu|log_prob_max_token_len_per_gpu|log_prob_use_dynamic_bsz)", _TOKENS),
+    (rf"{_POLICY}ppo_mini_batch_size", "use the recipe's grpo.mini_batch_size"),
+    (rf"{_POLICY}(kl_loss_coef|use_kl_loss)", "use the recipe's grpo.kl_coef and grpo.kl_in"),
+    (rf"{_POLICY}clip_ratio(_low|_high)?", "use the recipe's grpo.clip_ratio"),
+    (rf"{_POLICY}rollout_n", "use the recipe's grpo.rollouts.n"),
+    (rf"{_POLICY}grad_clip", "use the recipe's training.max_grad_norm"),
+    (rf"{_POLICY}data_loader_seed", "use the recipe's training.seed"),
+    (rf"{_POLICY}(engine|model_config|global_batch_info)", _LOADED),
+    # The reference model answers only: it learns nothing, and is clipped by nothing.
+    (
+        r"actor_rollout_ref\.ref\.(?!fsdp_config\.|profiler\.|use_torch_compile|use_fused_kernels|entropy_).*",
+        "the reference model only scores replies; the key acts under actor_rollout_ref.actor",
+    ),
+    (r"actor_rollout_ref\.hybrid_engine|model_engine", "the adapter runs one engine; use the recipe's distributed"),
+    (r"actor_rollout_ref\.rollout\.response_length", "use the recipe's grpo.rollouts.max_reply_length"),
+    (r"actor_rollout_ref\.rollout\.prompt_length", "use the recipe's grpo.rollouts.max_prompt_length"),
+    (r"actor_rollout_ref\.rollout\.n", "use the recipe's grpo.rollouts.n"),
+    (r"actor_rollout_ref\.rollout\.log_prob_micro_batch_size(_per_gpu)?", _MICRO),
+    (r"actor_rollout_ref\.rollout\.(log_prob_max_token_len_per_gpu|log_prob_use_dynamic_bsz)", _TOKENS),
+    (r"actor_rollout_ref\.rollout\.multi_turn(\..*)?", f"{_PREPARED}, without tools: {_ROLLOUTS}"),
+    (r"actor_rollout_ref\.rollout\.skip_tokenizer_init|actor_rollout_ref\.rollout\.limit_images", _PREPARED),
+    (r"actor_rollout_ref\.rollout\.(nnodes|n_gpus_per_node)", "rollouts run on the devices that train; set N_GPUS"),
+    (r"algorithm\.(gamma|lam)", "of advantages by a critic, and GRPO has none; use the recipe's grpo"),
+    (r"algorithm\.(kl_ctrl\.kl_coef|use_kl_in_reward)", "use the recipe's grpo.kl_coef and grpo.kl_in"),
+    (r"algorithm\.(use_pf_ppo|pf_ppo\..*)", "of PPO with a critic; use the recipe's grpo"),
+    (r"critic\..*", _NO_CRITIC),
+    (r"(custom_reward_function|reward_model|reward|sandbox_fusion)\..*", _REWARDS),
+    (r".*", None),
+)
+RULES: dict[str, tuple[Rule, ...]] = {"sft-fsdp": _FSDP, "sft-megatron": _MEGATRON, "grpo": _GRPO}
+
+
+def cannot_act(key: str, tree: str) -> str | None:
+    """Why a key of one of verl's trees would do nothing, or harm; None where it acts."""
+    return next(reason for pattern, reason in RULES[tree] if re.fullmatch(pattern, key))

@@ -1,0 +1,45 @@
+"""Suites that a recipe could not be scored by: told before the training, not hours later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from recipes import schema
+from recipes.errors import Problem
+from recipes.methods import METHODS, Rows
+from recipes.paths import local_path
+from recipes.suites import ROW_SUITES
+from recipes.yaml_text import Document, Values
+
+ANSWERED = ("generation", "reference")  # of data.test_prompts, which are training rows where none are held out
+
+
+def suite_problems(value: Values, document: Document, root: Path, *, held_out: bool) -> Iterator[Problem]:
+    """The suites without rows to ask, and a scorer without a model; `held_out`: the recipe has validation rows."""
+    judged, method = value.get("eval", {}), value["method"]
+    prompts = value["data"].get("test_prompts", schema.leaves()["data.test_prompts"]["default"])
+    for index, suite in enumerate(judged.get("suites", [])):
+        if suite not in ROW_SUITES or suite in judged.get("data", {}):
+            continue
+        text = _lacking(suite, method, METHODS[method].rows)
+        if text:
+            text += f"; take it out, or give rows of its own as eval.data.{suite}"
+        elif not held_out and not (suite in ANSWERED and prompts):
+            text = f"{suite} needs rows that are held out; set data.validation.fraction: 0.1, say, or eval.data.{suite}"
+        if text:
+            yield document.problem(("eval", "suites", index), text)
+    kind, colon, where = judged.get("scorer", "").partition(":")
+    if colon and not (local_path(where, root) or Path(where)).is_dir():
+        text = (
+            f"no such directory: {local_path(where, root) or where}; the model of an {kind} scorer is a directory here"
+        )
+        yield document.problem(("eval", "scorer"), text)
+
+
+def _lacking(suite: str, method: str, rows: Rows) -> str:
+    if suite == "preference" and not rows.pair:
+        return f"{method} rows have no chosen and rejected replies"
+    if suite == "perplexity" and not rows.reply:
+        return f"{method} rows have no reply"
+    return ""
