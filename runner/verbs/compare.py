@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from recipes.errors import UserError
 from runner.verbs import options
@@ -16,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("runs", nargs="*", metavar="RUN", help="names or directories of runs (default: all that were evaluated)")
     add("--no-base", action="store_true", help="leave the base models out")
     add("--allow-unlike", action="store_true", help="compare even what was measured differently, and say so")
-    add("--output", type=Path, help="directory for the report (default: the runs' directory)")
+    add("--output", type=options.path, help="directory for the report (default: the runs' directory)")
     add("--json", action="store_true", help="print evaluation_results.json instead of tables")
     options.add_runs_dir(parser)
 

@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--judge-url", help="OpenAI-compatible endpoint that judges the replies of the suite reference")
     add("--judge-model", help="name of the judge model at that endpoint")
     add("--judge-key-env", metavar="NAME", help="environment variable with the judge's API key")
-    add("--output", type=Path, help="directory for the results (default: in each run)")
+    add("--output", type=options.path, help="directory for the results (default: in each run)")
     add("--json", action="store_true", help="print the results as JSON")
     options.add_trust(parser)
     options.add_runs_dir(parser)

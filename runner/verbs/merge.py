@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from runner.verbs import options
 
@@ -12,7 +11,9 @@ EXAMPLES = ("recipe merge quickstart", "recipe merge quickstart --output ~/model
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_run(parser)
-    parser.add_argument("--output", type=Path, help="directory of the merged model (default: merged/ in the run)")
+    parser.add_argument(
+        "--output", type=options.path, help="directory of the merged model (default: merged/ in the run)"
+    )
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from recipes.paths import lookup_problem
 from recipes.visible import visible
 
 
@@ -31,7 +32,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="directory of the runs (default: runs)")
+    parser.add_argument("--runs-dir", type=path, default=Path("runs"), help="directory of the runs (default: runs)")
 
 
 def add_env(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +58,15 @@ def run_name(text: str) -> str:
         allowed = "letters, digits, '.', '_' and '-', at most 80, starting with a letter or digit"
         raise argparse.ArgumentTypeError(f"expected {allowed}; got {text!r}")
     return text
+
+
+def path(text: str) -> Path:
+    """A path that this system can look up, there or not, for argparse."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no path: bytes that are not UTF-8")
+    if problem := lookup_problem(text, Path.cwd()):
+        raise argparse.ArgumentTypeError(problem)
+    return Path(text)
 
 
 def count(text: str) -> int:

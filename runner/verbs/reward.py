@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from runner.verbs import options
 
@@ -16,7 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_recipe(attempt)
     which = attempt.add_mutually_exclusive_group()
     which.add_argument("--reply", help="score this reply")
-    which.add_argument("--replies", type=Path, metavar="FILE", help="JSON lines with reply and answer, or rollouts")
+    which.add_argument(
+        "--replies", type=options.path, metavar="FILE", help="JSON lines with reply and answer, or rollouts"
+    )
     attempt.add_argument("--answer", help="reference for --reply (default: the first row's)")
     attempt.add_argument("--json", action="store_true", help="print one JSON object per reply")
     options.add_set(attempt)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from runner.verbs import options
 
 EXAMPLES = ("recipe score longbench pred/my-model", "recipe score longbench pred_e/my-model --e --json")
 
@@ -11,7 +12,9 @@ EXAMPLES = ("recipe score longbench pred/my-model", "recipe score longbench pred
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", choices=("longbench",))
     parser.add_argument(
-        "directory", type=Path, help="directory of <subset>.jsonl files with pred, answers, all_classes and length"
+        "directory",
+        type=options.path,
+        help="directory of <subset>.jsonl files with pred, answers, all_classes and length",
     )
     parser.add_argument("--e", action="store_true", help="LongBench-E: scores by length bucket")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")

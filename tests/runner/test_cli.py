@@ -153,3 +153,20 @@ def test_our_own_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(recipes, "catalogue", broken)
     with pytest.raises(ZeroDivisionError):
         main(["list"])
+
+
+@pytest.mark.parametrize("odd", ["x" * 400, "./" + "x" * 400, "\udcff", "a\0b", "~nobody-is-this", "\u202e", "[a"])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("list", "schema", "setup", "doctor")])
+def test_odd_arguments_are_refused_without_a_traceback(
+    verb: str, odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in ([odd], ["quickstart", "--runs-dir", odd, "--set", odd], ["quickstart", "--set", f"name={odd}"]):
+        if verb == "runs" and arguments[0] == "quickstart":
+            arguments = arguments[1:3]
+        try:
+            code = main([verb, *arguments])
+        except SystemExit as refused:  # argparse's own
+            code = int(refused.code or 0)
+        assert code in ((0, 2) if verb == "runs" else (2,)), (arguments, code)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
