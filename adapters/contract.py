@@ -91,7 +91,8 @@ class Plan:
     files: text by path relative to the run directory, written before the start.
     before: commands to run once before the training, in order; on node 0, before the others start.
     export: the command that makes `model/` of the newest checkpoint when training has ended; on rank 0.
-    metrics: the backend's own metrics file, relative to the run directory; read live by `read_metrics`.
+    metrics: the backend's own metrics file, relative to the run directory; read live by `read_metrics`. A step's line
+        is written before its checkpoint is whole: after a kill between the two, the step would have none.
     """
 
     backend: str

@@ -62,8 +62,7 @@ class Training:
         """Start the backend, to step `stop` or to the end of the training."""
         run = self.run
         plan = self.plan(number, resume, stop)
-        earlier = [run.path / attempt.metrics for attempt in run.read().attempts]
-        metrics.recover(run.metrics, earlier, self.module, resume.step if resume else -1)
+        self.recover_metrics(resume.step if resume else -1)
         if resume:
             self.say(f"resuming from step {resume.step} ({resume.path.name})")
         for name, text in plan.files.items():
@@ -84,6 +83,13 @@ class Training:
             raise Failure(f"{run.name}: the training left no checkpoint", log=run.log(number))
         if not stop or newest.step < stop:
             run.update(trained_steps=newest.step)
+
+    def recover_metrics(self, step: int) -> None:
+        """Make metrics.jsonl whole up to the checkpoint of a step, or say that this step's line is lost."""
+        earlier = [self.run.path / attempt.metrics for attempt in self.run.read().attempts]
+        last = metrics.recover(self.run.metrics, earlier, self.module, step)
+        if step - last >= self.recipe.training.log_every:
+            self.say(f"step {step} has a checkpoint but no metrics: the run was killed before they were written")
 
     def total_steps(self) -> int | None:
         """The steps of the whole training, as the backend told them at any start; None before that.

@@ -83,8 +83,10 @@ def raw_lines(path: Path) -> list[Line]:
     return _lines(path)
 
 
-def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) -> None:
+def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) -> float:
     """Make metrics.jsonl whole up to a step: a resume from its checkpoint does the later ones again.
+
+    Returns the last step that it has of the training; -1 where it has none.
 
     A runner that was killed may not have read all that its backend wrote: `earlier` are the files of past attempts.
     """
@@ -92,6 +94,7 @@ def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) 
     for source in earlier:
         Splicer(source, target, backend, lambda values: None)()
     cut(target, step)
+    return _last(target, "train")
 
 
 def cut(path: Path, step: int) -> None:

@@ -161,6 +161,7 @@ def _trained(training: Training) -> bool:
     if run.read().trained_steps is None:
         newest, total = training.newest(), training.total_steps()
         if newest and total and newest.step >= total:
+            training.recover_metrics(newest.step)
             run.update(trained_steps=newest.step)
     return run.read().trained_steps is not None
 

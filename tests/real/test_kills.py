@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,21 @@ def test_a_run_killed_anywhere_ends_as_if_never_killed(project: Path, tiny_model
         assert steps(run) == expected[0], f"kill {number}"
         assert (run / "model/trained.json").read_text() == expected[1], f"kill {number}"
         assert left_over(run) == []
+
+
+def test_killed_when_only_its_backend_had_ended_it_keeps_every_step(project: Path, tiny_model: Path) -> None:
+    """The backend wrote its last step and checkpoint, the runner died before it read them: nothing is trained again."""
+    settings = ["--no-eval", "--set", f"model.path={tiny_model}", "--set", "eval.suites=[]", "--runs-dir", "runs"]
+    assert python(project, "-m", "runner.cli", "run", "echo_toy", "--name", "unread", *settings).returncode == 0
+    run = project / "runs/unread"
+    expected = steps(run)
+    state = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(state | {"state": "running", "trained_steps": None}))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in expected[:3]))
+    shutil.rmtree(run / "model")
+    resumed = python(project, "-m", "runner.cli", "resume", "unread", "--no-eval")
+    assert resumed.returncode == 0 and "resuming from" not in resumed.stderr, resumed.stderr
+    assert steps(run) == expected and len(json.loads((run / "run.json").read_text())["attempts"]) == 1
 
 
 @pytest.mark.parametrize("limit", [100, 700, 3_000, 5_000, 8_000, 20_000, 100_000, 500_000, 1_500_000, 3_000_000])

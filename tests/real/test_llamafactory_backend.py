@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -161,9 +162,15 @@ def start_and_kill(arguments: list[str], run: Path, cwd: Path, step: int) -> Non
 def wait_for_end(run: Path) -> None:
     """Wait until no process of a run is left, for half a minute."""
     deadline = time.monotonic() + 30
-    while process.marked(Run(run).mark()):
-        assert time.monotonic() < deadline, "a process outlived its runner"
+    while left := process.marked(Run(run).mark()):
+        assert time.monotonic() < deadline, f"processes outlived their runner: {[command_line(pid) for pid in left]}"
         time.sleep(0.1)
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return "ended"
 
 
 def start(arguments: list[str], cwd: Path) -> subprocess.Popen[bytes]:

@@ -45,7 +45,7 @@ def test_a_resume_repeats_no_step(tmp_path: Path) -> None:
 def test_what_a_killed_runner_had_not_read_is_read_at_the_resume(tmp_path: Path) -> None:
     write(tmp_path / "metrics.jsonl", {"step": 1, "loss": 1.0}, '{"step": 2, "lo')
     write(tmp_path / "a1", *({"step": n, "loss": float(n)} for n in range(1, 7)), '{"step": 7')
-    recover(tmp_path / "metrics.jsonl", [tmp_path / "a1"], backend("llamafactory"), 4)
+    assert recover(tmp_path / "metrics.jsonl", [tmp_path / "a1"], backend("llamafactory"), 4) == 4
     assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3, 4]
 
 

@@ -23,9 +23,9 @@ def main(model: str, checkpoints: str, metrics: str, start: str, stop: str, tota
             target.mkdir()
             for file in Path(model).iterdir():  # not at once: a kill may come between two files
                 shutil.copyfile(file, target / file.name)
-            (target / "trained.json").write_text(json.dumps(state), encoding="utf-8")
             stream.write(json.dumps({"step": step, "loss": 3 / state}) + "\n")
             stream.flush()
+            (target / "trained.json").write_text(json.dumps(state), encoding="utf-8")
 
 
 if __name__ == "__main__":
