@@ -28,6 +28,8 @@ from adapters.verl import ray_nodes
 from adapters.verl.checkpoints import same_world
 from adapters.verl.compose import compose
 
+GRACE_S = 12.0
+
 
 class Lost(Exception):
     """A process of the training died by itself; the message says which, and why."""
@@ -44,6 +46,7 @@ def main(file: Path, template: Path | None, revision: str | None, rank: int, end
     _clear(directory, segments)  # of an attempt that was killed
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_go_on_noting, args=(segments,), daemon=True).start()
+    threading.Thread(target=_end_with_runner, args=(os.getppid(), directory, segments), daemon=True).start()
     try:
         if ended and rank:
             ray_nodes.take_part(config, rank, ended)
@@ -132,6 +135,24 @@ def _go_on_noting(file: Path) -> None:
     while True:
         _note_shared_memory(file)
         time.sleep(10)
+
+
+def _end_with_runner(runner: int, directory: Path, segments: Path) -> None:
+    """End all at once where the runner is gone and SIGTERM, which the kernel then sends, has not ended us in time.
+
+    Ray may not let go: of a main thread that waits for it, or of its own shutdown.
+    """
+    import psutil
+
+    while os.getppid() == runner:
+        time.sleep(1)
+    time.sleep(GRACE_S)
+    _note_shared_memory(segments)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    _clear(directory, segments)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _clear(directory: Path, segments: Path) -> None:
