@@ -19,7 +19,7 @@ endef
 BUDGET = $(BIN)/python -m tests.budget
 REAL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-.PHONY: quickstart test test-all test-fast test-browser test-newest test-oldest lock golden bench clean
+.PHONY: quickstart test test-all test-fast coverage test-browser test-newest test-oldest lock golden bench clean
 
 quickstart: .venv/ready ## train the bundled model with the quickstart recipe on a CPU, and score it
 	$(BIN)/recipe run quickstart
@@ -36,6 +36,9 @@ test-fast: .venv/dev ## lint, types and unit tests, without a backend
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BUDGET) "unit tests" $(BIN)/python -m pytest -n 2 -m "not real and not browser" --cov --cov-report=term:skip-covered
+
+coverage: .venv/dev ## which lines all tests run, in child processes and in the backends' environments too
+	$(BIN)/python -m tests.covered
 
 test-browser: .venv/dev ## the report in headless Chromium, which must be installed
 	$(BIN)/python -m pytest -m browser
@@ -73,4 +76,4 @@ test-oldest: .venv/ready ## and on the oldest versions that pyproject.toml allow
 	$(call unit_tests_with,lowest-direct,.venv-oldest)
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-oldest runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered

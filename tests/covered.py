@@ -1,0 +1,79 @@
+"""Measures which lines all tests run together: in this process, in children, and inside the backends' environments.
+
+Usage: python -m tests.covered [PYTEST ARGUMENT]…    (default: the unit tests and the real ones)
+
+The environments are built a second time, under .covered/, and `coverage` is added to them: a user's stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from runner.machine.environments import NAMES, VLLM, ensure, environment
+
+ROOT = Path(__file__).resolve().parent.parent
+OWN = ROOT / ".covered"
+# Not within the packages: a child's working directory is another, so that all paths are absolute.
+SETTINGS = """\
+[run]
+parallel = true
+data_file = {own}/data
+source = {packages}
+concurrency = multiprocessing, thread
+disable_warnings = no-data-collected, module-not-imported
+
+[paths]
+source =
+    {root}
+    */project
+
+[report]
+exclude_also =
+    if __name__ == .__main__.:
+    if TYPE_CHECKING:
+    raise AssertionError
+"""
+START = "import coverage; coverage.process_startup()\n"
+
+
+def main(arguments: list[str]) -> int:
+    os.environ["RECIPE_CACHE"] = str(OWN / "cache")
+    OWN.mkdir(exist_ok=True)
+    for file in OWN.glob("data*"):
+        file.unlink()
+    settings = OWN / "settings"
+    packages = ",".join(str(ROOT / name) for name in ("recipes", "adapters", "eval", "runner"))
+    settings.write_text(SETTINGS.format(own=OWN, root=ROOT, packages=packages), encoding="utf-8")
+    for name in (*NAMES, VLLM):
+        _add_coverage(ensure(environment(name, "cpu"), print))
+    here = Path(sys.executable).parent.parent
+    started = next((here / "lib").glob("python3*/site-packages")) / "covered.pth"
+    started.write_text(START, encoding="utf-8")
+    try:
+        env = os.environ | {"COVERAGE_PROCESS_START": str(settings)}
+        pytest = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile"]
+        wanted = [arguments] if arguments else [["-m", "not real and not browser"], ["-m", "real and not slow"]]
+        codes = [subprocess.run([*pytest, *chosen], cwd=ROOT, env=env, check=False).returncode for chosen in wanted]
+    finally:
+        started.unlink()
+    coverage = [sys.executable, "-m", "coverage"]
+    subprocess.run([*coverage, "combine", "--quiet", f"--rcfile={settings}"], cwd=ROOT, check=True)
+    subprocess.run([*coverage, "report", "--skip-covered", f"--rcfile={settings}"], cwd=ROOT, check=True)
+    return max(codes)
+
+
+def _add_coverage(python: Path) -> None:
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert uv
+    wanted = f"coverage=={version('coverage')}"
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), wanted], check=True)
+    (next((python.parent.parent / "lib").glob("python3*/site-packages")) / "covered.pth").write_text(START)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
