@@ -186,6 +186,46 @@ def test_a_build_that_is_killed_leaves_no_half_environment(tmp_path: Path) -> No
     assert installed.check(wanted) == []
 
 
+FULL = """
+import subprocess, sys
+from pathlib import Path
+from runner.failure import Failure
+from runner.machine import environments, installed
+lock, disk, size = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
+environments.NEEDED_GB = 0
+wanted = environments.Environment(name="tiny", device="cpu", lock=lock)
+try:
+    environments.ensure(wanted, print)
+except Failure as failure:
+    print("SAID", failure)
+print("LEFT", wanted.directory.exists(), wanted.ready)
+subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+environments.ensure(wanted, print)
+print("AFTER", installed.check(wanted), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small file system of its own")
+@pytest.mark.parametrize("size", ["4k", "60k", "300k", "2m", "4m", "200m"])
+def test_a_disk_that_fills_up_during_a_build_leaves_nothing_of_it(tmp_path: Path, size: str) -> None:
+    """Wherever the room ends, from the lock file to the last package; once there is room, the build goes through."""
+    for n in range(5):
+        wheel(tmp_path / "wheels", f"tiny{n}", size=1_000_000)
+    (tmp_path / "pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {tmp_path / 'wheels'}\n")
+    lock = tiny(tmp_path, "".join(f"tiny{n}==1.0\n" for n in range(5))).lock
+    (tmp_path / "disk").mkdir()
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", sys.executable, "-c", FULL, str(lock), str(tmp_path / "disk"), size],
+        env=os.environ | {"RECIPE_CACHE": str(tmp_path / "disk/cache"), "UV_LINK_MODE": "copy"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    whole = size == "200m"
+    assert f"LEFT {whole} {whole}" in done.stdout and "AFTER []" in done.stdout, done.stdout
+    assert whole or "disk full" in done.stdout or "No space left" in done.stdout, done.stdout
+
+
 def test_a_damaged_environment_is_found_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wheel(tmp_path / "wheels")
     wheel(tmp_path / "wheels", "other")
