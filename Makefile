@@ -19,7 +19,7 @@ endef
 BUDGET = $(BIN)/python -m tests.budget
 REAL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-.PHONY: quickstart test test-all test-fast coverage test-browser test-newest test-oldest lock golden bench clean
+.PHONY: quickstart test test-all test-fast coverage mutation test-browser test-newest test-oldest lock golden bench clean
 
 quickstart: .venv/ready ## train the bundled model with the quickstart recipe on a CPU, and score it
 	$(BIN)/recipe run quickstart
@@ -39,6 +39,12 @@ test-fast: .venv/dev ## lint, types and unit tests, without a backend
 
 coverage: .venv/dev ## which lines all tests run, in child processes and in the backends' environments too
 	$(BIN)/python -m tests.covered
+
+mutation: .venv/dev ## whether the unit tests notice a wrong operator; MUTANTS='eval.metrics.*' takes some (all: hours)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-mutation
+	$(BIN)/uv pip install --quiet --python .venv-mutation/bin/python --editable '.[dev,mutation]'
+	.venv-mutation/bin/mutmut run $(MUTANTS) | tail -n 3
+	$(BIN)/python -m tests.mutants .venv-mutation/bin/mutmut
 
 test-browser: .venv/dev ## the report in headless Chromium, which must be installed
 	$(BIN)/python -m pytest -m browser
@@ -76,4 +82,4 @@ test-oldest: .venv/ready ## and on the oldest versions that pyproject.toml allow
 	$(call unit_tests_with,lowest-direct,.venv-oldest)
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered
+	rm -rf .venv .venv-newest .venv-oldest .venv-mutation mutants runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered
