@@ -27,6 +27,9 @@ from runner.machine.process import clean_environment
 Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
 RunOnce = Callable[..., Path]
 
+# The second backend of a test whose mechanics the first one holds: in `make test-all`.
+LLAMAFACTORY_AND_SLOW_VERL = ["llamafactory", pytest.param("verl", marks=pytest.mark.slow)]
+
 TINY = """
 import sys, torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer

@@ -14,7 +14,7 @@ import pytest
 from runner.machine.environments import uv_command
 from runner.machine.pip_settings import pip_settings, uv_environment
 from runner.machine.process import clean_environment
-from tests.real.conftest import Recipe, inside
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside
 
 pytestmark = pytest.mark.real
 
@@ -327,7 +327,7 @@ def test_a_broken_template_is_named_with_its_line(
     assert complaint in shown.stderr and "Traceback" not in shown.stderr
 
 
-@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_a_base_model_learns_to_stop_where_its_template_ends_a_turn(
     backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recipes import load
-from tests.real.conftest import Recipe
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe
 
 pytestmark = pytest.mark.real
 
@@ -29,7 +29,7 @@ def plant(run: Path) -> None:
             (directory / f"{name}.py").write_text(f"open({str(run / 'RAN')!r}, 'a').write(__file__ + chr(10))")
 
 
-@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_nothing_in_a_run_directory_is_imported(backend: str, tiny_model: Path, tmp_path: Path, recipe: Recipe) -> None:
     rows = Path(load("quickstart").recipe.data.train[0].path)
     shutil.copyfile(rows, tmp_path / "rows.jsonl")

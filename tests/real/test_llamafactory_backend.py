@@ -49,8 +49,14 @@ def short(name: str, tiny_model: Path, *overrides: str) -> list[str]:
     return ["run", name, *QUICK, "--set", f"model.path={tiny_model}", *overrides]
 
 
-@pytest.mark.parametrize("method", OWN_METRICS)
-@pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
+EACH = [
+    pytest.param(method, tuning, marks=[pytest.mark.slow] if tuning == FULL and method != "sft" else [])
+    for method in OWN_METRICS
+    for tuning in (LORA, FULL)
+]
+
+
+@pytest.mark.parametrize("method,tuning", EACH)
 def test_every_method_and_tuning_trains(method: str, tuning: str, run_once: RunOnce, tiny_model: Path) -> None:
     name = "quickstart" if method == "sft" else f"finance_{method}"
     run = run_once(*short(name, tiny_model, "--set", tuning))

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters import BACKENDS
 from runner.machine import process
 from runner.machine.process import clean_environment
 from runner.runs.rundir import Run
-from tests.real.conftest import losses, steps
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, losses, steps
 
 pytestmark = pytest.mark.real
 
@@ -32,7 +31,7 @@ def node(rank: int, port: str, arguments: list[str], cwd: Path, **more: str) -> 
     return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_two_nodes_train_together(backend: str, tiny_model: Path, tmp_path: Path) -> None:
     arguments = [
         "run", "quickstart", "--no-eval", "--name", "both", "--set", f"backend={backend}",

@@ -166,7 +166,7 @@ LORA = "tuning={type: lora, rank: 8, dropout: 0.0}"
 FULL = "tuning={type: full}"
 
 
-@pytest.mark.parametrize("tuning", [LORA, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize("tuning", [LORA, pytest.param(FULL, marks=pytest.mark.slow)], ids=["lora", "full"])
 def test_the_losses_agree_over_ten_steps(tuning: str, recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
     """The global batch is the data set, so that order cannot matter; LoRA starts from one adapter."""
     given = {

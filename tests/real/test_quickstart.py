@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from adapters import BACKENDS
 from runner.machine.process import clean_environment
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL
 
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_the_quickstart_lowers_the_perplexity_of_held_out_rows(backend: str, tmp_path: Path) -> None:
     """Nothing is changed but the one field; the base model is scored beside the tuned one."""
     command = [sys.executable, "-m", "runner.cli", "run", "quickstart", "--set", f"backend={backend}"]

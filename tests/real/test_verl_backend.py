@@ -62,7 +62,9 @@ SCHEDULE = ["training.learning_rate=1e-3", "training.warmup_ratio=0.25", "traini
 BATCH = "training.global_batch_size=32"  # four rows on each of eight GPUs
 
 
-@pytest.mark.parametrize("tuning", [[LORA, *SCHEDULE], DORA, [FULL]], ids=["lora", "dora", "full"])
+@pytest.mark.parametrize(
+    "tuning", [[LORA, *SCHEDULE], pytest.param(DORA, marks=pytest.mark.slow), [FULL]], ids=["lora", "dora", "full"]
+)
 def test_it_trains_and_its_result_is_what_was_trained(
     tuning: list[str], run_once: RunOnce, tiny_model: Path, verl_python: Path, on_the_hub: Path
 ) -> None:
