@@ -17,6 +17,7 @@ from typing import Any
 
 from recipes.mask import Reader, Reading, Stops
 from recipes.model_files import end_tokens, model_file
+from recipes.paths import control_tokens, template_file, template_names
 from recipes.stops import TurnEnd, turn_end
 from recipes.template import BadRow, Message, Template, shaped
 
@@ -217,7 +218,12 @@ def _tokenizer(spec: dict[str, Any]) -> Any:
 def _template_text(spec: dict[str, Any], tokenizer: Any) -> str | None:
     """The template in place of the tokenizer's own; of several named ones, as Command and Hermes have, the default."""
     if spec["chat_template"]:
-        return Path(spec["chat_template"]).read_text(encoding="utf-8")
+        file = Path(spec["chat_template"])
+        missing = control_tokens(file) - tokenizer.get_vocab().keys()
+        if missing:
+            text = f"this tokenizer has no token {' or '.join(sorted(missing))}; choose from {_fitting(tokenizer)}"
+            raise BadRow(f"model.chat_template: {file.stem}: {text}")
+        return file.read_text(encoding="utf-8")
     own = tokenizer.chat_template
     if isinstance(own, dict):
         if "default" not in own:
@@ -226,6 +232,15 @@ def _template_text(spec: dict[str, Any], tokenizer: Any) -> str | None:
             raise BadRow(f"model.path: {text}; give one as model.chat_template: FILE.jinja")
         return str(own["default"])
     if not own:
-        place = f"model.path: {spec['path']}"
-        raise BadRow(f"{place} has no chat template; give one as model.chat_template: FILE.jinja")
+        raise BadRow(
+            f"model.path: {spec['path']} has no chat template; give one as model.chat_template: {_fitting(tokenizer)}, "
+            "or a file of your own"
+        )
     return None
+
+
+def _fitting(tokenizer: Any) -> str:
+    """The templates that a recipe can name whose control tokens the tokenizer has, those first that need any."""
+    needed = {name: control_tokens(template_file(name, Path())) for name in template_names()}
+    fitting = [name for name, tokens in needed.items() if tokens <= tokenizer.get_vocab().keys()]
+    return ", ".join(sorted(fitting, key=lambda name: (not needed[name], name)))

@@ -12,7 +12,7 @@ from typing import Any
 from recipes import checks, schema
 from recipes.errors import UserError, did_you_mean
 from recipes.methods import METHODS
-from recipes.paths import local_path, lookup_problem
+from recipes.paths import local_path, lookup_problem, template_file
 from recipes.typed import from_json
 from recipes.types import Recipe
 from recipes.visible import visible
@@ -199,7 +199,7 @@ def _resolve(value: Values, path: Path) -> Values:
         local = local_path(model["path"], path.parent)
         model["path"] = str(local) if local else model["path"]
     if model["chat_template"]:
-        model["chat_template"] = str((path.parent / model["chat_template"]).resolve())
+        model["chat_template"] = str(template_file(model["chat_template"], path.parent))
     for reward in full["grpo"]["rewards"]:
         if reward["path"]:
             reward["path"] = str((path.parent / reward["path"]).resolve())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+TEMPLATES = Path(__file__).parent / "templates"
 DATA_KINDS = {
     ".json": "json",
     ".jsonl": "json",
@@ -20,6 +22,22 @@ def data_kind(path: Path) -> str | None:
     name = Path(path.name.lower())
     kind = DATA_KINDS.get(Path(name.stem).suffix if name.suffix == ".gz" else name.suffix)
     return None if kind == "parquet" and name.suffix == ".gz" else kind
+
+
+def template_names() -> list[str]:
+    """The chat templates that come with the product, which a recipe gives by name."""
+    return sorted(file.stem for file in TEMPLATES.glob("*.jinja"))
+
+
+def template_file(text: str, root: Path) -> Path:
+    """The file that `model.chat_template` means: one of ours by its name, or a path relative to `root`."""
+    return TEMPLATES / f"{text}.jinja" if text in template_names() else (root / text).resolve()
+
+
+def control_tokens(template: Path) -> set[str]:
+    """The control tokens that one of our templates writes, which would be mere text without them in the vocabulary."""
+    text = template.read_text(encoding="utf-8")
+    return set(re.findall(r"<[|｜]?[\w▁]+[|｜]?>", text.partition("{#- control tokens from here #}")[2]))
 
 
 def lookup_problem(text: str, root: Path) -> str:

@@ -1,4 +1,4 @@
-"""Chat templates in the style of 51 families, with conversations of every shape: ids, mask and notes."""
+"""Chat templates of 51 families' kind and those that are shipped, on conversations of every shape: ids, mask, notes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.real.conftest import inside
-from tests.recipes.families import FAMILIES
-from tests.recipes.sweep import TEMPLATES
+from tests.recipes.families import FAMILIES, SHIPPED
+from tests.recipes.sweep import OURS, TEMPLATES
 
 pytestmark = pytest.mark.real
 
@@ -22,6 +22,7 @@ print(*differences(), sep="\\n")
 
 def test_every_template_has_its_reference() -> None:
     assert {file.stem for file in TEMPLATES.glob("*.jinja")} == set(FAMILIES)
+    assert {file.stem for file in OURS.glob("*.jinja")} == set(SHIPPED)
 
 
 def test_ids_mask_and_notes_equal_the_reference(llamafactory_python: Path, tmp_path: Path) -> None:

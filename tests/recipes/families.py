@@ -237,3 +237,19 @@ FAMILIES: dict[str, Family] = {
     "idefics": Family(user="User: {}<end_of_utterance>\n", system="System: {}<end_of_utterance>\n", given="Assistant:", lead=" ", end="<end_of_utterance>\n", stops=("<end_of_utterance>",)),
     "llava": Family(user="USER: {} ", system="{} ", given="ASSISTANT:", lead=" ", end="</s>"),
 }  # fmt: skip
+
+# The templates under recipes/templates, which `model.chat_template` takes by name.
+SHIPPED: dict[str, Family] = {
+    "chatml": FAMILIES["chatml"],
+    "qwen": Family(**CHATML, reply=lambda content, last: ("<|im_start|>assistant\n", content if last else content.split("</think>")[-1].lstrip("\n") if "</think>" in content else content)),
+    "llama2": Family(user="<s>[INST] {} [/INST]", lead=" ", end=" </s>", system="<<SYS>>\n{}\n<</SYS>>\n\n", system_in="first", bos="<s>"),
+    "llama3": FAMILIES["llama3"],
+    "mistral": Family(user="[INST] {}[/INST]", lead=" ", end="</s>", system="{}\n\n", system_in="first", **INST),
+    "gemma": FAMILIES["gemma3"],
+    "phi": Family(user="<|user|>\n{}<|end|>\n", system="<|system|>\n{}<|end|>\n", given="<|assistant|>\n", end="<|end|>\n", stops=("<|endoftext|>",), added="<|end|>", specials=("<|user|>", "<|system|>", "<|assistant|>")),
+    "zephyr": FAMILIES["zephyr"],
+    "deepseek": FAMILIES["deepseek_v3"],
+    "alpaca": Family(user="### Instruction:\n{}\n\n", system="{}\n\n", default="Below is an instruction that describes a task. Write a response that completes the request.\n\n", given="### Response:\n", end="</s>\n\n", **INST),
+    "vicuna": Family(user="USER: {} ", system="{} ", default="A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions. ", given="ASSISTANT:", lead=" ", end="</s>", **INST),
+    "plain": Family(user="User: {}\n\n", system="{}\n\n", given="Assistant:", lead=" ", end="</s>\n\n", **INST),
+}  # fmt: skip

@@ -14,9 +14,10 @@ from recipes import mask
 from recipes.encode import IGNORE, BadRow, Encoded, Encoder
 from recipes.stops import turn_end
 from recipes.template import Template, shaped
-from tests.recipes.families import FAMILIES, Family, Message, Segment
+from tests.recipes.families import FAMILIES, SHIPPED, Family, Message, Segment
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+OURS = Path(__file__).parents[2] / "recipes/templates"
 
 
 class Added(NamedTuple):
@@ -131,8 +132,11 @@ def expected_notes(family: Family, messages: list[Message], last_only: bool, seg
 
 
 def differences() -> Iterator[str]:
-    for name, family in FAMILIES.items():
-        tokenizer = ToyTokenizer((TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8"), family)
+    files = {TEMPLATES / f"{name}.jinja": family for name, family in FAMILIES.items()}
+    files |= {OURS / f"{name}.jinja": family for name, family in SHIPPED.items()}
+    for file, family in files.items():
+        name = f"{file.parent.parent.name}/{file.stem}"
+        tokenizer = ToyTokenizer(file.read_text(encoding="utf-8"), family)
         template = shaped(Template(tokenizer, None, {}))
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
         own = [added[stop] for stop in family.stops]

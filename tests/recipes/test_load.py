@@ -10,6 +10,7 @@ import pytest
 
 from adapters.contract import Topology
 from recipes import UserError, catalogue, load, load_text
+from recipes.paths import TEMPLATES
 from runner.training.planning import check
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
@@ -205,3 +206,16 @@ def test_a_relative_path_that_is_not_there_is_looked_for_in_the_working_director
 def test_one_word_is_a_list_of_one(given: str) -> None:
     assert load_text(MINIMAL, Path("r.yaml"), [given]).recipe.logging == ("tensorboard",)
     assert load_text(MINIMAL + given.replace("=", ": ").encode(), Path("r.yaml")).recipe.logging == ("tensorboard",)
+
+
+def test_a_chat_template_is_one_of_ours_by_name_or_a_file(tmp_path: Path) -> None:
+    own = tmp_path / "chatml.jinja"
+    own.write_text("{{ messages }}")
+    for given, expected in (("chatml", TEMPLATES / "chatml.jinja"), ("chatml.jinja", own), ("./chatml.jinja", own)):
+        text = MINIMAL.replace(b"a/b}\ndata", f"a/b, chat_template: {given}}}\ndata".encode())
+        assert load_text(text, tmp_path / "r.yaml").recipe.model.chat_template == str(expected)
+
+
+def test_an_unknown_chat_template_is_told_what_there_is() -> None:
+    (found,) = mistakes(MINIMAL, "model.chat_template=chatlm")
+    assert "no such file" in found and "known by name are alpaca, chatml, " in found and "did you mean" in found
