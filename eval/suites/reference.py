@@ -31,7 +31,7 @@ METRICS: dict[str, tuple[Callable[[str, str], float | None], str]] = {
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
-    found = generation.load(spec, text, max_positions)
+    found = generation.asked(spec, text, "reference")
     samples = [sample for sample in found.samples if sample.shown.get("reference")]
     if not samples:
         raise UserError(f"{found.data['path']}: reference: no prompt has a reference answer")

@@ -14,8 +14,7 @@ from eval.rows import Row
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered, truthfulqa_mc
-from eval.suites.truthfulqa_data import questions
-from recipes.errors import UserError
+from eval.suites.truthfulqa_data import TARGETS, questions
 
 MAX_NEW_TOKENS = 50  # https://github.com/sylinrl/TruthfulQA/blob/main/truthfulqa/models.py, `run_answers`
 NEXT_QUESTION = "Q:"  # the answer ends where the model goes on to ask; `find_subsequence` there
@@ -30,11 +29,8 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         "prompt": "Q: {question}\\nA:", "decoding": "greedy", "max_new_tokens": MAX_NEW_TOKENS,
         "scorer": spec.scorer, "scorer_weights": weights_of(spec.scorer), "n": len(samples),
     }  # fmt: skip
-    if all("mc1_targets" in question for question in asked):
-        try:
-            chosen, _ = questions(spec, "truthfulqa", choices=True)
-        except UserError:
-            chosen = []
+    if all(name in question for question in asked for name in TARGETS):
+        chosen, _ = questions(spec, "truthfulqa", choices=True)
         samples += [_as_choice(sample) for sample in truthfulqa_mc.choice_samples(chosen, text)]
         settings["choices"] = len(chosen)
     return Loaded(samples=samples, data=data, settings=settings)
