@@ -131,7 +131,7 @@ def _score_suite(
     write_jsonl(model.output / f"{name}.jsonl", records)
     for path, rows in (module.files(records) if hasattr(module, "files") else {}).items():
         write_jsonl(model.output / path, rows)
-    reasons = Counter(str(record["error"]) for record in records if "error" in record)
+    reasons = Counter(str(part["error"]) for r in records for part in (r, r.get("judge") or {}) if "error" in part)
     return module.measures(records, spec.seed), [f"{n} failed: {reason}" for reason, n in reasons.most_common(3)]
 
 
