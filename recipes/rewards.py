@@ -19,13 +19,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from recipes.figures import NARROW, figures
 from recipes.types import Reward
 
 Function = Callable[[str, str, Mapping[str, Any]], float]  # (reply, reference, row)
 
 ANSWER = re.compile(r"####|\banswer\s*(?:is\b|:)\s*:?|答案\s*(?:是|为|:)\s*:?", re.IGNORECASE)
 BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-NUMBER = re.compile(r"((?<![\w)])[-−])?\$?(\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)")
 CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")  # Chinese, Japanese and Korean have no spaces: a character is a word
 
@@ -71,12 +71,9 @@ def exact(reply: str, reference: str) -> float:
 
 def last_number(text: str) -> Decimal | None:
     """The first number after the last `####` (GSM8K), or else the last one: '$1,200.50' is 1200.5; None without any."""
-    _, marker, after = unicodedata.normalize("NFKC", text).rpartition("####")
-    found = NUMBER.findall(after)
-    if not found:
-        return None
-    sign, digits = found[0] if marker else found[-1]
-    return Decimal(f"{'-' if sign else ''}{digits.replace(',', '')}")
+    _, marker, after = text.translate(NARROW).rpartition("####")
+    found = figures(after)
+    return found[0 if marker else -1] if found else None
 
 
 def number(reply: str, reference: str) -> float:

@@ -26,7 +26,7 @@ METRICS: dict[str, tuple[Callable[[str, str], float | None], str]] = {
     "rougeL": (words_f1, "F1 of the longest common subsequence of words (Chinese: characters)"),
     "style": (style, "mean min/max of length, sentence length, figures, lists, marks"),
     "coverage": (coverage, "share of the reference's content words"),
-    "numbers": (numbers, "share of the reference's figures; answers with figures only"),
+    "numbers": (numbers, "share of the reference's figures with sign and magnitude; answers with figures only"),
 }
 
 

@@ -445,6 +445,9 @@ def test_reference_answers_are_compared_by_each_measure(tmp_path: Path) -> None:
 def test_plain_measures_know_figures_forms_and_repetition() -> None:
     assert numbers("about 1,000.0 and 7", "1000 or 8") == 0.5
     assert numbers("7", "none") is None
+    assert numbers("The fund returned 5% in May.", "The fund returned -5% in May.") == 0.0
+    assert usefulness("The fund returned 5% in May.", "The fund returned -5% in May.", True) == 0.5
+    assert numbers("It earned 1,200,000 (3 deals, 1,2,3)", "1.2 million, 120万, deals 1 to 3") == 1.0
     assert coverage("债券是贷款", "债券") == 1.0
     assert style("One.\nTwo.", "") == 0.0
     assert style("- a\n- b", "- c\n- d") == 1.0

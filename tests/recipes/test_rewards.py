@@ -60,6 +60,9 @@ def test_exact_compares_final_answers(reply: str, reference: str, expected: floa
         ("共1，200元", "1200"),
         ("3, 4", "4"),
         ("1,23", "23"),
+        ("It made 1.2 million", "1200000.0"),
+        ("亏损120万", "1200000"),
+        ("a change of (5%)", "-5"),
         ("7 #### 8 #### 9 and 10", "9"),
         ("#### none", None),
         ("no number", None),
@@ -75,6 +78,8 @@ def test_numbers_are_compared_by_value() -> None:
     assert rewards.number("It is 18.0", "#### 18") == 1
     assert rewards.number("It is 18.01", "#### 18") == 0
     assert rewards.number("I do not know", "#### 18") == 0
+    assert rewards.number("It fell by -5 %", "5 %") == 0
+    assert rewards.number("It made $1.2 million", "#### 1,200,000") == 1
     with pytest.raises(rewards.RewardError, match="the reference 'eighteen' has no number"):
         rewards.number("18", "eighteen")
 
