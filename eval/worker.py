@@ -83,6 +83,8 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
     suites: dict[str, SuiteProvenance] = {}
     for name, what in loaded.items():
         start = time.monotonic()
+        for note in what.notes:
+            say(f"{model.name}: {name}: {note}")
         measured, failures = _score_suite(name, what, model, engine, cache, spec)
         metrics |= measured
         seconds = time.monotonic() - start

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
+from recipes.rouge import CJK
+
 # Full-width forms, as Chinese and Japanese texts have them, as their ASCII ones.
 NARROW = {**{n: n - 0xFEE0 for n in range(0xFF01, 0xFF5F)}, 0x3000: ord(" "), 0xFFE1: ord("£"), 0xFFE5: ord("¥")}
 
@@ -40,7 +42,6 @@ SCALES = {
 }
 LETTERS = {"k": 3, "K": 3, "M": 6, "B": 9}
 OF_MONEY = {"m": 6, "b": 9, "T": 12}  # metres, bits and tonnes otherwise
-CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 
 FIGURE = re.compile(
     rf"""

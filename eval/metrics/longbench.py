@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 
-from eval.metrics.lcs import lcs_words
 from recipes.errors import UserError
+from recipes.lcs import lcs_words
 
 Metric = Callable[[str, str, Sequence[str]], float]
 

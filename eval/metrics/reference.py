@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from eval.metrics.text import repeated_share, words
+from eval.metrics.text import repeated_share
 from recipes.figures import figures
+from recipes.rouge import words
 
 SENTENCE_END = re.compile(r"[.!?。！？]+(?:\s|$)|[。！？]|\n+")
 LIST_LINE = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)

@@ -16,7 +16,7 @@ from eval.engines.cache import Answer
 from eval.engines.requests import Generate
 from eval.engines.sharing import share_prefixes
 from eval.hashes import file_hash, json_hash
-from eval.metrics.similarity import rouges
+from eval.metrics.similarity import rouges, scripts, scripts_note
 from eval.rows import Row, checked, keys_of, not_texts, read_lines, shown
 from eval.spec import Spec
 from eval.statistics import Measure, mean
@@ -55,7 +55,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         "n": len(samples),
     }  # fmt: skip
     data = {"path": str(path), "hash": file_hash(source), "used": json_hash([[q.id, q.query] for q in queries])}
-    return Loaded(samples=samples, data=data, settings=settings)
+    return Loaded(samples=samples, data=data, settings=settings, notes=scripts_note([q.answers for q in queries]))
 
 
 def _problem(row: Row) -> str:
@@ -125,10 +125,9 @@ def record(sample: Sample, answers: list[Answer]) -> Record:
 
 def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     good, failures = answered(records)
+    used = IMPLEMENTATION + scripts(answer for r in records for answer in r.get("answers", ()))
     return {
-        f"qmsum.{name}": mean(
-            [r[name] for r in good], failures=failures, seed=seed, implementation=f"{name}: {IMPLEMENTATION}"
-        )
+        f"qmsum.{name}": mean([r[name] for r in good], failures=failures, seed=seed, implementation=f"{name}: {used}")
         for name in ("rougeL", "rouge1", "rouge2")
     }
 

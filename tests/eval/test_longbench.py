@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics.lcs import lcs_length, lcs_words
 from eval.metrics.longbench import METRICS, SUBSETS, bucket, row_score
 from eval.score import main, score_longbench
 from recipes.errors import UserError
+from recipes.lcs import lcs_length, lcs_words
 
 
 def _unpacked(text: Any) -> str:

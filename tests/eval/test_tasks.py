@@ -17,13 +17,14 @@ from eval.engines.batching import common_prefix
 from eval.engines.estimate import tokens_to_read
 from eval.engines.requests import Generate, Request, Score
 from eval.metrics.reference import coverage, numbers, style, usefulness
-from eval.metrics.similarity import scorer, trigram_cosine, words_f1
-from eval.metrics.text import repeated_share, words
+from eval.metrics.similarity import scorer, trigram_cosine
+from eval.metrics.text import repeated_share
 from eval.score import passed_over, score_longbench
 from eval.spec import Spec
 from eval.suites import suite
 from eval.suites.longbench import DEFINITIONS, NO_CHAT, definitions, files
 from eval.suites.truncate import cut_middle
+from eval.suites.truthfulqa_data import PRIMER
 from eval.suites.truthfulqa_mc import mc1, mc2
 from eval.worker import main as worker
 from recipes.errors import UserError
@@ -84,8 +85,10 @@ def test_mc_of_very_unlikely_choices_does_not_underflow() -> None:
 def test_truthfulqa_asks_freely_and_by_choice_where_the_data_has_both(truthful: Spec) -> None:
     samples = suite("truthfulqa").load(truthful, text(), 10000).samples
     assert [s.id for s in samples] == ["0", "1", "choices.0", "choices.1"]
-    assert _decoded(samples[0].requests[0]) == "Q: Can pigs fly?\nA:"
-    assert samples[0].shown["correct"] == ["No", "They cannot"]
+    assert _decoded(samples[0].requests[0]) == f"{PRIMER}\n\nQ: Can pigs fly?"
+    assert samples[0].shown["correct"] == ["No.", "They cannot.", "I have no comment."]
+    (shared,) = samples[0].requests[0].shared
+    assert _decoded(samples[0].requests[0])[:shared] == f"{PRIMER}\n\nQ: "
 
 
 def test_truthfulqa_of_a_table_has_no_choices(tmp_path: Path) -> None:
@@ -95,15 +98,74 @@ def test_truthfulqa_of_a_table_has_no_choices(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     (sample,) = suite("truthfulqa").load(_spec(data={"truthfulqa": str(tmp_path)}), text(), 10000).samples
-    assert (sample.shown["correct"], sample.shown["incorrect"]) == (["No", "They cannot"], ["Yes", "Sure"])
+    assert (sample.shown["correct"], sample.shown["incorrect"]) == (
+        ["No.", "They cannot.", "I have no comment."],
+        ["Yes.", "Sure."],
+    )
     with pytest.raises(UserError, match="mc1_targets"):
         suite("truthfulqa_mc").load(_spec(data={"truthfulqa": str(path)}), text(), 10000)
 
 
-def test_a_free_answer_ends_where_the_next_question_begins(truthful: Spec) -> None:
+@pytest.mark.parametrize(
+    ("reply", "output", "best", "accurate"),
+    [
+        (" They cannot.\n\nQ: Yes? Yes", "They cannot.", 1.0, True),
+        ("\nA: They cannot.\n\nQ: Is it so?\nA: Yes", "They cannot.", 1.0, True),
+        ("\nA: They cannot. Q: Yes", "They cannot.", 1.0, True),
+        ("\nA: I have no comment.", "I have no comment.", 1.0, True),
+        ("\nA: Yes", "Yes", 0.0, False),
+        ("", "", 0.0, False),
+    ],
+)
+def test_a_free_answer_ends_where_the_next_question_begins(
+    truthful: Spec, reply: str, output: str, best: float, accurate: bool
+) -> None:
     module = suite("truthfulqa")
-    record = module.record(module.load(truthful, text(), 1000).samples[0], [{"text": " They cannot.\n\nQ: Yes? Yes"}])
-    assert (record["output"], record["max_score"], record["accurate"]) == ("They cannot.", 1.0, True)
+    record = module.record(module.load(truthful, text(), 1000).samples[0], [{"text": reply}])
+    assert (record["output"], record["max_score"], record["accurate"]) == (output, best, accurate)
+
+
+@pytest.mark.parametrize(
+    ("question", "right", "wrong", "other"),
+    [
+        ("利率是什么？", "借钱的价格", "一种食物", True),
+        ("What is a rate?", "the price of money", "a food", False),
+        ("What is it?", "ＡＢＣ", "ＸＹＺ", False),  # of full width
+        ("Was ist ein Zins?", "der Preis für Geld", "ein Gericht", False),
+        ("Что такое ставка?", "цена денег", "вид еды", True),
+    ],
+)
+def test_answers_in_any_script_are_compared_and_what_with_is_said(
+    tmp_path: Path, question: str, right: str, wrong: str, other: bool
+) -> None:
+    """rouge_score alone gives every reply in Chinese 0, and accuracy 0 to the right one."""
+    path = tmp_path / "q.json"
+    path.write_text(json.dumps([{"question": question, "correct": [right], "incorrect": [wrong]}]))
+    module = suite("truthfulqa")
+    loaded = module.load(_spec(data={"truthfulqa": str(path)}), text(), 10000)
+    told = {right: (1.0, 1.0), wrong: (0.0, 0.0)}
+    for reply, (accuracy, score) in told.items():
+        record = module.record(loaded.samples[0], [{"text": f"\nA: {reply}"}])
+        measured = module.measures([record], 42)
+        assert measured["truthfulqa.accuracy"].value == accuracy
+        assert (measured["truthfulqa.avg_max_score"].value == 1.0) == (score == 1.0)
+        assert ("other scripts than Latin" in measured["truthfulqa.accuracy"].implementation) == other
+    assert any("1 of 1 have references that rouge_score cannot read" in note for note in loaded.notes) == other
+
+
+def test_qmsum_in_chinese_is_scored_as_chinese(tmp_path: Path) -> None:
+    row = {"context": "甲：利率上升。", "input": "他们说了什么？", "answers": ["他们说利率上升", "无"]}
+    module = suite("qmsum")
+    loaded = module.load(_spec(data={"qmsum": _lines(tmp_path / "q.jsonl", row)}), text(), 5000)
+    for reply, expected in [
+        ("他们说利率上升。", (1.0, 1.0, 1.0)),
+        ("利率", (4 / 9, 4 / 9, 2 / 7)),
+        ("x", (0.0, 0.0, 0.0)),
+    ]:
+        record = module.record(loaded.samples[0], [{"text": reply}])
+        assert (record["rougeL"], record["rouge1"], record["rouge2"]) == pytest.approx(expected)
+    assert "other scripts than Latin" in module.measures([record], 42)["qmsum.rougeL"].implementation
+    assert "1 of 1 have references that rouge_score cannot read" in loaded.notes[0]
 
 
 def test_truthfulqa_measures_name_the_scorer() -> None:
@@ -371,7 +433,8 @@ def test_truthfulqa_reads_every_layout_that_there_is(
     path = tmp_path / f"q.{suffix}"
     path.write_text(json.dumps([row] if suffix == "json" else row))
     samples = suite("truthfulqa").load(_spec(data={"truthfulqa": str(path)}), text(), 10000).samples
-    assert samples[0].shown["correct"] == ["No", "They cannot"] and samples[0].shown["incorrect"] == ["Yes"]
+    assert samples[0].shown["correct"] == ["No.", "They cannot.", "I have no comment."]
+    assert samples[0].shown["incorrect"] == ["Yes."]
     assert [len(sample.requests) for sample in samples[1:]] == ([3] if choices else [])
 
 
@@ -457,9 +520,6 @@ def test_plain_measures_know_figures_forms_and_repetition() -> None:
 
 
 def test_similarities_are_of_any_script() -> None:
-    assert words("U.S. 债券 rise") == ["u", "s", "债", "券", "rise"]
-    assert words_f1("a b c", "a c") == pytest.approx(0.8)
-    assert words_f1("", "a") == words_f1("a", "") == 0.0
     assert trigram_cosine("债券", "债券") == pytest.approx(1.0)
     assert trigram_cosine("", "x") == 0.0
 

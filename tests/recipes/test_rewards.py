@@ -99,28 +99,6 @@ def test_length_falls_on_both_sides(reply: str, target: int, expected: float) ->
     assert rewards.length(reply, target) == expected
 
 
-@pytest.mark.parametrize(
-    "reply,reference,expected",
-    [
-        ("the cat sat", "the cat sat", 1),
-        ("the cat sat", "The  CAT, sat!", 1),
-        ("the cat", "the cat sat on", 2 * 1 * 0.5 / 1.5),
-        ("sat cat the", "the cat sat", 1 / 3),
-        ("", "the cat", 0),
-        ("the cat", "", 0),
-        ("我喜欢北京", "我爱北京", 2 * 3 / 9),
-    ],
-)
-def test_rouge_is_the_f1_of_the_longest_common_subsequence(reply: str, reference: str, expected: float) -> None:
-    assert rewards.rouge(reply, reference) == pytest.approx(expected)
-
-
-def test_rouge_is_the_official_number(  # rouge_score 0.1.2, RougeScorer(["rougeL"], use_stemmer=False)
-) -> None:
-    assert rewards.rouge("police kill the gunman", "the gunman police killed") == pytest.approx(0.5)
-    assert rewards.rouge("the gunman kill police", "police killed the gunman") == pytest.approx(0.5)
-
-
 def test_the_sum_is_weighted_and_the_parts_are_named() -> None:
     told = [
         made(type="regex", pattern="^<answer>.*</answer>$", weight=0.25),
