@@ -1,10 +1,10 @@
-"""Canonical rows: reads the validation rows and test prompts that data preparation wrote."""
+"""Rows that suites read: each is checked at its line of the file before any answer is asked."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from eval.spec import Spec
 from recipes.errors import Problem, UserError
 
 Row = dict[str, Any]
+Line = tuple[int, Row]  # the number of the line in its file, blank ones counted, and its object
+
+REPLIES = "messages, or prompt with chosen and rejected, completion and label, or answer"
 
 
 def read_jsonl(path: Path | zipfile.Path, limit: int | None = None) -> list[Row]:
@@ -20,17 +23,26 @@ def read_jsonl(path: Path | zipfile.Path, limit: int | None = None) -> list[Row]
     Raises:
         UserError: with file and line, where a line is no JSON object.
     """
-    rows: list[Row] = []
+    return [row for _, row in read_lines(path, limit)]
+
+
+def read_lines(path: Path | zipfile.Path, limit: int | None = None) -> list[Line]:
+    """The same with the number of each line.
+
+    Raises:
+        UserError: with file and line, where a line is no JSON object.
+    """
+    rows: list[Line] = []
     for number, line in _lines(path):
         if limit is not None and len(rows) == limit:
             break
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(Problem(file=str(path), line=number, text=f"not JSON: {error}")) from None
         if not isinstance(row, dict):
-            raise UserError(Problem(file=str(path), line=number, text=f"an object is wanted, not {line[:60]!r}"))
-        rows.append(row)
+            raise UserError(Problem(file=str(path), line=number, text=f"expected a JSON object, got {shown(row)}"))
+        rows.append((number, row))
     return rows
 
 
@@ -42,7 +54,70 @@ def _lines(path: Path | zipfile.Path) -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8") from None
+        raise UserError(f"{path}: not UTF-8; save it as UTF-8") from None
+
+
+def read_value(path: Path) -> Any:
+    """The one value of a JSON file.
+
+    Raises:
+        UserError: the file cannot be read, or is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+
+
+def checked(path: Path | zipfile.Path, lines: Iterable[Line], problem: Callable[[Row], str]) -> list[Row]:
+    """The rows, where `problem` has nothing to say of any.
+
+    Raises:
+        UserError: what it says of each other row, with file and line.
+    """
+    lines = list(lines)
+    wrong = [Problem(file=str(path), line=number, text=text) for number, row in lines if (text := problem(row))]
+    if wrong:
+        raise UserError(*wrong)
+    return [row for _, row in lines]
+
+
+def shown(value: object) -> str:
+    """A value of a file for a message, as JSON; a long one is cut."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def keys_of(row: Row) -> str:
+    return f"a row with {', '.join(map(shown, row))}" if row else "an empty row"
+
+
+def is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def not_texts(name: str, value: object) -> str:
+    """What is wrong with a field that is to hold a list of texts, as reference answers do; "" where nothing is."""
+    if is_texts(value):
+        return ""
+    hint = f"; write [{shown(value)}]" if isinstance(value, str) else ""
+    return f"`{name}`: expected a list of texts, got {shown(value)}{hint}"
+
+
+def not_turns(name: str, value: object) -> str:
+    """What is wrong with a field that is to hold the turns of a conversation; "" where nothing is."""
+    if not isinstance(value, list) or not value:
+        return f"`{name}`: expected a list of messages, got {shown(value)}"
+    wrong = (m for m in value if not isinstance(m, dict) or not all(isinstance(m.get(k), str) for k in _TURN))
+    bad = next(wrong, None)
+    return "" if bad is None else f"`{name}`: expected messages with role and content as texts, got {shown(bad)}"
+
+
+_TURN = ("role", "content")
 
 
 def rows_file(spec: Spec, suite: str) -> str | None:
@@ -54,25 +129,35 @@ def rows_of(path: str | None, suite: str, limit: int | None) -> list[Row]:
     """The first rows of a file.
 
     Raises:
-        UserError: there are none, or one is not a canonical row.
+        UserError: there are none, or some are no canonical rows.
     """
     if not path:
         raise UserError(f"{suite}: no rows to score on; give validation rows")
-    rows = read_jsonl(Path(path), limit)
-    bad = next((n for n, row in enumerate(rows) if not _canonical(row)), None)
-    if bad is not None:
-        wanted = "messages, or prompt with chosen and rejected, completion and label, or answer"
-        raise UserError(f"{path}: {suite}: row {bad + 1} has keys {', '.join(rows[bad])}; expected {wanted}")
+    rows = checked(Path(path), read_lines(Path(path), limit), lambda row: _prefixed(suite, _problem(row)))
     if not rows:
         raise UserError(f"{path}: {suite}: no rows")
     return rows
 
 
-def _canonical(row: Row) -> bool:
-    keys = ("messages",) if "messages" in row else ("prompt",)
-    return all(isinstance(row.get(key), list) for key in keys) and (
-        "messages" in row or any(key in row for key in ("chosen", "completion", "answer"))
-    )
+def _prefixed(suite: str, problem: str) -> str:
+    return problem and f"{suite}: {problem}"
+
+
+def _problem(row: Row) -> str:
+    """What is wrong with a canonical row; "" where nothing is."""
+    if "messages" in row:
+        return not_turns("messages", row["messages"])
+    kinds = [key for key in ("chosen", "completion", "answer") if key in row]
+    if "prompt" not in row or not kinds:
+        return f"expected {REPLIES}; got {keys_of(row)}"
+    fields = {"chosen": ("prompt", "chosen", "rejected"), "completion": ("prompt", "completion")}
+    if wrong := next((p for name in fields.get(kinds[0], ("prompt",)) if (p := not_turns(name, row.get(name)))), ""):
+        return wrong
+    if kinds[0] == "completion" and not isinstance(row.get("label"), bool):
+        return f"`label`: expected true or false, got {shown(row.get('label'))}"
+    if kinds[0] == "answer" and not isinstance(row["answer"], str | int | float):
+        return f"`answer`: expected a text, got {shown(row['answer'])}"
+    return ""
 
 
 def conversation(row: Row) -> list[dict[str, str]] | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, percentage, row_score
-from eval.rows import Row, read_jsonl
+from eval.metrics.longbench_rows import row_problem
+from eval.rows import checked, read_lines
 from recipes.errors import Problem, UserError
 
 Scores = dict[str, Any]  # subset: a percentage, or one for each bucket
@@ -20,6 +21,8 @@ Scores = dict[str, Any]  # subset: a percentage, or one for each bucket
 
 def score_longbench(directory: str | Path, e: bool = False) -> Scores:
     """The official score of each `<subset>.jsonl` in a directory (rows: pred, answers, all_classes, length).
+
+    With `e`, of each `<subset>_e.jsonl` too, as our own suite leaves LongBench-E's beside LongBench's.
 
     Args:
         directory: as the official `pred.py` leaves it; files of other names are left alone.
@@ -32,11 +35,13 @@ def score_longbench(directory: str | Path, e: bool = False) -> Scores:
         UserError: no predictions there, or malformed rows; all files are read first.
     """
     directory = Path(directory)
-    files = {path.stem: path for path in sorted(directory.glob("*.jsonl")) if path.stem in SUBSETS}
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory")
+    files = {path.stem: path for path in _of_subsets(directory) if e or path.stem in SUBSETS}
     if not files:
-        raise UserError(f"{directory}: no <subset>.jsonl of LongBench; the subsets are {', '.join(SUBSETS)}")
+        buckets = passed_over(directory, e)
+        hint = f"; {buckets}" if buckets else f"; the subsets are {', '.join(SUBSETS)}"
+        raise UserError(f"{directory}: no <subset>.jsonl of LongBench{hint}")
     problems: list[Problem | str] = []
     scores: Scores = {}
     for subset, path in files.items():
@@ -49,37 +54,27 @@ def score_longbench(directory: str | Path, e: bool = False) -> Scores:
     return scores
 
 
-def _score_file(subset: str, path: Path, e: bool) -> float | dict[str, float | None] | None:
-    rows = read_jsonl(path)
-    wrong = [(n, text) for n, row in enumerate(rows, 1) if (text := _malformed(row, e))]
-    if wrong:
-        raise UserError(*(Problem(file=str(path), line=n, text=text) for n, text in wrong[:5]))
+def passed_over(directory: Path, e: bool) -> str:
+    """What is said of files that are not scored, because they are LongBench-E's and `e` was not asked for."""
+    names = [path.name for path in _of_subsets(directory) if path.stem not in SUBSETS]
+    return f"not scored without --e, as LongBench-E's: {', '.join(names)}" if names and not e else ""
+
+
+def _of_subsets(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.glob("*.jsonl")) if path.stem.removesuffix("_e") in SUBSETS]
+
+
+def _score_file(name: str, path: Path, e: bool) -> float | dict[str, float | None] | None:
+    subset = name.removesuffix("_e")
+    rows = checked(path, read_lines(path), lambda row: row_problem(name, row, ("pred",), buckets=e))
     if not rows:
         raise UserError(f"{path}: no rows")
     classes = rows[-1].get("all_classes")  # the official eval.py keeps those of the last row for all
-    scores = [_score_row(subset, row, classes, path, n) for n, row in enumerate(rows, 1)]
+    scores = [row_score(subset, row["pred"], row["answers"], classes) for row in rows]
     if not e:
         return percentage(scores)
     names = [bucket(row["length"]) for row in rows]
     return {b: percentage([s for s, name in zip(scores, names, strict=True) if name == b]) for b in BUCKETS}
-
-
-def _score_row(subset: str, row: Row, classes: list[str] | None, path: Path, number: int) -> float:
-    try:
-        return row_score(subset, row["pred"], row["answers"], classes)
-    except UserError as error:
-        raise UserError(Problem(file=str(path), line=number, text=str(error))) from None
-
-
-def _malformed(row: Row, e: bool) -> str:
-    if not isinstance(row.get("pred"), str):
-        return "`pred` is not a text"
-    answers = row.get("answers")
-    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
-        return "`answers` is not a list of texts"
-    if e and not isinstance(row.get("length"), int | float):
-        return "`length` is not a number, which LongBench-E needs"
-    return ""
 
 
 def main(arguments: list[str]) -> int:
@@ -95,6 +90,8 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    if left_out := passed_over(wanted.directory, wanted.e):
+        print(left_out, file=sys.stderr)
     print(json.dumps(scores) if wanted.json else "\n".join(f"{name}  {score}" for name, score in scores.items()))
     return 0
 

@@ -83,6 +83,8 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
     suites: dict[str, SuiteProvenance] = {}
     for name, what in loaded.items():
         start = time.monotonic()
+        for note in what.notes:
+            say(f"{model.name}: {name}: {note}")
         measured, failures = _score_suite(name, what, model, engine, cache, spec)
         metrics |= measured
         seconds = time.monotonic() - start
@@ -131,7 +133,7 @@ def _score_suite(
     write_jsonl(model.output / f"{name}.jsonl", records)
     for path, rows in (module.files(records) if hasattr(module, "files") else {}).items():
         write_jsonl(model.output / path, rows)
-    reasons = Counter(str(record["error"]) for record in records if "error" in record)
+    reasons = Counter(str(part["error"]) for r in records for part in (r, r.get("judge") or {}) if "error" in part)
     return module.measures(records, spec.seed), [f"{n} failed: {reason}" for reason, n in reasons.most_common(3)]
 
 

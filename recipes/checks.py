@@ -17,7 +17,7 @@ from recipes.model_files import adapter_problem
 from recipes.paths import local_path, lookup_problem, template_file, template_names
 from recipes.reward_files import function_problem
 from recipes.suite_checks import suite_problems
-from recipes.suites import suites_of
+from recipes.suites import JUDGED, suites_of
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
@@ -175,6 +175,13 @@ def _eval_checks(value: Values, document: Document) -> Iterator[Problem]:
     judge = judged.get("judge", {})
     if bool(judge.get("base_url")) != bool(judge.get("model")):
         yield document.problem(("eval", "judge"), "base_url and model go together")
+    elif not judge.get("base_url") and judge.get("key_env"):
+        yield document.problem(("eval", "judge", "key_env"), "belongs to a judge; set base_url and model too")
+    elif judge.get("base_url") and JUDGED not in suites:
+        text = (
+            f"the judge is asked by the suite {JUDGED}, which eval.suites does not run; add it, or take the judge out"
+        )
+        yield document.problem(("eval", "judge"), text)
     if judged.get("combined_score") is not None:
         yield from _formula_checks(judged["combined_score"], suites, document)
 

@@ -19,15 +19,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from recipes.figures import NARROW, figures
+from recipes.rouge import rouge_l, words
 from recipes.types import Reward
 
 Function = Callable[[str, str, Mapping[str, Any]], float]  # (reply, reference, row)
 
 ANSWER = re.compile(r"####|\banswer\s*(?:is\b|:)\s*:?|答案\s*(?:是|为|:)\s*:?", re.IGNORECASE)
 BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-NUMBER = re.compile(r"((?<![\w)])[-−])?\$?(\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)")
-CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
-WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")  # Chinese, Japanese and Korean have no spaces: a character is a word
 
 
 class RewardError(Exception):
@@ -71,12 +70,9 @@ def exact(reply: str, reference: str) -> float:
 
 def last_number(text: str) -> Decimal | None:
     """The first number after the last `####` (GSM8K), or else the last one: '$1,200.50' is 1200.5; None without any."""
-    _, marker, after = unicodedata.normalize("NFKC", text).rpartition("####")
-    found = NUMBER.findall(after)
-    if not found:
-        return None
-    sign, digits = found[0] if marker else found[-1]
-    return Decimal(f"{'-' if sign else ''}{digits.replace(',', '')}")
+    _, marker, after = text.translate(NARROW).rpartition("####")
+    found = figures(after)
+    return found[0 if marker else -1] if found else None
 
 
 def number(reply: str, reference: str) -> float:
@@ -87,24 +83,9 @@ def number(reply: str, reference: str) -> float:
     return float(last_number(reply) == wanted)
 
 
-def words(text: str) -> list[str]:
-    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
 def length(reply: str, target: int) -> float:
     """1 at `target` words, falling to 0 at none and at twice as many."""
     return max(0.0, 1 - abs(len(words(reply)) - target) / target)
-
-
-def rouge(reply: str, reference: str) -> float:
-    """ROUGE-L F1 (Lin, 2004): the longest common subsequence of words, against both lengths."""
-    ours, theirs = words(reply), words(reference)
-    row = [0] * (len(theirs) + 1)
-    for word in ours:
-        diagonal = 0
-        for n, other in enumerate(theirs, start=1):
-            diagonal, row[n] = row[n], diagonal + 1 if word == other else max(row[n], row[n - 1])
-    return 2 * row[-1] / (len(ours) + len(theirs)) if row[-1] else 0.0
 
 
 REWARDS: dict[str, Callable[[Reward], Function]] = {
@@ -112,7 +93,7 @@ REWARDS: dict[str, Callable[[Reward], Function]] = {
     "number": lambda _: lambda reply, reference, row: number(reply, reference),
     "regex": lambda told: lambda reply, reference, row: float(bool(re.search(told.pattern or "", reply))),
     "length": lambda told: lambda reply, reference, row: length(reply, told.target or 1),
-    "rouge": lambda _: lambda reply, reference, row: rouge(reply, reference),
+    "rouge": lambda _: lambda reply, reference, row: rouge_l(reply, reference),
     "function": lambda told: _own(told.path or ""),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SUITES = ("perplexity", "preference", "truthfulqa", "truthfulqa_mc", "qmsum", "longbench", "reference", "generation")
 ROW_SUITES = ("perplexity", "preference", "generation", "reference")  # those that ask the rows of a run
+JUDGED = "reference"  # the one whose replies a judge is asked about
 
 # Metric ids begin with their suite's name and a dot, but for these.
 _MEASURED_BY = {

@@ -13,10 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 
-from eval.metrics.lcs import lcs_words
 from recipes.errors import UserError
+from recipes.lcs import lcs_words
 
 Metric = Callable[[str, str, Sequence[str]], float]
+
+# What a reference of a retrieval subset must hold.
+PARAGRAPH = {"retrieval": re.compile(r"Paragraph (\d+)"), "retrieval_zh": re.compile(r"段落(\d+)")}
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 # `normalize_zh_answer`: 《 and 〈 are not among them.
@@ -119,18 +122,11 @@ def count(prediction: str, reference: str, _classes: Sequence[str]) -> float:
 
 
 def retrieval(prediction: str, reference: str, _classes: Sequence[str]) -> float:
-    return _share_of_numbers(prediction, _number(r"Paragraph (\d+)", reference))
+    return _share_of_numbers(prediction, PARAGRAPH["retrieval"].findall(reference)[0])
 
 
 def retrieval_zh(prediction: str, reference: str, _classes: Sequence[str]) -> float:
-    return _share_of_numbers(prediction, _number(r"段落(\d+)", reference))
-
-
-def _number(pattern: str, reference: str) -> str:
-    found = re.findall(pattern, reference)
-    if not found:
-        raise UserError(f"the reference {reference[:60]!r} names no paragraph ({pattern})")
-    return str(found[0])
+    return _share_of_numbers(prediction, PARAGRAPH["retrieval_zh"].findall(reference)[0])
 
 
 def _share_of_numbers(prediction: str, wanted: str) -> float:

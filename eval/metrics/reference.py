@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from eval.metrics.text import repeated_share, words
+from eval.metrics.text import repeated_share
+from recipes.figures import figures
+from recipes.rouge import words
 
-NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 SENTENCE_END = re.compile(r"[.!?。！？]+(?:\s|$)|[。！？]|\n+")
 LIST_LINE = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 # Words that carry no content; the list is short on purpose: it only has to take out the commonest.
@@ -43,7 +44,7 @@ def _sentence_length(text: str) -> float:
 
 
 def _figures(text: str) -> float:
-    return len(NUMBER.findall(text)) / max(1, len(words(text)))
+    return len(figures(text)) / max(1, len(words(text)))
 
 
 def _lists(text: str) -> float:
@@ -64,13 +65,12 @@ def coverage(prediction: str, reference: str) -> float:
 
 
 def numbers(prediction: str, reference: str) -> float | None:
-    """The share of the reference's figures that the reply has, as values (1,000 = 1000.0); None where it has none."""
-    wanted = _values(reference)
-    return len(wanted & _values(prediction)) / len(wanted) if wanted else None
+    """The share of the reference's figures that the reply has, as values (1,000 = 1000.0); None where it has none.
 
-
-def _values(text: str) -> set[float]:
-    return {float(found.replace(",", "")) for found in NUMBER.findall(text)}
+    A sign and a magnitude are part of a value: '-5 %' is not '5 %', and '1.2 million' is 1,200,000.
+    """
+    wanted = set(figures(reference))
+    return len(wanted & set(figures(prediction))) / len(wanted) if wanted else None
 
 
 def usefulness(prediction: str, reference: str, finished: bool) -> float:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
 from eval.hashes import model_hash
-from eval.metrics.lcs import lcs_length
-from eval.metrics.text import words
 from recipes.errors import UserError
+from recipes.figures import NARROW
+from recipes.rouge import of_another_script, rouge_l, rouge_n
 
 # Similarities of one prediction to each of several references, 0 to 1 (a cosine or BLEURT may lie beyond).
 Scorer = Callable[[str, Sequence[str]], list[float]]
@@ -27,7 +27,7 @@ def scorer(name: str) -> Scorer:
         UserError: no such scorer, or its weights are not there.
     """
     if name == "rougeL":
-        return rouge_l
+        return rouge_score_l
     kind, _, directory = name.partition(":")
     if kind not in WEIGHTED or not directory:
         raise UserError(f"scorer: {name!r} is unknown; allowed are rougeL, embedding:DIRECTORY and bleurt:DIRECTORY")
@@ -40,15 +40,34 @@ def weights_of(name: str) -> str | None:
     return model_hash(Path(directory)) if directory else None
 
 
-def rouge_l(prediction: str, references: Sequence[str]) -> list[float]:
-    """F1 of rouge_score's rougeL without stemmer, as TruthfulQA's own script computes it."""
+def rouge_score_l(prediction: str, references: Sequence[str]) -> list[float]:
+    """F1 of rougeL without stemmer, as lm-eval computes it for TruthfulQA."""
     return [rouges(prediction, reference, stem=False)["rougeL"] for reference in references]
 
 
 def rouges(prediction: str, reference: str, *, stem: bool) -> dict[str, float]:
-    """F1 of rouge1, rouge2 and rougeL, equal to the package rouge_score."""
-    scores = _rouge_scorer(stem).score(reference, prediction)
+    """F1 of rouge1, rouge2 and rougeL, equal to the package rouge_score.
+
+    Of a reference in another script than Latin, where that package reads nothing and gives 0 to every reply, the same
+    measures of recipes/rouge.py.
+    """
+    if of_another_script(reference):
+        grams = {f"rouge{n}": rouge_n(prediction, reference, n) for n in (1, 2)}
+        return grams | {"rougeL": rouge_l(prediction, reference)}
+    scores = _rouge_scorer(stem).score(reference.translate(NARROW), prediction.translate(NARROW))
     return {name: score.fmeasure for name, score in scores.items()}
+
+
+def scripts(references: Iterable[str]) -> str:
+    """What an implementation's name says of references that rouge_score cannot read; "" where there are none."""
+    return "; other scripts than Latin by recipe-runner's words" if any(map(of_another_script, references)) else ""
+
+
+def scripts_note(samples: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """What the screen says of them, given each sample's references."""
+    other = sum(any(map(of_another_script, references)) for references in samples)
+    said = f"{other} of {len(samples)} have references that rouge_score cannot read (it knows a-z and 0-9)"
+    return (f"{said}; they are compared word by word, Chinese by character",) if other else ()
 
 
 @cache
@@ -58,13 +77,6 @@ def _rouge_scorer(stem: bool) -> Any:
     except ImportError:
         raise UserError("ROUGE needs rouge-score-rs (pip install rouge-score-rs)") from None
     return rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
-
-
-def words_f1(prediction: str, reference: str) -> float:
-    """ROUGE-L's F1 over words of any script, Chinese by character; 1 for equal texts, 0 where either is empty."""
-    mine, other = words(prediction), words(reference)
-    same = lcs_length(mine, other) if mine and other else 0
-    return 2 * same / (len(mine) + len(other)) if same else 0.0
 
 
 def trigram_cosine(prediction: str, reference: str) -> float:

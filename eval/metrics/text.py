@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-# A run of letters or digits is a word; of Chinese, Japanese and Korean, which have no spaces, each character.
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-
-
-def words(text: str) -> list[str]:
-    """Lower-cased words of a text in any script."""
-    return WORD.findall(text.lower())
+from recipes.rouge import words
 
 
 def repeated_share(text: str, length: int = 4) -> float:

@@ -43,11 +43,15 @@ class Values:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A suite's samples; `data` names their source and its hash, `settings` what else determines the numbers."""
+    """A suite's samples; `data` names their source and its hash, `settings` what else determines the numbers.
+
+    `notes` is said on the screen before any is asked.
+    """
 
     samples: list[Sample]
     data: Mapping[str, Any]
     settings: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 class Suite(Protocol):

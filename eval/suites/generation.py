@@ -5,7 +5,6 @@ Example prompt: {"prompt": [{"role": "user", "content": "What is a bond?"}], "re
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from eval.encode import BadRow, Text
@@ -13,7 +12,7 @@ from eval.engines.cache import Answer
 from eval.engines.requests import Generate
 from eval.hashes import file_hash, json_hash
 from eval.metrics.text import repeated_share
-from eval.rows import Row, conversation, read_jsonl, rows_file
+from eval.rows import Row, conversation, not_turns, read_value, rows_file, rows_of, shown
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -21,7 +20,16 @@ from recipes.errors import UserError
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
-    path, prompts = prompts_of(spec, "generation")
+    return asked(spec, text, "generation")
+
+
+def asked(spec: Spec, text: Text, suite: str) -> Loaded:
+    """The samples of a suite that asks these prompts: this one, or that of reference answers.
+
+    Raises:
+        UserError: there are no prompts, or some of them are malformed.
+    """
+    path, prompts = prompts_of(spec, suite)
     samples = [_sample(str(n), prompt, spec, text) for n, prompt in enumerate(prompts)]
     settings = {"decoding": "greedy", "max_new_tokens": spec.max_new_tokens, "n": len(samples)}
     data = {"path": str(path), "hash": file_hash(path), "used": json_hash(prompts)}
@@ -32,22 +40,32 @@ def prompts_of(spec: Spec, suite: str) -> tuple[Path, list[Row]]:
     """The test prompts, or the prompts of the validation rows where there are none, and their file.
 
     Raises:
-        UserError: neither is given, or the file is malformed.
+        UserError: neither is given, or some of them are malformed.
     """
     limit = spec.max_generation_samples or spec.max_samples
     file = rows_file(spec, suite)
     if spec.test_prompts and suite not in spec.data:
         path = Path(spec.test_prompts)
-        try:
-            prompts = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON: {error}") from None
-        if not isinstance(prompts, list) or not all(isinstance(p, dict) and "prompt" in p for p in prompts):
-            raise UserError(f"{path}: {suite}: a list of objects with `prompt` is wanted")
+        prompts = read_value(path)
+        if not isinstance(prompts, list):
+            raise UserError(f"{path}: {suite}: expected a list of objects with prompt, got {shown(prompts)}")
+        wrong = [f"{path}: item {n}: {suite}: {text}" for n, p in enumerate(prompts, 1) if (text := _problem(p))]
+        if wrong:
+            raise UserError(*wrong)
         return path, prompts[:limit]
     if not file:
         raise UserError(f"{suite}: no prompts to answer; give test prompts or validation rows")
-    return Path(file), [_prompt_of(row) for row in read_jsonl(Path(file), limit)]
+    return Path(file), [_prompt_of(row) for row in rows_of(file, suite, limit)]
+
+
+def _problem(prompt: object) -> str:
+    """What is wrong with a test prompt; "" where nothing is."""
+    if not isinstance(prompt, dict) or "prompt" not in prompt:
+        return f"expected an object with prompt, got {shown(prompt)}"
+    reference = prompt.get("reference")
+    if reference is not None and not isinstance(reference, str):
+        return f"`reference`: expected a text or null, got {shown(reference)}"
+    return not_turns("prompt", prompt["prompt"])
 
 
 def _prompt_of(row: Row) -> Row:

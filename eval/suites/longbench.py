@@ -19,7 +19,8 @@ from eval.engines.requests import Generate
 from eval.engines.sharing import share_prefixes
 from eval.hashes import data_hash, json_hash
 from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, row_score
-from eval.rows import Row, read_jsonl
+from eval.metrics.longbench_rows import row_problem
+from eval.rows import Row, checked, read_lines
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -50,8 +51,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     limit = spec.max_generation_samples or spec.max_samples
     samples: list[Sample] = []
     for name, path in files.items():
-        rows = read_jsonl(path, limit)
-        samples += _samples(name, path, rows, text, max_positions, spec)
+        samples += _samples(name, _rows(name, path, limit), text, max_positions, spec)
     settings = {
         "decoding": "greedy", "max_length": spec.max_length, "truncation": "middle", "chat": text.has_template,
         "subsets": list(files), "n": len(samples),
@@ -94,15 +94,20 @@ def _files(source: Path, wanted: tuple[str, ...]) -> dict[str, Path | zipfile.Pa
     return {name: files[name] for name in names}
 
 
-def _samples(
-    name: str, path: Path | zipfile.Path, rows: list[Row], text: Text, max_positions: int, spec: Spec
-) -> list[Sample]:
+def _rows(name: str, path: Path | zipfile.Path, limit: int | None) -> list[Row]:
+    def problem(row: Row) -> str:
+        text = row_problem(name, row, ("input", "context"), buckets=name.endswith("_e"))
+        return text and f"longbench: {text}"
+
+    rows = checked(path, read_lines(path, limit), problem)
+    if not rows:
+        raise UserError(f"{path}: longbench: no rows")
+    return rows
+
+
+def _samples(name: str, rows: list[Row], text: Text, max_positions: int, spec: Spec) -> list[Sample]:
     subset = name.removesuffix("_e")
     prompts, limits = definitions()
-    wanted = ("input", "context", "answers")
-    bad = next((n for n, row in enumerate(rows, 1) if any(key not in row for key in wanted)), None)
-    if bad:
-        raise UserError(f"{path}:{bad}: longbench: a row with {', '.join(wanted)} is wanted")
     room = text.room(max_positions, limits[subset], spec.max_length)
     stop = _newline(text) if subset == "samsum" else frozenset()
     encode = _encoder(subset, prompts[subset], room, text)
@@ -112,7 +117,7 @@ def _samples(
         request = Generate(ids=ids, max_new_tokens=limits[subset], stop=stop)
         shown = {
             "subset": name, "answers": row["answers"], "all_classes": row.get("all_classes"),
-            "length": row.get("length", 0), "input": row["input"], "truncated": truncated,
+            "length": row.get("length"), "input": row["input"], "truncated": truncated,
         }  # fmt: skip
         samples.append(Sample(id=f"{name}.{row.get('_id', n)}", requests=(request,), shown=shown))
         contexts.append(row["context"])

@@ -16,8 +16,8 @@ from eval.engines.cache import Answer
 from eval.engines.requests import Generate
 from eval.engines.sharing import share_prefixes
 from eval.hashes import file_hash, json_hash
-from eval.metrics.similarity import rouges
-from eval.rows import Row, read_jsonl
+from eval.metrics.similarity import rouges, scripts, scripts_note
+from eval.rows import Row, checked, keys_of, not_texts, read_lines, shown
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -42,8 +42,8 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     given = spec.data.get("qmsum")
     source = Path(given) if given else from_hub("qmsum: no data is given (QMSum's test.jsonl, LongBench's qmsum.jsonl)")
     path = source if given else zipfile.Path(source, "data/qmsum.jsonl")
-    rows = read_jsonl(path)
-    queries = [query for n, row in enumerate(rows, 1) for query in _queries(row, f"{path}:{n}", n - 1)]
+    rows = checked(path, read_lines(path), _problem)
+    queries = [query for n, row in enumerate(rows) for query in _queries(row, n)]
     queries = queries[: spec.max_generation_samples or spec.max_samples]
     if not queries:
         raise UserError(f"{path}: qmsum: no queries")
@@ -55,15 +55,42 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         "n": len(samples),
     }  # fmt: skip
     data = {"path": str(path), "hash": file_hash(source), "used": json_hash([[q.id, q.query] for q in queries])}
-    return Loaded(samples=samples, data=data, settings=settings)
+    return Loaded(samples=samples, data=data, settings=settings, notes=scripts_note([q.answers for q in queries]))
 
 
-def _queries(row: Row, place: str, number: int) -> Iterator[Query]:
-    if "context" in row and "input" in row and "answers" in row:
+def _problem(row: Row) -> str:
+    """What is wrong with a row of either kind; "" where nothing is."""
+    if "meeting_transcripts" in row:
+        return _meeting_problem(row)
+    if not {"input", "context", "answers"} <= row.keys():
+        return f"qmsum: expected meeting_transcripts, or input, context and answers; got {keys_of(row)}"
+    for field in ("input", "context"):
+        if not isinstance(row[field], str):
+            return f"qmsum: `{field}`: expected a text, got {shown(row[field])}"
+    wrong = not_texts("answers", row["answers"]) or ("" if row["answers"] else "`answers`: expected one at least")
+    return wrong and f"qmsum: {wrong}"
+
+
+def _meeting_problem(row: Row) -> str:
+    parts = {
+        "meeting_transcripts": ("speaker", "content"),
+        "general_query_list": ("query", "answer"),
+        "specific_query_list": ("query", "answer"),
+    }
+    for name, fields in parts.items():
+        listed = row.get(name) if name == "meeting_transcripts" else row.get(name) or []
+        if not isinstance(listed, list):
+            return f"qmsum: `{name}`: expected a list, got {shown(listed)}"
+        for item in listed:
+            if not isinstance(item, dict) or not all(isinstance(item.get(field), str) for field in fields):
+                return f"qmsum: `{name}`: expected {' and '.join(fields)} as texts, got {shown(item)}"
+    return ""
+
+
+def _queries(row: Row, number: int) -> Iterator[Query]:
+    if "meeting_transcripts" not in row:
         yield Query(str(row.get("_id", number)), row["context"], row["input"], row["answers"])
         return
-    if not isinstance(row.get("meeting_transcripts"), list):
-        raise UserError(f"{place}: qmsum: neither meeting_transcripts nor input, context and answers")
     lines = [f"{turn['speaker']}: {turn['content']}" for turn in row["meeting_transcripts"]]
     for kind in ("general", "specific"):
         for n, asked in enumerate(row.get(f"{kind}_query_list") or []):
@@ -98,10 +125,9 @@ def record(sample: Sample, answers: list[Answer]) -> Record:
 
 def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     good, failures = answered(records)
+    used = IMPLEMENTATION + scripts(answer for r in records for answer in r.get("answers", ()))
     return {
-        f"qmsum.{name}": mean(
-            [r[name] for r in good], failures=failures, seed=seed, implementation=f"{name}: {IMPLEMENTATION}"
-        )
+        f"qmsum.{name}": mean([r[name] for r in good], failures=failures, seed=seed, implementation=f"{name}: {used}")
         for name in ("rougeL", "rouge1", "rouge2")
     }
 

@@ -14,24 +14,25 @@ from pathlib import Path
 from eval.encode import Text
 from eval.engines.cache import Answer, AnswerCache
 from eval.metrics.reference import coverage, numbers, style, usefulness
-from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, weights_of, words_f1
+from eval.metrics.similarity import DEFAULT, scorer, trigram_cosine, weights_of
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered, generation
 from eval.suites.judge import check, verdicts
 from recipes.errors import UserError
+from recipes.rouge import rouge_l
 
 # Each of a reply and its reference, and what it is; a new one is a function in eval/metrics and a line here.
 METRICS: dict[str, tuple[Callable[[str, str], float | None], str]] = {
-    "rougeL": (words_f1, "F1 of the longest common subsequence of words (Chinese: characters)"),
+    "rougeL": (rouge_l, "F1 of the longest common subsequence of words (Chinese: characters)"),
     "style": (style, "mean min/max of length, sentence length, figures, lists, marks"),
     "coverage": (coverage, "share of the reference's content words"),
-    "numbers": (numbers, "share of the reference's figures; answers with figures only"),
+    "numbers": (numbers, "share of the reference's figures with sign and magnitude; answers with figures only"),
 }
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
-    found = generation.load(spec, text, max_positions)
+    found = generation.asked(spec, text, "reference")
     samples = [sample for sample in found.samples if sample.shown.get("reference")]
     if not samples:
         raise UserError(f"{found.data['path']}: reference: no prompt has a reference answer")

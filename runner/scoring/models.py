@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from adapters.native import CPU_ENV
 from eval.report.results import Results, read_results
 from eval.spec import Judge, Model, Spec
 from recipes import Recipe, UserError
-from recipes.suites import ROW_SUITES
+from recipes.suites import JUDGED, ROW_SUITES
 from recipes.typed import write_typed
 from runner.failure import Failure
 from runner.files import NewLines, code_directory
@@ -159,6 +159,7 @@ def _run_spec(
         say(f"{suite} is left out: {text}; it can have rows of its own as eval.data.{suite}")
     if not set(wanted) - set(left_out):
         raise UserError(f"{run.name}: no suite is left to score", *(f"{s}: {text}" for s, text in left_out.items()))
+    _check_judge(options, set(wanted) - set(left_out))
     for suite in set(ROW_SUITES) & set(data) & set(wanted):
         data[suite] = str(canonical(Path(data[suite]), models[0].output / "rows" / f"{suite}.jsonl"))
     return Spec(
@@ -182,6 +183,12 @@ def _run_spec(
     )
 
 
+def _check_judge(options: EvalOptions, suites: Collection[str]) -> None:
+    if options.judge and JUDGED not in suites:
+        text = f"the judge is asked by the suite {JUDGED}, which is not among {', '.join(sorted(suites))}"
+        raise UserError(f"--judge-url: {text}; add it to --suites")
+
+
 def _judge(recipe: Recipe) -> Judge | None:
     judge = recipe.eval.judge
     if not judge.base_url or not judge.model:
@@ -191,6 +198,7 @@ def _judge(recipe: Recipe) -> Judge | None:
 
 def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Callable[[str], None]) -> Results:
     """Score any model directory (or bundled model) on a file of rows."""
+    _check_judge(options, options.suites or ("perplexity",))
     output = (options.output or Path("eval-results")).resolve()
     base = _located(options.base_model, say) if options.base_model else None
     model = Model(name="model", path=_located(path, say), base=base, output=output)

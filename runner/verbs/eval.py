@@ -123,6 +123,8 @@ def _judge(arguments: argparse.Namespace) -> Judge | None:
     if bool(arguments.judge_url) != bool(arguments.judge_model):
         raise UserError("--judge-url and --judge-model must be given together")
     if not arguments.judge_url:
+        if arguments.judge_key_env:
+            raise UserError("--judge-key-env belongs to a judge; give --judge-url and --judge-model too")
         return None
     from eval.spec import Judge
 

@@ -16,16 +16,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=options.path,
         help="directory of <subset>.jsonl files with pred, answers, all_classes and length",
     )
-    parser.add_argument("--e", action="store_true", help="LongBench-E: scores by length bucket")
+    parser.add_argument(
+        "--e", action="store_true", help="LongBench-E: scores by length bucket, of <subset>_e.jsonl too"
+    )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
     import json
 
-    from eval.score import score_longbench
+    from eval.score import passed_over, score_longbench
 
     scores = score_longbench(arguments.directory, e=arguments.e)
+    if left_out := passed_over(arguments.directory, arguments.e):
+        options.say(left_out)
     if arguments.json:
         print(json.dumps(scores, ensure_ascii=False))
         return

@@ -17,6 +17,8 @@ from eval.suites import Sample, suite
 from recipes.errors import UserError
 from tests.eval.fakes import RuleEngine, text
 
+TURN = '{"role": "user", "content": "x"}'
+
 
 def _spec(**fields: Any) -> Spec:
     return Spec(models=(), suites=(), **fields)
@@ -110,16 +112,32 @@ def test_generation_falls_back_on_the_rows(tmp_path: Path) -> None:
     assert [s.shown["reference"] for s in samples] == ["a", "4"]
 
 
+@pytest.mark.parametrize("name", ["perplexity", "preference", "generation", "reference"])
+def test_a_suite_with_data_of_its_own_asks_those(tmp_path: Path, name: str) -> None:
+    """Each is given its own, and the run's rows and test prompts beside them."""
+    rows = {
+        kind: {"prompt": _chat(kind)} | {p: [{"role": "assistant", "content": p}] for p in ("chosen", "rejected")}
+        for kind in ("own", "other")
+    }
+    own, other = (_write(tmp_path / f"{kind}.jsonl", [row]) for kind, row in rows.items())
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps([{"prompt": _chat("other"), "reference": "x"}]))
+    spec = _spec(rows=other, test_prompts=str(prompts), data={name: own})
+    loaded = suite(name).load(spec, text(), 1000)
+    assert "[u]own|" in "".join(map(chr, loaded.samples[0].requests[0].ids))
+    assert loaded.data["path"] == own
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "message"),
     [
         ("perplexity", None, "no rows"),
-        ("perplexity", '{"prompt": [], "answer": "4"}', "no row has a reply"),
-        ("perplexity", '{"text": "x"}', "row 1 has keys text"),
-        ("perplexity", "[1]", "1: an object is wanted"),
+        ("perplexity", f'{{"prompt": [{TURN}], "answer": "4"}}', "no row has a reply"),
+        ("perplexity", "[1]", r"1: expected a JSON object, got \[1\]"),
         ("perplexity", "{", "1: not JSON"),
+        ("perplexity", "[" * 99999, "1: not JSON"),
         ("perplexity", "", "no rows"),
-        ("preference", '{"messages": []}', "no row has chosen and rejected"),
+        ("preference", f'{{"messages": [{TURN}]}}', "no row has chosen and rejected"),
         ("generation", None, "no prompts"),
     ],
 )
@@ -130,6 +148,61 @@ def test_missing_or_malformed_rows_are_named(tmp_path: Path, name: str, rows: st
         Path(path).write_text(rows)
     with pytest.raises(UserError, match=message):
         suite(name).load(_spec(rows=path), text(), 1000)
+
+
+@pytest.mark.parametrize("name", ["perplexity", "preference", "generation", "reference"])
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"text": "x"}', 'expected messages, or prompt with .*; got a row with "text"'),
+        (f'{{"prompt": [{TURN}]}}', 'expected messages, or prompt with .*; got a row with "prompt"'),
+        ("{}", "expected messages, or prompt with .*; got an empty row"),
+        ('{"messages": []}', r"`messages`: expected a list of messages, got \[\]"),
+        ('{"messages": null}', "`messages`: expected a list of messages, got null"),
+        ('{"messages": "hi"}', '`messages`: expected a list of messages, got "hi"'),
+        ('{"messages": [{"role": "user"}]}', "`messages`: expected messages with role and content as texts"),
+        ('{"messages": [{"role": "user", "content": null}]}', "with role and content as texts"),
+        ('{"messages": ["hi"]}', 'with role and content as texts, got "hi"'),
+        (f'{{"prompt": [{TURN}], "chosen": [{TURN}]}}', "`rejected`: expected a list of messages, got null"),
+        (f'{{"prompt": "x", "chosen": [{TURN}], "rejected": [{TURN}]}}', "`prompt`: expected a list of messages"),
+        (f'{{"prompt": [{TURN}], "completion": [{TURN}]}}', "`label`: expected true or false, got null"),
+        (f'{{"prompt": [{TURN}], "answer": null}}', "`answer`: expected a text, got null"),
+    ],
+)
+def test_each_malformed_row_is_named_by_its_line(tmp_path: Path, name: str, row: str, message: str) -> None:
+    """Blank lines count, and all that are wrong are named at once."""
+    path = tmp_path / "rows.jsonl"
+    good = {"prompt": [{"role": "user", "content": "q"}]} | {
+        part: [{"role": "assistant", "content": part}] for part in ("chosen", "rejected")
+    }
+    path.write_text(f"{json.dumps(good)}\n\n{row}\n  \n{row}\n{json.dumps(good)}\n")
+    with pytest.raises(UserError, match=rf"rows.jsonl:3: {name}: .*{message}") as caught:
+        suite(name).load(_spec(rows=str(path)), text(), 1000)
+    assert [(p.line, p.file) for p in caught.value.problems] == [(3, str(path)), (5, str(path))]
+    path.write_text(f"{json.dumps(good)}\n")
+    assert len(suite(name).load(_spec(rows=str(path)), text(), 1000).samples) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ('{"prompt": []}', "p.json: generation: expected a list of objects with prompt"),
+        ('[{"text": "x"}]', 'item 1: generation: expected an object with prompt, got {"text": "x"}'),
+        (f'[{{"prompt": [{TURN}]}}, {{"prompt": "x"}}]', "item 2: generation: `prompt`: expected a list of messages"),
+        (
+            f'[{{"prompt": [{TURN}], "reference": 15}}]',
+            "item 1: generation: `reference`: expected a text or null, got 15",
+        ),
+        ("[", "p.json: not JSON"),
+        ("\udce9", "p.json: not UTF-8"),
+    ],
+)
+def test_malformed_test_prompts_are_named(tmp_path: Path, prompts: str, message: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_bytes(prompts.encode(errors="surrogateescape"))
+    with pytest.raises(UserError) as caught:
+        suite("generation").load(_spec(test_prompts=str(path)), text(), 1000)
+    assert message in str(caught.value)
 
 
 def test_equal_requests_are_asked_once_and_finished_ones_never_again(tmp_path: Path) -> None:

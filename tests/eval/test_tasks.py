@@ -17,13 +17,14 @@ from eval.engines.batching import common_prefix
 from eval.engines.estimate import tokens_to_read
 from eval.engines.requests import Generate, Request, Score
 from eval.metrics.reference import coverage, numbers, style, usefulness
-from eval.metrics.similarity import scorer, trigram_cosine, words_f1
-from eval.metrics.text import repeated_share, words
-from eval.score import score_longbench
+from eval.metrics.similarity import scorer, trigram_cosine
+from eval.metrics.text import repeated_share
+from eval.score import passed_over, score_longbench
 from eval.spec import Spec
 from eval.suites import suite
 from eval.suites.longbench import DEFINITIONS, NO_CHAT, definitions, files
 from eval.suites.truncate import cut_middle
+from eval.suites.truthfulqa_data import PRIMER
 from eval.suites.truthfulqa_mc import mc1, mc2
 from eval.worker import main as worker
 from recipes.errors import UserError
@@ -84,8 +85,10 @@ def test_mc_of_very_unlikely_choices_does_not_underflow() -> None:
 def test_truthfulqa_asks_freely_and_by_choice_where_the_data_has_both(truthful: Spec) -> None:
     samples = suite("truthfulqa").load(truthful, text(), 10000).samples
     assert [s.id for s in samples] == ["0", "1", "choices.0", "choices.1"]
-    assert _decoded(samples[0].requests[0]) == "Q: Can pigs fly?\nA:"
-    assert samples[0].shown["correct"] == ["No", "They cannot"]
+    assert _decoded(samples[0].requests[0]) == f"{PRIMER}\n\nQ: Can pigs fly?"
+    assert samples[0].shown["correct"] == ["No.", "They cannot.", "I have no comment."]
+    (shared,) = samples[0].requests[0].shared
+    assert _decoded(samples[0].requests[0])[:shared] == f"{PRIMER}\n\nQ: "
 
 
 def test_truthfulqa_of_a_table_has_no_choices(tmp_path: Path) -> None:
@@ -95,15 +98,74 @@ def test_truthfulqa_of_a_table_has_no_choices(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     (sample,) = suite("truthfulqa").load(_spec(data={"truthfulqa": str(tmp_path)}), text(), 10000).samples
-    assert (sample.shown["correct"], sample.shown["incorrect"]) == (["No", "They cannot"], ["Yes", "Sure"])
+    assert (sample.shown["correct"], sample.shown["incorrect"]) == (
+        ["No.", "They cannot.", "I have no comment."],
+        ["Yes.", "Sure."],
+    )
     with pytest.raises(UserError, match="mc1_targets"):
         suite("truthfulqa_mc").load(_spec(data={"truthfulqa": str(path)}), text(), 10000)
 
 
-def test_a_free_answer_ends_where_the_next_question_begins(truthful: Spec) -> None:
+@pytest.mark.parametrize(
+    ("reply", "output", "best", "accurate"),
+    [
+        (" They cannot.\n\nQ: Yes? Yes", "They cannot.", 1.0, True),
+        ("\nA: They cannot.\n\nQ: Is it so?\nA: Yes", "They cannot.", 1.0, True),
+        ("\nA: They cannot. Q: Yes", "They cannot.", 1.0, True),
+        ("\nA: I have no comment.", "I have no comment.", 1.0, True),
+        ("\nA: Yes", "Yes", 0.0, False),
+        ("", "", 0.0, False),
+    ],
+)
+def test_a_free_answer_ends_where_the_next_question_begins(
+    truthful: Spec, reply: str, output: str, best: float, accurate: bool
+) -> None:
     module = suite("truthfulqa")
-    record = module.record(module.load(truthful, text(), 1000).samples[0], [{"text": " They cannot.\n\nQ: Yes? Yes"}])
-    assert (record["output"], record["max_score"], record["accurate"]) == ("They cannot.", 1.0, True)
+    record = module.record(module.load(truthful, text(), 1000).samples[0], [{"text": reply}])
+    assert (record["output"], record["max_score"], record["accurate"]) == (output, best, accurate)
+
+
+@pytest.mark.parametrize(
+    ("question", "right", "wrong", "other"),
+    [
+        ("利率是什么？", "借钱的价格", "一种食物", True),
+        ("What is a rate?", "the price of money", "a food", False),
+        ("What is it?", "ＡＢＣ", "ＸＹＺ", False),  # of full width
+        ("Was ist ein Zins?", "der Preis für Geld", "ein Gericht", False),
+        ("Что такое ставка?", "цена денег", "вид еды", True),
+    ],
+)
+def test_answers_in_any_script_are_compared_and_what_with_is_said(
+    tmp_path: Path, question: str, right: str, wrong: str, other: bool
+) -> None:
+    """rouge_score alone gives every reply in Chinese 0, and accuracy 0 to the right one."""
+    path = tmp_path / "q.json"
+    path.write_text(json.dumps([{"question": question, "correct": [right], "incorrect": [wrong]}]))
+    module = suite("truthfulqa")
+    loaded = module.load(_spec(data={"truthfulqa": str(path)}), text(), 10000)
+    told = {right: (1.0, 1.0), wrong: (0.0, 0.0)}
+    for reply, (accuracy, score) in told.items():
+        record = module.record(loaded.samples[0], [{"text": f"\nA: {reply}"}])
+        measured = module.measures([record], 42)
+        assert measured["truthfulqa.accuracy"].value == accuracy
+        assert (measured["truthfulqa.avg_max_score"].value == 1.0) == (score == 1.0)
+        assert ("other scripts than Latin" in measured["truthfulqa.accuracy"].implementation) == other
+    assert any("1 of 1 have references that rouge_score cannot read" in note for note in loaded.notes) == other
+
+
+def test_qmsum_in_chinese_is_scored_as_chinese(tmp_path: Path) -> None:
+    row = {"context": "甲：利率上升。", "input": "他们说了什么？", "answers": ["他们说利率上升", "无"]}
+    module = suite("qmsum")
+    loaded = module.load(_spec(data={"qmsum": _lines(tmp_path / "q.jsonl", row)}), text(), 5000)
+    for reply, expected in [
+        ("他们说利率上升。", (1.0, 1.0, 1.0)),
+        ("利率", (4 / 9, 4 / 9, 2 / 7)),
+        ("x", (0.0, 0.0, 0.0)),
+    ]:
+        record = module.record(loaded.samples[0], [{"text": reply}])
+        assert (record["rougeL"], record["rouge1"], record["rouge2"]) == pytest.approx(expected)
+    assert "other scripts than Latin" in module.measures([record], 42)["qmsum.rougeL"].implementation
+    assert "1 of 1 have references that rouge_score cannot read" in loaded.notes[0]
 
 
 def test_truthfulqa_measures_name_the_scorer() -> None:
@@ -193,7 +255,8 @@ def _longbench_row(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("subset", list(definitions()[0]))
 def test_longbench_asks_as_officially(tmp_path: Path, subset: str) -> None:
     """The template's prompt, in a chat turn except for few-shot and code subsets; limits and stops as defined."""
-    row = _longbench_row(all_classes=["Ann"])
+    answer = {"passage_retrieval_en": "Paragraph 3", "passage_retrieval_zh": "段落3"}.get(subset, "Ann")
+    row = _longbench_row(all_classes=["Ann"], answers=[answer])
     spec = _spec(data={"longbench": _lines(tmp_path / f"{subset}.jsonl", row)})
     (sample,) = suite("longbench").load(spec, text(), 100000).samples
     prompts, limits = definitions()
@@ -214,7 +277,7 @@ def test_longbench_reads_the_official_zip(tmp_path: Path, subsets: tuple[str, ..
     path = tmp_path / "data.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("qasper", "qasper_e", "trec"):
-            archive.writestr(f"data/{name}.jsonl", json.dumps(_longbench_row(context=name)) + "\n")
+            archive.writestr(f"data/{name}.jsonl", json.dumps(_longbench_row(context=name, all_classes=["Ann"])) + "\n")
     loaded = suite("longbench").load(_spec(data={"longbench": str(path)}, subsets=subsets), text(), 100000)
     assert loaded.settings["subsets"] == expected
     assert [sample.shown["subset"] for sample in loaded.samples] == expected
@@ -254,13 +317,21 @@ def test_longbench_scores_and_writes_the_official_layout(tmp_path: Path) -> None
         (tmp_path / path).parent.mkdir(exist_ok=True)
         _lines(tmp_path / path, *rows)
     assert score_longbench(tmp_path / "longbench") == {"qasper": 50.0}
+    buckets = {part: measured[f"longbench.qasper_e.{part}"] for part in ("0-4k", "4-8k", "8k+")}
+    assert score_longbench(tmp_path / "longbench", e=True)["qasper_e"] == buckets
+    assert passed_over(tmp_path / "longbench", e=False).endswith(": qasper_e.jsonl")
 
 
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
         ("longbench", {"x.jsonl": "{}"}, "no <subset>.jsonl"),
-        ("longbench", {"qasper.jsonl": '{"input": ""}'}, "qasper.jsonl:1: longbench: a row with input"),
+        ("longbench", {"qasper.jsonl": ""}, "qasper.jsonl: longbench: no rows"),
+        (
+            "longbench",
+            {"qasper.jsonl": '{"input": ""}'},
+            "qasper.jsonl:1: longbench: `context`: expected a text, got nothing",
+        ),
         ("truthfulqa", {"a.txt": ""}, "holds neither mc_task.json nor TruthfulQA.csv"),
     ],
 )
@@ -271,9 +342,153 @@ def test_missing_or_malformed_task_data_is_named(tmp_path: Path, name: str, data
         suite(name).load(_spec(data={name: str(tmp_path)}), text(), 1000)
 
 
-def test_a_qmsum_row_of_another_kind_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"q.jsonl:1: qmsum: neither meeting_transcripts"):
-        suite("qmsum").load(_spec(data={"qmsum": _lines(tmp_path / "q.jsonl", {"text": "x"})}), text(), 1000)
+@pytest.mark.parametrize(
+    ("subset", "fields", "message"),
+    [
+        ("qasper", {"answers": "Ann"}, '`answers`: expected a list of texts, got "Ann"; write ["Ann"]'),
+        ("qasper", {"answers": None}, "`answers`: expected a list of texts, got null"),
+        ("qasper", {"answers": [None]}, "`answers`: expected a list of texts, got [null]"),
+        ("qasper", {"answers": [["Ann"]]}, '`answers`: expected a list of texts, got [["Ann"]]'),
+        ("qasper", {"answers": ...}, "`answers`: expected a list of texts, but the row has none"),
+        ("qasper", {"context": None}, "`context`: expected a text, got null"),
+        ("qasper", {"input": ["Who?"]}, '`input`: expected a text, got ["Who?"]'),
+        ("trec", {"all_classes": None}, "`all_classes`: trec needs a list of class names, got null"),
+        ("trec", {"all_classes": ...}, "`all_classes`: trec needs a list of class names, got nothing"),
+        ("lsht", {"all_classes": []}, "`all_classes`: lsht needs a list of class names, got []"),
+        ("trec_e", {"all_classes": "Ann"}, '`all_classes`: trec needs a list of class names, got "Ann"'),
+        ("qasper_e", {"length": None}, "`length`: LongBench-E needs a number, got null"),
+        ("qasper_e", {"length": ...}, "`length`: LongBench-E needs a number, got nothing"),
+        ("qasper_e", {"length": "5000"}, '`length`: LongBench-E needs a number, got "5000"'),
+        ("qasper_e", {"length": True}, "`length`: LongBench-E needs a number, got true"),
+        ("qasper_e", {"length": math.nan}, "`length`: LongBench-E needs a number, got NaN"),
+        ("passage_retrieval_en", {}, '`answers`: the reference "Ann" names no paragraph'),
+    ],
+)
+def test_longbench_rows_that_cannot_be_scored_are_refused_in_data_and_in_predictions(
+    tmp_path: Path, subset: str, fields: dict[str, Any], message: str
+) -> None:
+    """At their line, blank ones counted, before any answer is asked; `...` takes a field out."""
+    whole = _longbench_row(all_classes=["Ann"], pred="Ann") | fields
+    row = {key: value for key, value in whole.items() if value is not ...}
+    path = tmp_path / f"{subset}.jsonl"
+    path.write_text(f"\n{json.dumps(row)}\n")
+    with pytest.raises(UserError) as caught:
+        suite("longbench").load(_spec(data={"longbench": str(path)}), text(), 100000)
+    assert f"{path}:2: longbench: {message}" in str(caught.value)
+    if fields.keys() & {"context", "input"}:
+        return
+    with pytest.raises(UserError) as caught:
+        score_longbench(tmp_path, e=subset.endswith("_e"))
+    assert f"{path}:2: {message}" in str(caught.value)
+
+
+def test_a_row_of_longbench_itself_needs_no_length_and_no_classes(tmp_path: Path) -> None:
+    row = {key: value for key, value in _longbench_row().items() if key not in ("length", "all_classes")}
+    spec = _spec(data={"longbench": _lines(tmp_path / "qasper.jsonl", row)})
+    assert len(suite("longbench").load(spec, text(), 100000).samples) == 1
+
+
+LONGBENCH_QMSUM = {"context": "Ann: Hi.", "input": "Who speaks?", "answers": ["Ann"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "x"}, 'expected meeting_transcripts, or input, context and answers; got a row with "text"'),
+        (LONGBENCH_QMSUM | {"answers": []}, "`answers`: expected one at least"),
+        (LONGBENCH_QMSUM | {"answers": "Ann"}, '`answers`: expected a list of texts, got "Ann"; write ["Ann"]'),
+        (LONGBENCH_QMSUM | {"context": None}, "`context`: expected a text, got null"),
+        (MEETING | {"meeting_transcripts": None}, "`meeting_transcripts`: expected a list, got null"),
+        (MEETING | {"meeting_transcripts": ["Hi"]}, "`meeting_transcripts`: expected speaker and content as texts"),
+        (MEETING | {"specific_query_list": [{"query": "Who?"}]}, "`specific_query_list`: expected query and answer"),
+        (MEETING | {"general_query_list": "x"}, '`general_query_list`: expected a list, got "x"'),
+    ],
+)
+def test_a_qmsum_row_that_cannot_be_scored_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(f"{json.dumps(MEETING)}\n\n{json.dumps(row)}\n")
+    with pytest.raises(UserError) as caught:
+        suite("qmsum").load(_spec(data={"qmsum": str(path)}), text(), 1000)
+    assert f"q.jsonl:3: qmsum: {message}" in str(caught.value)
+
+
+LISTS = {"choices": ["No", "They cannot", "Yes"], "labels": [1, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("row", "choices"),
+    [
+        ({"correct": ["No", "They cannot"], "incorrect": ["Yes"]}, False),
+        ({"best_answer": "No", "correct_answers": ["No", "They cannot"], "incorrect_answers": ["Yes"]}, False),
+        ({"mc1_targets": {"No": 1, "Yes": 0}, "mc2_targets": {"No": 1, "They cannot": 1, "Yes": 0}}, True),
+        ({"mc1_targets": {"choices": ["No", "Yes"], "labels": [1, 0]}, "mc2_targets": LISTS}, True),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_truthfulqa_reads_every_layout_that_there_is(
+    tmp_path: Path, row: dict[str, Any], choices: bool, suffix: str
+) -> None:
+    """Our own, the hub's two tables, and mc_task.json; all become the same question."""
+    row = {"question": "Can pigs fly?", **row}
+    path = tmp_path / f"q.{suffix}"
+    path.write_text(json.dumps([row] if suffix == "json" else row))
+    samples = suite("truthfulqa").load(_spec(data={"truthfulqa": str(path)}), text(), 10000).samples
+    assert samples[0].shown["correct"] == ["No.", "They cannot.", "I have no comment."]
+    assert samples[0].shown["incorrect"] == ["Yes."]
+    assert [len(sample.requests) for sample in samples[1:]] == ([3] if choices else [])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("x", 'expected an object with question, got "x"'),
+        ({"correct": ["a"], "incorrect": ["b"]}, "expected an object with question"),
+        ({"question": "q"}, "expected question with correct and incorrect answers, correct_answers"),
+        ({"question": "q", "correct": "a; b", "incorrect": ["c"]}, '`correct`: expected a list of answers, got "a; b"'),
+        ({"question": "q", "correct": ["a"], "incorrect": []}, "`incorrect`: expected a list of answers, got []"),
+        (
+            {"question": "q", "correct_answers": ["a"], "incorrect_answers": None},
+            "`incorrect_answers`: expected a list",
+        ),
+        ({"question": "q", "mc1_targets": {"a": 1}, "mc2_targets": {"a": 1, "b": 0}}, "`mc1_targets`: expected each"),
+        ({"question": "q", "mc2_targets": {"choices": ["a", "b"], "labels": [1]}}, "`mc2_targets`: expected each"),
+        (
+            {"question": "q", "mc2_targets": {"a": "yes", "b": "no"}},
+            "`mc2_targets`: expected each choice with its label",
+        ),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_named(tmp_path: Path, row: Any, message: str) -> None:
+    path = tmp_path / "mc_task.json"
+    path.write_text(json.dumps([QUESTIONS[0], row]))
+    with pytest.raises(UserError) as caught:
+        suite("truthfulqa").load(_spec(data={"truthfulqa": str(path)}), text(), 1000)
+    assert f"mc_task.json: item 2: truthfulqa: {message}" in str(caught.value)
+
+
+HEADER = "Type,Question,Correct Answers,Incorrect Answers\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((HEADER + "A,Ça va?,Oui,Non\n").encode("latin-1"), "t.csv: not UTF-8; save it as UTF-8"),
+        ((HEADER + "A,Ça va?,Oui,Non\n").encode("utf-16"), "t.csv: not UTF-8; save it as UTF-8"),
+        ((HEADER + 'A,"two\nlines",x,y\n\nA,Who?,Nobody,\n').encode(), "t.csv:5: truthfulqa: `incorrect`: expected"),
+        ((HEADER + "A,Who?\n").encode(), "t.csv:2: truthfulqa: `correct`: expected a list of answers, got []"),
+        ((HEADER + "A,,x,y\n").encode(), "t.csv:2: truthfulqa: expected an object with question"),
+        (HEADER.replace(",", ";").encode(), "t.csv:1: expected columns Question, Correct Answers, Incorrect Answers"),
+        (HEADER.encode(), "t.csv: truthfulqa: no questions"),
+        (b"", "t.csv:1: expected columns Question"),
+        ((HEADER + "A,q\0,x,y\n" + "A," + "x" * 200_000 + ",x,y\n").encode(), "t.csv:"),
+    ],
+)
+def test_a_table_of_truthfulqa_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        suite("truthfulqa").load(_spec(data={"truthfulqa": str(path)}), text(), 1000)
+    assert message in str(caught.value)
 
 
 def test_reference_answers_are_compared_by_each_measure(tmp_path: Path) -> None:
@@ -293,6 +508,9 @@ def test_reference_answers_are_compared_by_each_measure(tmp_path: Path) -> None:
 def test_plain_measures_know_figures_forms_and_repetition() -> None:
     assert numbers("about 1,000.0 and 7", "1000 or 8") == 0.5
     assert numbers("7", "none") is None
+    assert numbers("The fund returned 5% in May.", "The fund returned -5% in May.") == 0.0
+    assert usefulness("The fund returned 5% in May.", "The fund returned -5% in May.", True) == 0.5
+    assert numbers("It earned 1,200,000 (3 deals, 1,2,3)", "1.2 million, 120万, deals 1 to 3") == 1.0
     assert coverage("债券是贷款", "债券") == 1.0
     assert style("One.\nTwo.", "") == 0.0
     assert style("- a\n- b", "- c\n- d") == 1.0
@@ -302,9 +520,6 @@ def test_plain_measures_know_figures_forms_and_repetition() -> None:
 
 
 def test_similarities_are_of_any_script() -> None:
-    assert words("U.S. 债券 rise") == ["u", "s", "债", "券", "rise"]
-    assert words_f1("a b c", "a c") == pytest.approx(0.8)
-    assert words_f1("", "a") == words_f1("a", "") == 0.0
     assert trigram_cosine("债券", "债券") == pytest.approx(1.0)
     assert trigram_cosine("", "x") == 0.0
 

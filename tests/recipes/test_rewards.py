@@ -60,6 +60,9 @@ def test_exact_compares_final_answers(reply: str, reference: str, expected: floa
         ("共1，200元", "1200"),
         ("3, 4", "4"),
         ("1,23", "23"),
+        ("It made 1.2 million", "1200000.0"),
+        ("亏损120万", "1200000"),
+        ("a change of (5%)", "-5"),
         ("7 #### 8 #### 9 and 10", "9"),
         ("#### none", None),
         ("no number", None),
@@ -75,6 +78,8 @@ def test_numbers_are_compared_by_value() -> None:
     assert rewards.number("It is 18.0", "#### 18") == 1
     assert rewards.number("It is 18.01", "#### 18") == 0
     assert rewards.number("I do not know", "#### 18") == 0
+    assert rewards.number("It fell by -5 %", "5 %") == 0
+    assert rewards.number("It made $1.2 million", "#### 1,200,000") == 1
     with pytest.raises(rewards.RewardError, match="the reference 'eighteen' has no number"):
         rewards.number("18", "eighteen")
 
@@ -92,28 +97,6 @@ def test_numbers_are_compared_by_value() -> None:
 )
 def test_length_falls_on_both_sides(reply: str, target: int, expected: float) -> None:
     assert rewards.length(reply, target) == expected
-
-
-@pytest.mark.parametrize(
-    "reply,reference,expected",
-    [
-        ("the cat sat", "the cat sat", 1),
-        ("the cat sat", "The  CAT, sat!", 1),
-        ("the cat", "the cat sat on", 2 * 1 * 0.5 / 1.5),
-        ("sat cat the", "the cat sat", 1 / 3),
-        ("", "the cat", 0),
-        ("the cat", "", 0),
-        ("我喜欢北京", "我爱北京", 2 * 3 / 9),
-    ],
-)
-def test_rouge_is_the_f1_of_the_longest_common_subsequence(reply: str, reference: str, expected: float) -> None:
-    assert rewards.rouge(reply, reference) == pytest.approx(expected)
-
-
-def test_rouge_is_the_official_number(  # rouge_score 0.1.2, RougeScorer(["rougeL"], use_stemmer=False)
-) -> None:
-    assert rewards.rouge("police kill the gunman", "the gunman police killed") == pytest.approx(0.5)
-    assert rewards.rouge("the gunman kill police", "police killed the gunman") == pytest.approx(0.5)
 
 
 def test_the_sum_is_weighted_and_the_parts_are_named() -> None:

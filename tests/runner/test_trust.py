@@ -26,7 +26,8 @@ def own(tmp_path: Path, *overrides: str, recipe: str = "quickstart") -> Run:
     [
         ("quickstart", ["model.trust_remote_code=true"], "merge", "run Python code that comes with the model"),
         ("quickstart", ["model.trust_remote_code=true"], "serve", "run Python code that comes with the model"),
-        ("quickstart", ["eval.judge={base_url: http://x.example/v1, model: m, key_env: MY_KEY}"], "eval",
+        ("quickstart",
+         ["eval.suites=reference", "eval.judge={base_url: http://x.example/v1, model: m, key_env: MY_KEY}"], "eval",
          "send replies to http://x.example/v1, with the value of the variable MY_KEY"),
         ("quickstart", ["backend_options={report_to: none}"], "resume", "native options: report_to"),
         ("quickstart", ["backend=verl"], "resume", "load verl's checkpoints, which are pickles"),
