@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,20 @@ class Text:
         """The tokens at which replies of this template end, where the model does not declare them."""
         return self._encoder.end.ids if self._encoder else ()
 
+    @cached_property
+    def beginning(self) -> list[int]:
+        """What the tokenizer of itself puts before a text, as those of Llama and Gemma do; not what it puts behind."""
+        whole, bare = (self.tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+        starts = (n for n in range(len(whole)) if list(whole[n : n + len(bare)]) == list(bare))
+        return list(whole[: next(starts, 0)])
+
     def ids(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of a text; with the tokenizer's own beginning of sequence where `special`."""
-        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+        return self.batch_ids([text], special=special)[0]
 
-    def batch_ids(self, texts: list[str]) -> list[list[int]]:
-        return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    def batch_ids(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
+        first = self.beginning if special else []
+        return [[*first, *ids] for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
     def text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))

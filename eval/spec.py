@@ -39,6 +39,9 @@ class Judge:
     parallel: int = 4
 
 
+LONGEST = 32_768
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """One evaluation: models × suites, with everything that determines the answers."""
@@ -48,7 +51,7 @@ class Spec:
     data: Mapping[str, str] = field(default_factory=dict)
     rows: str | None = None
     test_prompts: str | None = None
-    max_length: int = 4096
+    max_length: int = LONGEST  # of a row or a prompt, in tokens; at most the model's positions
     train_on: str = "all_turns"
     chat_template: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 MC1: the likeliest choice is the true one. MC2: the true choices' share of the probability. Both in one pass over the
 union of their choices. Example: {"question": "Can pigs fly?", "mc1_targets": {"No": 1, "Yes": 0}, "mc2_targets": …}
 
-Definition: https://github.com/sylinrl/TruthfulQA/blob/main/truthfulqa/models.py, `run_probs`, without a leading BOS.
+Definition: https://github.com/sylinrl/TruthfulQA/blob/main/truthfulqa/models.py, `run_probs`. A tokenizer that of
+itself begins a text with a BOS does so here, as in lm-eval.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
 from eval.suites.truthfulqa_data import PRIMER, questions
 
-IMPLEMENTATION = "sum of log-probabilities of ' ' + choice after the 6-pair QA primer, no BOS"
+IMPLEMENTATION = "sum of log-probabilities of ' ' + choice after the 6-pair QA primer, with the tokenizer's own BOS"
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
@@ -32,7 +33,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
 def choice_samples(asked: list[Row], text: Text) -> list[Sample]:
     """A sample a question, a request a choice; primer and question are marked as shared."""
     prompts = [f"{PRIMER}\n\nQ: {question['question']}\nA:" for question in asked]
-    primer = common_prefix([text.ids(prompt) for prompt in prompts])
+    primer = common_prefix([text.ids(prompt, special=True) for prompt in prompts])
     return [
         _sample(str(n), question, prompt, primer, text)
         for n, (question, prompt) in enumerate(zip(asked, prompts, strict=True))
@@ -41,8 +42,8 @@ def choice_samples(asked: list[Row], text: Text) -> list[Sample]:
 
 def _sample(name: str, question: Row, prompt: str, primer: int, text: Text) -> Sample:
     choices = list(question["mc1_targets"] | question["mc2_targets"])
-    given = text.ids(prompt)
-    every = text.batch_ids([f"{prompt} {choice}" for choice in choices])
+    given = text.ids(prompt, special=True)
+    every = text.batch_ids([f"{prompt} {choice}" for choice in choices], special=True)
     # A token may reach over the border; it is then scored, being the first that tells the choices apart.
     starts = [common_prefix([given, ids]) for ids in every]
     shared = min(starts)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from adapters.native import CPU_ENV
 from eval.report.results import Results, read_results
-from eval.spec import Judge, Model, Spec
+from eval.spec import LONGEST, Judge, Model, Spec
 from recipes import Recipe, UserError
 from recipes.suites import JUDGED, ROW_SUITES
 from recipes.typed import write_typed
@@ -22,9 +22,10 @@ from runner.machine.environments import environment
 from runner.machine.process import clean_environment
 from runner.machine.topology import topology
 from runner.runs.claim import Claimed, claim
-from runner.runs.rundir import Damaged, Run, runs
+from runner.runs.rundir import Run
 from runner.runs.show import table
-from runner.runs.trust import check_links, check_trusted, is_own
+from runner.runs.trust import check_links, check_trusted
+from runner.scoring.answers import take_answers
 from runner.scoring.earlier import earlier_results, with_earlier
 from runner.scoring.rows import canonical
 
@@ -44,6 +45,9 @@ class EvalOptions:
     base: bool | None = None
     base_model: str | None = None
     data: dict[str, str] | None = None
+    max_length: int | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     output: Path | None = None
     trust_run: bool = False
 
@@ -76,7 +80,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
         at = None if options.base_model else revision
         models.insert(0, Model(name="base", path=beside, output=output / "base", run=about, revision=at))
     if not options.output:
-        _take_answers(run)
+        take_answers(run)
     with process.signals_raise(), _alone(run):
         earlier = {model.name: earlier_results(model.output) for model in models}
         _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
@@ -119,31 +123,6 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
     _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, check=True)
 
 
-def _take_answers(run: Run) -> None:
-    """Answers are keyed by the model's content, so those of a checkpoint, or of another run's base, serve again."""
-    own = run.path / "eval"
-    _take(own / f"eval_step_{run.read().model_step}", own)
-    model = run.read().model
-    for other in runs(run.path.parent):
-        if other.path != run.path and _vouched_for(other, model):
-            _take(other.path / "eval" / "base", own / "base")
-
-
-def _vouched_for(other: Run, model: str) -> bool:
-    """Whether a run's answers of its base may serve another: a run that was received may hold any answer."""
-    try:
-        return other.read().model == model and is_own(other)
-    except (Damaged, OSError):
-        return False
-
-
-def _take(source: Path, target: Path) -> None:
-    answers, kept = (directory / "cache" / "answers.jsonl" for directory in (source, target))
-    if answers.is_file() and not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(answers, kept)
-
-
 def _about(run: Run, recipe: Recipe) -> dict[str, str]:
     return {"run": run.name, "backend": recipe.backend, "method": recipe.method, "tuning": recipe.tuning.type}
 
@@ -168,7 +147,7 @@ def _run_spec(
         data=data,
         rows=_existing(run.path / "data" / "validation.jsonl"),
         test_prompts=_existing(run.path / "data" / "test_prompts.json"),
-        max_length=recipe.data.max_length,
+        max_length=options.max_length or recipe.data.max_length,
         train_on=recipe.data.train_on,
         chat_template=recipe.model.chat_template,
         chat_template_kwargs=recipe.model.chat_template_kwargs,
@@ -207,6 +186,9 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         suites=options.suites or ("perplexity",),
         data=options.data or {},
         rows=str(canonical(rows, output / "rows.jsonl")) if rows else None,
+        max_length=options.max_length or LONGEST,
+        chat_template=options.chat_template,
+        chat_template_kwargs=options.chat_template_kwargs,
         max_samples=options.max_samples,
         max_generation_samples=options.max_generation_samples,
         engine=options.engine or "transformers",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from recipes.errors import UserError
+from recipes.checks import SWITCHES
+from recipes.errors import UserError, did_you_mean
+from recipes.paths import template_file, template_names
 from recipes.suites import ROW_SUITES, SUITES
 from recipes.typed import to_json
+from recipes.yaml_text import parse_value
 from runner.verbs import options
 from runner.verbs.options import say
 
@@ -35,6 +39,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip", nargs="+", default=[], choices=SUITES, metavar="SUITE", help="suites to leave out")
     add("--max-samples", type=options.count, help="rows per suite")
     add("--max-generation-samples", type=options.count, help="rows per suite that generates")
+    add("--max-length", type=options.count, help="tokens that are read of a row or prompt (default: the recipe's)")
+    add("--chat-template", metavar="FILE", help="with --model: a Jinja file, or a template's name, in place of its own")
+    add("--chat-template-kwargs", nargs="+", default=[], metavar="NAME=VALUE", help="with --model: its variables")
     add("--base-model", help="score this as the base model")
     add("--engine", choices=("transformers", "vllm"), help="inference engine (default: the recipe's)")
     add("--subsets", nargs="+", default=[], help="LongBench subsets; e for all of LongBench-E")
@@ -67,6 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
         judge=_judge(arguments),
         base_model=arguments.base_model,
         data=_suite_data(arguments),
+        max_length=arguments.max_length,
+        chat_template=_chat_template(arguments),
+        chat_template_kwargs=_variables(arguments.chat_template_kwargs),
         output=arguments.output.resolve() if arguments.output else None,
         trust_run=arguments.trust_run,
     )
@@ -129,6 +139,35 @@ def _judge(arguments: argparse.Namespace) -> Judge | None:
     from eval.spec import Judge
 
     return Judge(base_url=arguments.judge_url, model=arguments.judge_model, key_env=arguments.judge_key_env)
+
+
+def _chat_template(arguments: argparse.Namespace) -> str | None:
+    given = arguments.chat_template
+    if not arguments.model and (given or arguments.chat_template_kwargs):
+        raise UserError("--chat-template goes with --model: a run is scored with the template that it was trained with")
+    if not given:
+        return None
+    file = template_file(given, Path.cwd())
+    if not file.is_file():
+        names = template_names()
+        known = f"the templates known by name are {', '.join(names)}{did_you_mean(given, names)}"
+        raise UserError(f"--chat-template {given}: no such file; {known}")
+    return str(file)
+
+
+def _variables(texts: Sequence[str]) -> dict[str, Any]:
+    """`enable_thinking=false` as YAML reads its value, as in a recipe."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"--chat-template-kwargs {text}: write it as NAME=VALUE, such as enable_thinking=false")
+        found[name] = parse_value(value)
+        if isinstance(found[name], (dict, list)):
+            raise UserError(f"--chat-template-kwargs {text}: expected a text, a number, true or false")
+        if isinstance(found[name], str) and found[name].lower() in SWITCHES:
+            raise UserError(f"--chat-template-kwargs {text}: a text is true to a template; write true or false")
+    return found
 
 
 def _existing(text: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,14 @@ records = [json.loads(line) for line in Path(sys.argv[2]).read_text().splitlines
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
 apart = []
+def whole(text):
+    ids = tokenizer(text)["input_ids"]
+    return ids[:-1] if sys.argv[3] == "bos and eos" else ids
 for record in records:
     prompt = f"{PRIMER}\\n\\nQ: {record['question']}\\nA:"
-    start = len(tokenizer(prompt)["input_ids"])
+    start = len(whole(prompt))
     for choice in record["choices"]:
-        ids = torch.tensor([tokenizer(prompt + " " + choice["text"])["input_ids"]])
+        ids = torch.tensor([whole(prompt + " " + choice["text"])])
         with torch.inference_mode():
             logp = model(ids).logits[0, start - 1 : -1].double().log_softmax(-1)
         apart.append(abs(float(logp.gather(-1, ids[0, start:, None]).sum()) - choice["logprob"]))
@@ -49,16 +53,36 @@ print(max(apart), len(apart))
 """
 
 
-def test_choices_equal_one_sequence_at_a_time(eval_python: Path, bundled_model: Path, tmp_path: Path) -> None:
-    """Within 1e-3 nat a choice, although primer and questions are computed once for all."""
+# A tokenizer that puts tokens around a text of itself, as those of Llama and Gemma (and BERT) do.
+AROUND = """
+import sys
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+single = "<|im_start|> $A <|im_end|>" if sys.argv[2] == "bos and eos" else "<|im_start|> $A"
+special = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<|im_start|>", "<|im_end|>")]
+tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=special)
+tokenizer.save_pretrained(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("around", ["nothing", "bos", "bos and eos"])
+def test_choices_equal_one_sequence_at_a_time(
+    around: str, eval_python: Path, bundled_model: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Within 1e-3 nat a choice, although primer and questions are computed once for all; a BOS is not left out."""
+    model = bundled_model
+    if around != "nothing":
+        model = shutil.copytree(tiny_model, tmp_path / "model")
+        inside(eval_python, AROUND, str(model), around, cwd=tmp_path)
     (tmp_path / "mc_task.json").write_text(json.dumps(QUESTIONS))
     spec = {
-        "models": [{"name": "m", "path": str(bundled_model), "output": str(tmp_path)}],
+        "models": [{"name": "m", "path": str(model), "output": str(tmp_path)}],
         "suites": ["truthfulqa_mc"], "data": {"truthfulqa": str(tmp_path / "mc_task.json")}, "device": "cpu",
     }  # fmt: skip
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     inside(eval_python, "import sys; from eval.worker import main; sys.exit(main(['spec.json']))", cwd=tmp_path)
-    out = inside(eval_python, CHOICES, str(bundled_model), str(tmp_path / "truthfulqa_mc.jsonl"), cwd=tmp_path)
+    out = inside(eval_python, CHOICES, str(model), str(tmp_path / "truthfulqa_mc.jsonl"), around, cwd=tmp_path)
     largest, count = out.split()
     assert float(largest) < 1e-3
     assert int(count) == 8
