@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from eval.engines.loading import resize_for
 from eval.spec import Merge, Merged
 from recipes.files import read_json
 from recipes.typed import read_typed, write_typed
@@ -45,6 +46,7 @@ def main(spec: Merge) -> Merged:
     base = AutoModelForCausalLM.from_pretrained(
         spec.base, revision=revision, dtype=torch.float32, trust_remote_code=trust
     )
+    resize_for(base, Path(spec.adapter))
     before = _log_probs(base, asked)
     adapted = PeftModel.from_pretrained(base, spec.adapter)
     wanted = _log_probs(adapted, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from eval.engines.directory import ModelFiles
@@ -50,9 +51,16 @@ def load_model(model: Model, files: ModelFiles, spec: Spec) -> Any:
         if files.base:
             loaded = _with_adapter(loaded, files)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(f"model {model.name}: cannot load {files.directory}: {first}") from None
+        raise UserError(f"model {model.name}: cannot load {files.directory}: {cause(error)}") from None
     return loaded.eval()
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong, in one line: the libraries put the reason behind a heading ('Error(s) in loading …:')."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].endswith(":") and len(lines) > 1:
+        lines[0] = f"{lines[0]} {lines[1]}" + (f" (and {len(lines) - 2} more)" if len(lines) > 2 else "")
+    return lines[0][:400]
 
 
 def _placement(wanted: str, device: str) -> Any:
@@ -67,5 +75,28 @@ def _with_adapter(loaded: Any, files: ModelFiles) -> Any:
     import torch
     from peft import PeftModel
 
+    resize_for(loaded, files.directory)
     adapted = PeftModel.from_pretrained(loaded, str(files.directory))
     return adapted.merge_and_unload() if loaded.dtype == torch.float32 else adapted
+
+
+def resize_for(base: Any, adapter: Path) -> None:
+    """Give a base as many embedding rows as its adapter was trained with, where tokens were added for that.
+
+    The adapter holds those rows, and they are written over what is made here; where it holds them of the input alone,
+    the output's are the mean of the others, as transformers makes them (near enough to be the same each time).
+    """
+    from safetensors import safe_open
+
+    embeddings = (base.get_input_embeddings(), base.get_output_embeddings())
+    names = {name for name, module in base.named_modules() if any(module is one for one in embeddings)}
+    rows = {len(base.get_input_embeddings().weight)}
+    for file in adapter.glob("adapter_model*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 (it is no mapping)
+                before, _, kind = key.removeprefix("base_model.model.").partition(".lora_embedding_")
+                whole = before.removesuffix(".weight").removesuffix(".modules_to_save")
+                if whole in names and "lora_" not in before:
+                    rows.add(tensors.get_slice(key).get_shape()[1 if kind == "A" else 0])
+    if max(rows) > min(rows):
+        base.resize_token_embeddings(max(rows))
