@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -118,6 +119,15 @@ def not_turns(name: str, value: object) -> str:
 
 
 _TURN = ("role", "content")
+
+
+def half_a_character(row: object) -> str:
+    """Why a row cannot be asked that JSON can write and no tokenizer reads; "" where it can."""
+    found = _HALF.search(json.dumps(row, ensure_ascii=False))
+    return f"it holds half a character (a text cut inside an emoji?): {shown(found[0])}" if found else ""
+
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def rows_file(spec: Spec, suite: str) -> str | None:

@@ -14,7 +14,6 @@ import platform
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -63,11 +62,10 @@ def run(spec: Spec, *, check: bool = False) -> None:
         raise UserError(*problems)
     _quiet()
     for model, files in located:
-        fitting = replace(spec, max_length=min(spec.max_length, files.max_positions()))
         if check:
-            _load_suites(fitting, load_text(files.tokenizer, fitting), files.max_positions())
+            _load_suites(spec, load_text(files.tokenizer, spec), files.max_positions())
         else:
-            _score(model, files, fitting)
+            _score(model, files, spec)
 
 
 def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
@@ -85,7 +83,7 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
     suites: dict[str, SuiteProvenance] = {}
     for name, what in loaded.items():
         start = time.monotonic()
-        for note in (*what.notes, *_cut(what, spec)):
+        for note in what.notes:
             say(f"{model.name}: {name}: {note}")
         measured, failures = _score_suite(name, what, model, engine, cache, spec)
         metrics |= measured
@@ -104,13 +102,6 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
         run=model.run,
     )
     write_typed(model.output / FILE, Results(metrics=metrics, provenance=provenance))
-
-
-def _cut(loaded: Loaded, spec: Spec) -> list[str]:
-    """What is said of samples that are longer than what is read of them."""
-    cut = sum(bool(sample.shown.get("truncated")) for sample in loaded.samples)
-    of = f"{cut} of {len(loaded.samples)} samples are"
-    return [f"{of} cut: of each, at most {spec.max_length} tokens are read (max_length)"] if cut else []
 
 
 def _load_suites(spec: Spec, text: Text, max_positions: int) -> dict[str, Loaded]:

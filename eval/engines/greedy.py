@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -31,14 +32,14 @@ def decode(
         with head.keeping(last):
             step = model(input_ids=ids, past_key_values=cache, use_cache=True, **state.places(ids.shape[1]))
         cache = step.past_key_values
-        likeliest = head.kept(step.logits).max(-1)
+        likeliest = _allowed(head.kept(step.logits), requests, ends, first=not any(made)).max(-1)
         chosen, broken = likeliest.indices, likeliest.values.isnan().tolist()
         going = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             if broken[place]:
                 out[row] = None
                 continue
-            stopped = token in ends or (token in requests[row].stop and bool(made[row]))
+            stopped = token in ends or token in requests[row].stop
             if not stopped:
                 made[row].append(token)
             if stopped or len(made[row]) == requests[row].max_new_tokens:
@@ -53,6 +54,17 @@ def decode(
             state.select(keep)
             chosen, rows = chosen[keep], [rows[place] for place in going]
         ids = chosen[:, None]
+
+
+def _allowed(logits: torch.Tensor, requests: list[Generate], ends: frozenset[int], first: bool) -> torch.Tensor:
+    """The logits (rows × vocabulary) without the tokens that may not come first; every request has its row then."""
+    if not first or not any(request.stop for request in requests):
+        return logits
+    logits = logits.clone()
+    for row, request in enumerate(requests):
+        if request.stop:
+            logits[row, sorted(ends | request.stop)] = -math.inf
+    return logits
 
 
 class _Batch:

@@ -45,7 +45,8 @@ class Generate:
     Args:
         ids: token ids of the prompt.
         max_new_tokens: the most tokens to make.
-        stop: token ids that end it besides the model's own, from the second token on (LongBench's samsum).
+        stop: token ids that end it besides the model's own; where there are any, the first token is neither one of them
+            nor one of the model's own, but the likeliest other (LongBench's samsum: `min_length` of transformers).
         shared: lengths of prefixes (ascending) that other requests of the suite begin with too.
     """
 
@@ -55,9 +56,8 @@ class Generate:
     shared: tuple[int, ...] = ()
 
     def key(self) -> Mapping[str, Any]:
-        return {
-            "kind": "generate", "ids": self.ids, "max_new_tokens": self.max_new_tokens, "stop": sorted(self.stop),
-        }  # fmt: skip
+        key = {"kind": "generate", "ids": self.ids, "max_new_tokens": self.max_new_tokens, "stop": sorted(self.stop)}
+        return key | ({"first": "no stop"} if self.stop else {})
 
 
 Request = Score | Generate

@@ -150,7 +150,7 @@ class VllmEngine:
         for n in _by_prefix(fitting, requests):
             parameters = SamplingParams(
                 temperature=0, max_tokens=requests[n].max_new_tokens, detokenize=False,
-                stop_token_ids=sorted(self._ends),
+                stop_token_ids=sorted(self._ends | requests[n].stop), min_tokens=1 if requests[n].stop else 0,
             )  # fmt: skip
             self.llm.add_request(str(n), {"prompt_token_ids": requests[n].ids}, parameters)
         for outputs in self._finished():
@@ -166,8 +166,7 @@ class VllmEngine:
 
     def _reply(self, request: Generate, output: Any) -> Answer:
         made = list(output.outputs[0].token_ids)
-        # A request's own stop tokens need a token before them, which vLLM's cannot: the rest is cut off here.
-        end = next((n for n, t in enumerate(made) if t in self._ends or (n and t in request.stop)), None)
+        end = next((n for n, t in enumerate(made) if t in self._ends or t in request.stop), None)
         text = self.tokenizer.decode(made[:end], skip_special_tokens=True)
         return {"text": text, "tokens": len(made[:end]), "finished": end is not None}
 

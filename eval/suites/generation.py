@@ -12,7 +12,7 @@ from eval.engines.cache import Answer
 from eval.engines.requests import Generate
 from eval.hashes import file_hash, json_hash
 from eval.metrics.text import repeated_share
-from eval.rows import Row, conversation, not_turns, read_value, rows_file, rows_of, shown
+from eval.rows import Row, conversation, half_a_character, not_turns, read_value, rows_file, rows_of, shown
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -79,6 +79,8 @@ def _prompt_of(row: Row) -> Row:
 
 def _sample(name: str, prompt: Row, spec: Spec, text: Text) -> Sample:
     shown = {key: prompt.get(key) for key in ("prompt", "reference", "held_out")}
+    if problem := half_a_character(shown):
+        return Sample(id=name, shown=shown, problem=problem)
     try:
         ids = text.chat_ids(prompt["prompt"])
     except BadRow as error:

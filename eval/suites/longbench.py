@@ -20,12 +20,12 @@ from eval.engines.sharing import share_prefixes
 from eval.hashes import data_hash, json_hash
 from eval.metrics.longbench import BUCKETS, SUBSETS, bucket, row_score
 from eval.metrics.longbench_rows import row_problem
-from eval.rows import Row, checked, read_lines
+from eval.rows import Row, checked, half_a_character, read_lines
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
 from eval.suites.hub import fetched
-from eval.suites.truncate import cut_middle
+from eval.suites.truncate import cut_middle, cut_note
 from recipes.errors import UserError, did_you_mean
 
 DEFINITIONS = Path(__file__).parent / "definitions" / "longbench"
@@ -56,8 +56,14 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         "decoding": "greedy", "max_length": spec.max_length, "truncation": "middle", "chat": text.has_template,
         "subsets": list(files), "n": len(samples),
     }  # fmt: skip
-    data = {"path": str(source), "hash": data_hash(source)}
-    return Loaded(samples=samples, data=data | {"used": json_hash([s.id for s in samples])}, settings=settings)
+    data = {"path": str(source), "hash": data_hash(source)} | {"used": json_hash([s.id for s in samples])}
+    room = min(_room(name, text, max_positions, spec) for name in files)
+    notes = cut_note(samples, room, spec.max_length)
+    return Loaded(samples=samples, data=data, settings=settings, notes=notes)
+
+
+def _room(name: str, text: Text, max_positions: int, spec: Spec) -> int:
+    return text.room(max_positions, definitions()[1][name.removesuffix("_e")], spec.max_length)
 
 
 def from_hub(missing: str) -> Path:
@@ -108,21 +114,27 @@ def _rows(name: str, path: Path | zipfile.Path, limit: int | None) -> list[Row]:
 def _samples(name: str, rows: list[Row], text: Text, max_positions: int, spec: Spec) -> list[Sample]:
     subset = name.removesuffix("_e")
     prompts, limits = definitions()
-    room = text.room(max_positions, limits[subset], spec.max_length)
+    room = _room(name, text, max_positions, spec)
     stop = _newline(text) if subset == "samsum" else frozenset()
     encode = _encoder(subset, prompts[subset], room, text)
-    samples, contexts = [], []
+    samples: list[Sample] = []
+    contexts: list[str] = []
+    broken: list[Sample] = []
     for n, row in enumerate(rows):
-        ids, truncated = encode(row)
-        request = Generate(ids=ids, max_new_tokens=limits[subset], stop=stop)
         shown = {
             "subset": name, "answers": row["answers"], "all_classes": row.get("all_classes"),
-            "length": row.get("length"), "input": row["input"], "truncated": truncated,
+            "length": row.get("length"), "input": row["input"],
         }  # fmt: skip
-        samples.append(Sample(id=f"{name}.{row.get('_id', n)}", requests=(request,), shown=shown))
+        named = Sample(id=f"{name}.{row.get('_id', n)}", shown=shown, problem=half_a_character(row))
+        if named.problem:
+            broken.append(named)
+            continue
+        ids, truncated = encode(row)
+        request = Generate(ids=ids, max_new_tokens=limits[subset], stop=stop)
+        samples.append(replace(named, requests=(request,), shown={**shown, "truncated": truncated}))
         contexts.append(row["context"])
     shared = share_prefixes([sample.requests[0] for sample in samples], contexts)
-    return [replace(sample, requests=(request,)) for sample, request in zip(samples, shared, strict=True)]
+    return broken + [replace(sample, requests=(request,)) for sample, request in zip(samples, shared, strict=True)]
 
 
 def _encoder(subset: str, template: str, room: int, text: Text) -> Callable[[Row], tuple[list[int], bool]]:

@@ -15,6 +15,7 @@ from eval.rows import conversation, rows_file, rows_of
 from eval.spec import Spec
 from eval.statistics import Measure, perplexity, ratio
 from eval.suites import Loaded, Record, Sample, Values, answered
+from eval.suites.truncate import cut_note
 from recipes.errors import UserError
 
 
@@ -27,10 +28,12 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         raise UserError(f"{file}: perplexity: no row has a reply to score")
     last_only = spec.train_on == "last_turn" or "messages" not in rows[0]
     encoded = text.encoder.encode([messages for _, messages in conversations], last_only=last_only)
-    samples = [_sample(str(n), item, spec.max_length) for (n, _), item in zip(conversations, encoded, strict=True)]
-    settings = {"max_length": spec.max_length, "last_turn_only": last_only, "n": len(samples)}
+    limit = min(spec.max_length, max_positions)
+    samples = [_sample(str(n), item, limit) for (n, _), item in zip(conversations, encoded, strict=True)]
+    notes = cut_note(samples, limit, spec.max_length)
+    settings = {"max_length": limit if notes else spec.max_length, "last_turn_only": last_only, "n": len(samples)}
     data = {"path": file, "hash": file_hash(Path(str(file))), "used": json_hash(rows)}
-    return Loaded(samples=samples, data=data, settings=settings)
+    return Loaded(samples=samples, data=data, settings=settings, notes=notes)
 
 
 def _sample(name: str, encoded: Encoded | BadRow, max_length: int) -> Sample:

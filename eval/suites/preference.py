@@ -17,6 +17,7 @@ from eval.rows import rows_file, rows_of
 from eval.spec import Spec
 from eval.statistics import Measure, count, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
+from eval.suites.truncate import cut_note
 from recipes.errors import UserError
 
 IMPLEMENTATION = "mean nll per reply token; correct if chosen < rejected"
@@ -31,9 +32,12 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         raise UserError(f"{file}: preference: no row has chosen and rejected")
     both = [[*row["prompt"], *row[reply]] for _, row in pairs for reply in ("chosen", "rejected")]
     encoded = iter(text.encoder.encode(both, last_only=True))
-    samples = [_sample(str(n), next(encoded), next(encoded), spec.max_length) for n, _ in pairs]
+    limit = min(spec.max_length, max_positions)
+    samples = [_sample(str(n), next(encoded), next(encoded), limit) for n, _ in pairs]
     data = {"path": file, "hash": file_hash(Path(str(file))), "used": json_hash(rows)}
-    return Loaded(samples=samples, data=data, settings={"max_length": spec.max_length, "n": len(samples)})
+    notes = cut_note(samples, limit, spec.max_length)
+    settings = {"max_length": limit if notes else spec.max_length, "n": len(samples)}
+    return Loaded(samples=samples, data=data, settings=settings, notes=notes)
 
 
 def _sample(name: str, chosen: Encoded | BadRow, rejected: Encoded | BadRow, max_length: int) -> Sample:

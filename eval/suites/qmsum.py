@@ -17,12 +17,12 @@ from eval.engines.requests import Generate
 from eval.engines.sharing import share_prefixes
 from eval.hashes import file_hash, json_hash
 from eval.metrics.similarity import rouges, scripts, scripts_note
-from eval.rows import Row, checked, keys_of, not_texts, read_lines, shown
+from eval.rows import Row, checked, half_a_character, keys_of, not_texts, read_lines, shown
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
 from eval.suites.longbench import definitions, from_hub
-from eval.suites.truncate import cut_middle
+from eval.suites.truncate import cut_middle, cut_note
 from recipes.errors import UserError
 
 IMPLEMENTATION = "F1 of rouge_score (rouge-score-rs), Porter stemmer, best of the answers, plain mean"
@@ -45,17 +45,20 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     rows = checked(path, read_lines(path), _problem)
     queries = [query for n, row in enumerate(rows) for query in _queries(row, n)]
     queries = queries[: spec.max_generation_samples or spec.max_samples]
+    problems = {q.id: problem for q in queries if (problem := half_a_character([q.transcript, q.query, q.answers]))}
     if not queries:
         raise UserError(f"{path}: qmsum: no queries")
     room = text.room(max_positions, spec.max_new_tokens, spec.max_length)
-    samples = _samples(queries, text, room, spec.max_new_tokens)
+    broken = [Sample(id=q.id, shown=_shown(q), problem=problems[q.id]) for q in queries if q.id in problems]
+    samples = broken + _samples([q for q in queries if q.id not in problems], text, room, spec.max_new_tokens)
     settings = {
         "prompt": "LongBench qmsum", "decoding": "greedy", "max_new_tokens": spec.max_new_tokens,
         "max_prompt_tokens": room, "truncation": "middle of the transcript", "chat": text.has_template,
         "n": len(samples),
     }  # fmt: skip
     data = {"path": str(path), "hash": file_hash(source), "used": json_hash([[q.id, q.query] for q in queries])}
-    return Loaded(samples=samples, data=data, settings=settings, notes=scripts_note([q.answers for q in queries]))
+    notes = (*cut_note(samples, room, spec.max_length), *scripts_note([q.answers for q in queries]))
+    return Loaded(samples=samples, data=data, settings=settings, notes=notes)
 
 
 def _problem(row: Row) -> str:
@@ -97,6 +100,10 @@ def _queries(row: Row, number: int) -> Iterator[Query]:
             yield Query(f"{number}.{kind}.{n}", "\n".join(lines), asked["query"], [asked["answer"]])
 
 
+def _shown(query: Query) -> Row:
+    return {"query": query.query, "answers": query.answers}
+
+
 def _samples(queries: list[Query], text: Text, room: int, max_new_tokens: int) -> list[Sample]:
     """The transcript is cut alike for all queries of a meeting, or they could not share what was read."""
     template = definitions()[0]["qmsum"]
@@ -110,7 +117,7 @@ def _samples(queries: list[Query], text: Text, room: int, max_new_tokens: int) -
         transcript, truncated = cut[q.transcript]
         ids = text.prompt_ids(template.format(context=transcript, input=q.query), chat=True)
         requests.append(Generate(ids=ids, max_new_tokens=max_new_tokens))
-        shown = {"query": q.query, "answers": q.answers, "truncated": truncated, "prompt_tokens": len(ids)}
+        shown = {**_shown(q), "truncated": truncated, "prompt_tokens": len(ids)}
         samples.append(Sample(id=q.id, shown=shown))
     shared = share_prefixes(requests, [q.transcript for q in queries])
     return [replace(sample, requests=(request,)) for sample, request in zip(samples, shared, strict=True)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eval.encode import Text
+from eval.engines.requests import Sample
 
 
 def cut_middle(text: Text, prompt: str, limit: int) -> tuple[str, bool]:
@@ -16,3 +19,12 @@ def cut_middle(text: Text, prompt: str, limit: int) -> tuple[str, bool]:
         return prompt, False
     half = limit // 2
     return text.text(ids[:half]) + text.text(ids[-half:]), True
+
+
+def cut_note(samples: Sequence[Sample], limit: int, max_length: int) -> tuple[str, ...]:
+    """What the screen says of samples that were cut to `limit` tokens; nothing where none was."""
+    cut = sum(bool(sample.shown.get("truncated")) for sample in samples)
+    how = (
+        "--max-length, or data.max_length of the recipe, sets it" if limit >= max_length else "the model takes no more"
+    )
+    return (f"{cut} of {len(samples)} are cut to {limit} tokens ({how})",) if cut else ()

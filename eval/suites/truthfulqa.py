@@ -7,12 +7,14 @@ Example: {"question": "Can pigs fly?", "correct": ["No, pigs cannot fly"], "inco
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from eval.encode import Text
 from eval.engines.batching import common_prefix
 from eval.engines.cache import Answer
 from eval.engines.requests import Generate
 from eval.metrics.similarity import DEFAULT, scorer, scripts, scripts_note, weights_of
-from eval.rows import Row
+from eval.rows import Row, half_a_character
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered, truthfulqa_mc
@@ -27,12 +29,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     asked, data = questions(spec, "truthfulqa", choices=False)
     asked = asked[: spec.max_generation_samples or spec.max_samples]
     scorer(spec.scorer)  # named wrongly, it should be known before the model is asked
-    prompts = [text.ids(f"{PRIMER}\n\nQ: {question['question'].strip()}", special=True) for question in asked]
-    primer = common_prefix(prompts)
-    samples = [
-        _sample(str(n), question, spec, Generate(ids=ids, max_new_tokens=MAX_NEW_TOKENS, shared=(primer,)))
-        for n, (question, ids) in enumerate(zip(asked, prompts, strict=True))
-    ]
+    samples = _samples(asked, spec, text)
     notes = scripts_note([question["correct"] for question in asked]) if spec.scorer == DEFAULT else ()
     settings: Row = {
         "prompt": "QA primer, Q: {question}", "decoding": "greedy", "max_new_tokens": MAX_NEW_TOKENS,
@@ -49,11 +46,26 @@ def _as_choice(sample: Sample) -> Sample:
     return Sample(id=f"choices.{sample.id}", requests=sample.requests, shown=sample.shown, problem=sample.problem)
 
 
-def _sample(name: str, question: Row, spec: Spec, request: Generate) -> Sample:
+def _samples(asked: list[Row], spec: Spec, text: Text) -> list[Sample]:
+    named = [
+        Sample(id=str(n), shown=_shown(question, spec.scorer), problem=half_a_character(question))
+        for n, question in enumerate(asked)
+    ]
+    prompts = [
+        [] if sample.problem else text.ids(f"{PRIMER}\n\nQ: {sample.shown['question'].strip()}", special=True)
+        for sample in named
+    ]
+    shared = (common_prefix([ids for ids in prompts if ids]),)
+    return [
+        replace(sample, requests=(Generate(ids=ids, max_new_tokens=MAX_NEW_TOKENS, shared=shared),)) if ids else sample
+        for sample, ids in zip(named, prompts, strict=True)
+    ]
+
+
+def _shown(question: Row, name: str) -> Row:
     correct, incorrect = (_sentences(question[side]) for side in ("correct", "incorrect"))
     correct += [NO_COMMENT] * (NO_COMMENT not in correct)
-    shown = {"question": question["question"], "correct": correct, "incorrect": incorrect, "scorer": spec.scorer}
-    return Sample(id=name, requests=(request,), shown=shown)
+    return {"question": question["question"], "correct": correct, "incorrect": incorrect, "scorer": name}
 
 
 def _sentences(answers: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from eval.encode import IGNORE, Text
 from eval.engines.batching import common_prefix
 from eval.engines.cache import Answer
 from eval.engines.requests import Score
-from eval.rows import Row
+from eval.rows import Row, half_a_character
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
@@ -32,11 +32,16 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
 
 def choice_samples(asked: list[Row], text: Text) -> list[Sample]:
     """A sample a question, a request a choice; primer and question are marked as shared."""
+    problems = [half_a_character(question) for question in asked]
     prompts = [f"{PRIMER}\n\nQ: {question['question']}\nA:" for question in asked]
-    primer = common_prefix([text.ids(prompt, special=True) for prompt in prompts])
+    primer = common_prefix(
+        [text.ids(prompt, special=True) for prompt, bad in zip(prompts, problems, strict=True) if not bad]
+    )
     return [
-        _sample(str(n), question, prompt, primer, text)
-        for n, (question, prompt) in enumerate(zip(asked, prompts, strict=True))
+        Sample(id=str(n), shown={"question": question["question"], "choices": []}, problem=problem)
+        if problem
+        else _sample(str(n), question, prompt, primer, text)
+        for n, (question, prompt, problem) in enumerate(zip(asked, prompts, problems, strict=True))
     ]
 
 

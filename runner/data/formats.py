@@ -58,6 +58,14 @@ def prompt_response(row: Fields) -> Raw:
     return {"messages": [*_prompt(row), *replies]}
 
 
+class HalfCharacter(BadRow):
+    """A row that only lacks half of one of its characters; `row` is the rest of it in canonical form."""
+
+    def __init__(self, text: str, row: Raw) -> None:
+        super().__init__(text)
+        self.row = row
+
+
 def messages(row: Fields) -> Raw:
     """{"messages": [{"role": "user", "content": "Define APR."}, {"role": "assistant", "content": "…"}]}"""
     return {"messages": dialogue(row, row.get("messages"), "messages")}
@@ -163,7 +171,6 @@ def _converted(row: Any, format_name: str, source: Source) -> Converted:
     _add_system(result.get("messages") or result["prompt"], fields, source.system)
     if not any(turn["role"] == "user" for turn in result.get("messages") or result["prompt"]):
         raise BadRow("no turn of a user: there is nothing that the reply answers")
-    _check_text(result)
     used = {columns.get(key, key) for key in fields.read}
     unused = honoured.refuse(row, used, replies=format_name != "prompts")
     for key in OF_ALPACA if format_name in WITH_TEXT_PROMPT else ():
@@ -171,6 +178,7 @@ def _converted(row: Any, format_name: str, source: Source) -> Converted:
             raise BadRow(
                 f"{key!r} beside the prompt is not honoured; set format: alpaca and map its columns, or remove it"
             )
+    _check_text(result)
     return Converted(result, unused | fields.unused)
 
 
@@ -191,8 +199,9 @@ def _check_text(row: Raw) -> None:
                 said.encode()
             except UnicodeEncodeError as error:
                 code = f"\\u{ord(said[error.start]):04x}"
-                raise BadRow(
-                    f"{key} holds half a character (a text cut inside an emoji?); {code} at character {error.start + 1}"
+                where = f"{code} at character {error.start + 1}"
+                raise HalfCharacter(
+                    f"{key} holds half a character (a text cut inside an emoji?); {where}", row
                 ) from None
 
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eval.rows import half_a_character
 from recipes import UserError
 from recipes.encode import BadRow
-from runner.data.formats import convert, detect
+from runner.data.formats import HalfCharacter, convert, detect
 from runner.data.read import BadData, Row, read
 from runner.data.spec import source_of
 
@@ -25,7 +26,7 @@ def canonical(path: Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("w", encoding="utf-8") as out:
         try:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(path))
+            out.writelines(json.dumps(row, ensure_ascii=bool(half_a_character(row))) + "\n" for row in _rows(path))
         except BadData as error:
             raise UserError(str(error)) from None
         except ModuleNotFoundError:
@@ -44,6 +45,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                 raise BadRow(raw.problem)
             name = name or _format(raw)
             yield convert(raw.value, name, source).row
+        except HalfCharacter as error:
+            yield error.row  # counted as a failure by each suite that would ask it; the others are scored
         except BadRow as error:
             raise UserError(f"{raw.place}: {error}") from None
 

@@ -41,6 +41,49 @@ def test_perplexity_scores_the_reply_and_its_end(tmp_path: Path) -> None:
     assert "".join(chr(label) for label in request.labels if label > 0) == "cd|f|"
 
 
+@pytest.mark.parametrize("name", ["perplexity", "preference"])
+@pytest.mark.parametrize(
+    ("max_length", "positions", "kept", "note"),
+    [
+        (1000, 1000, 50, None),
+        (30, 1000, 30, "1 of 2 are cut to 30 tokens (--max-length, or data.max_length of the recipe, sets it)"),
+        (1000, 30, 30, "1 of 2 are cut to 30 tokens (the model takes no more)"),
+        (30, 30, 30, "1 of 2 are cut to 30 tokens (--max-length, or data.max_length of the recipe, sets it)"),
+    ],
+)
+def test_a_row_that_is_too_long_is_cut_and_counted(
+    tmp_path: Path, name: str, max_length: int, positions: int, kept: int, note: str | None
+) -> None:
+    """To what the recipe says or the model takes: a row is not lost for its length."""
+    rows = [
+        {"prompt": _chat("q"), "chosen": [{"role": "assistant", "content": "a" * n}],
+         "rejected": [{"role": "assistant", "content": "b"}]}
+        for n in (2, 41)
+    ]  # fmt: skip
+    spec = _spec(rows=_write(tmp_path / "rows.jsonl", rows), max_length=max_length)
+    loaded = suite(name).load(spec, text(), positions)
+    assert [sample.shown["truncated"] for sample in loaded.samples] == [False, note is not None]
+    assert max(len(request.ids) for sample in loaded.samples for request in sample.requests) == kept
+    assert loaded.notes == ((note,) if note else ())
+    assert loaded.settings["max_length"] == (kept if note else max_length)
+
+
+HALF = "cut \ud83d"
+
+
+@pytest.mark.parametrize("name", ["perplexity", "preference", "generation", "reference"])
+@pytest.mark.parametrize("where", ["prompt", "chosen"])
+def test_half_a_character_costs_its_row_alone(tmp_path: Path, name: str, where: str) -> None:
+    """JSON can write it and no tokenizer reads it."""
+    good = {"prompt": _chat("q")} | {p: [{"role": "assistant", "content": p}] for p in ("chosen", "rejected")}
+    bad = good | {where: [{"role": "user" if where == "prompt" else "assistant", "content": HALF}]}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (bad, good)))
+    samples = suite(name).load(_spec(rows=str(path)), text(), 1000).samples
+    assert ["half" in sample.problem for sample in samples] == [True, False]
+    assert bool(samples[1].requests) and not samples[0].requests
+
+
 def test_train_on_last_turn_scores_the_last_reply(tmp_path: Path) -> None:
     rows = _write(tmp_path / "rows.jsonl", [{"messages": _chat("ab", "cd", "e", "f")}])
     (sample,) = suite("perplexity").load(_spec(rows=rows, train_on="last_turn"), text(), 1000).samples

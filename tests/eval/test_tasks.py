@@ -82,6 +82,41 @@ def test_mc_of_very_unlikely_choices_does_not_underflow() -> None:
     assert mc2(choices) == pytest.approx(1 / (1 + math.e))
 
 
+HALF = "cut \ud83d"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "good", "bad"),
+    [
+        ("longbench", "qasper.jsonl", {}, {"context": HALF}),
+        ("longbench", "qasper.jsonl", {}, {"answers": [HALF]}),
+        ("qmsum", "q.jsonl", {}, {"input": HALF}),
+        ("qmsum", "q.jsonl", {}, {"answers": ["x", HALF]}),
+        ("truthfulqa", "q.jsonl", {}, {"question": HALF}),
+        ("truthfulqa", "q.jsonl", {}, {"mc2_targets": {"a": 1, HALF: 0}}),
+        ("truthfulqa_mc", "q.jsonl", {}, {"mc1_targets": {"a": 1, HALF: 0}}),
+    ],
+)
+def test_half_a_character_costs_its_question_alone(
+    tmp_path: Path, name: str, file: str, good: dict[str, Any], bad: dict[str, Any]
+) -> None:
+    """As a tweet that was cut inside an emoji has it; all others are asked, and the failure is counted."""
+    targets = {"mc1_targets": {"a": 1, "b": 0}, "mc2_targets": {"a": 1, "b": 0}}
+    row = {"question": "q", **targets} if "truthfulqa" in name else _longbench_row()
+    path = tmp_path / file
+    path.write_text("".join(json.dumps(each) + "\n" for each in (row | bad, row)))
+    module = suite(name)
+    samples = module.load(_spec(data={name: str(path)}), text(), 100000).samples
+    broken = [sample for sample in samples if sample.problem]
+    assert len(broken) == len(samples) / 2 and all("half a character" in sample.problem for sample in broken)
+    answer = {"text": "a", "tokens": 1, "finished": True, "nll": 1.0}
+    records = [
+        {"id": s.id} | ({**s.shown, "error": s.problem} if s.problem else module.record(s, [answer] * len(s.requests)))
+        for s in samples
+    ]
+    assert all((m.n, m.failures) == (1, 1) for m in module.measures(records, 42).values())
+
+
 def test_truthfulqa_asks_freely_and_by_choice_where_the_data_has_both(truthful: Spec) -> None:
     samples = suite("truthfulqa").load(truthful, text(), 10000).samples
     assert [s.id for s in samples] == ["0", "1", "choices.0", "choices.1"]
@@ -288,7 +323,11 @@ def test_longbench_reads_the_official_zip(tmp_path: Path, subsets: tuple[str, ..
 def test_longbench_truncates_the_whole_prompt_in_its_middle(tmp_path: Path) -> None:
     row = _longbench_row(context="a" * 3000 + "b" * 3000)
     spec = _spec(data={"longbench": _lines(tmp_path / "lcc.jsonl", row)}, max_length=1000)
-    (sample,) = suite("longbench").load(spec, text(), 100000).samples
+    loaded = suite("longbench").load(spec, text(), 100000)
+    (sample,) = loaded.samples
+    assert loaded.notes[0].startswith("1 of 1 are cut to 1000 tokens (--max-length")
+    fewer = suite("longbench").load(spec, text(), 900).notes
+    assert fewer == ("1 of 1 are cut to 813 tokens (the model takes no more)",)  # 900 - 64 new - 7 around - 16
     asked = _decoded(sample.requests[0])
     assert len(asked) == 1000 and sample.shown["truncated"]
     assert asked.startswith("Please complete") and asked.endswith("Next line of code:\n")

@@ -35,12 +35,17 @@ start = len(long) // 2
 scores = [Score(ids=ids, labels=[-100] * at + ids[at:]) for ids, at in
           ((long, start), (long + long[:3], len(long)), (long, 1), (long[:-200], 20), (long[:2], 1), ([5] * 9000, 1))]
 newline = tokenizer("\\n")["input_ids"]
-prompts = [Generate(ids=tokenizer("Q: What is a bond?\\nA:")["input_ids"], max_new_tokens=40, stop=frozenset(newline)),
+samsum = ["Dialogue: A: Hi.\\nB: Hello.\\nSummary:\\n", "A list of things:", "Dialogue: A: Bye!\\nSummary: A leaves."]
+prompts = [Generate(ids=tokenizer(text)["input_ids"], max_new_tokens=20, stop=frozenset(newline)) for text in samsum]
+prompts += [Generate(ids=tokenizer("Q: What is a bond?\\nA:")["input_ids"], max_new_tokens=40, stop=frozenset(newline)),
            Generate(ids=tokenizer.apply_chat_template([{"role": "user", "content": "Say hi."}],
                     add_generation_prompt=True)["input_ids"], max_new_tokens=60)]
 def in_order(batches):
     found = {n: answer for batch in batches for n, answer in batch}
     return [found[n] for n in sorted(found)]
+(said,) = in_order(engine.generate(prompts[-1:]))
+said = prompts[-1].ids + tokenizer(said["text"])["input_ids"]  # here the model would end its turn
+prompts.append(Generate(ids=said, max_new_tokens=20, stop=frozenset(newline)))
 found = {"scores": in_order(engine.score(scores)), "replies": in_order(engine.generate(prompts))}
 if hasattr(engine, "_ask_score"):  # vLLM once more, and without its cache of prefixes
     ask = engine._ask_score

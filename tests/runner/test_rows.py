@@ -53,3 +53,15 @@ def test_a_directory_of_several_splits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d/train.jsonl").write_text("")
     with pytest.raises(UserError, match="holds several splits, test, train"):
         canonical(tmp_path / "d", tmp_path / "out.jsonl")
+
+
+def test_a_row_with_half_a_character_stays_for_the_suite_to_count(tmp_path: Path) -> None:
+    """Its neighbours are scored; a row that has another mistake as well is named."""
+    source, target = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows = [{"prompt": "q", "response": "cut \ud83d"}, {"prompt": "q", "response": "a"}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = [json.loads(line)["messages"][-1]["content"] for line in canonical(source, target).read_text().splitlines()]
+    assert read == ["cut \ud83d", "a"]
+    source.write_text(json.dumps(rows[0] | {"tools": "[x]"}) + "\n")
+    with pytest.raises(UserError, match=r"rows.jsonl:1: "):
+        canonical(source, target)
