@@ -31,15 +31,13 @@ details { margin: .6rem 0; } summary { cursor: pointer; } figure { margin: 0; } 
 
 
 def html(report: Report) -> str:
-    first = report.entries[0]
-    by_name = {entry.name: entry for entry in report.entries}
     parts = ["<h1>Evaluation report</h1>", *(f'<p class="note">{escape(note)}</p>' for note in notes(report))]
     parts += ["<h2>Results</h2><p>Values with 95 % intervals.</p>", _interval_plots(report)]
     parts += [table(summary({entry.name: entry.metrics for entry in report.entries}))]
-    for name, rows in report.comparisons.items():
-        parts += [f"<h2>{escape(name)} against {escape(first.name)}</h2><p>{escape(METHOD)}</p>"]
-        parts += [table(comparison_rows(first, by_name[name], rows))]
-        parts += [_examples(metric, first, by_name[name]) for metric in example_metrics(report, name)]
+    for comparison in report.comparisons.values():
+        parts += [f"<h2>{escape(comparison.title)}</h2><p>{escape(METHOD)}</p>"]
+        parts += [table(comparison_rows(comparison))]
+        parts += [_examples(metric, comparison.first, comparison.other) for metric in example_metrics(comparison)]
     parts += [_curves(report), "<h2>Cost</h2>", table(cost_rows(report.entries)), _differences(report)]
     parts += ["<h2>How it was measured</h2>", *(_provenance(entry) for entry in report.entries)]
     return _page("\n".join(part for part in parts if part))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from eval.report.compare import examples, source
-from eval.report.tables import Report, comparison_rows, cost_rows, notes, summary
+from eval.report.tables import Comparison, Report, comparison_rows, cost_rows, notes, summary
 from eval.rows import Row
 
 # An underscore within a word is no markup, nor is a bracket that no link follows.
@@ -15,20 +15,17 @@ MAX_TEXT = 600  # characters of a reply in an example
 
 
 def markdown(report: Report) -> str:
-    first = report.entries[0]
-    by_name = {entry.name: entry for entry in report.entries}
     parts = ["# Evaluation report", *(f"> {_escape(note)}" for note in notes(report))]
     parts += ["## Results", "Values with 95 % intervals.", table(summary({e.name: e.metrics for e in report.entries}))]
-    for name, rows in report.comparisons.items():
-        parts += [f"## {_escape(name)} against {_escape(first.name)}", METHOD]
-        parts += [table(comparison_rows(first, by_name[name], rows))]
+    for comparison in report.comparisons.values():
+        parts += [f"## {_escape(comparison.title)}", METHOD, table(comparison_rows(comparison))]
     parts += ["## Cost", table(cost_rows(report.entries))]
     if report.differences:
         names = [e.name for e in report.entries if e.recipe]
         fields = [("field", *names), *((f, *map(str, values)) for f, values in report.differences.items())]
         parts += ["## What differs between the recipes", table(fields)]
-    for name in report.comparisons:
-        parts += _examples(report, name)
+    for comparison in report.comparisons.values():
+        parts += _examples(comparison)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -50,22 +47,21 @@ def _escape(text: str) -> str:
     return MARKUP.sub(r"\\\g<0>", flat)
 
 
-def _examples(report: Report, name: str) -> list[str]:
-    first = report.entries[0]
-    other = next(entry for entry in report.entries if entry.name == name)
+def _examples(comparison: Comparison) -> list[str]:
+    first, other = comparison.first, comparison.other
     parts = []
-    for metric in example_metrics(report, name):
+    for metric in example_metrics(comparison):
         rows = [("sample", "difference", first.name, other.name)]
         for sample, difference, one, two in examples(metric, first, other):
             rows.append((f"{sample}: {asked(one)}", f"{difference:+.3g}", replied(one), replied(two)))
         if len(rows) > 1:
-            parts += [f"### Where {_escape(name)} differs most: {_escape(metric)}", table(rows)]
+            parts += [f"### Where {_escape(other.name)} differs most: {_escape(metric)}", table(rows)]
     return parts
 
 
-def example_metrics(report: Report, name: str) -> list[str]:
+def example_metrics(comparison: Comparison) -> list[str]:
     """Metrics whose samples hold replies to read beside each other."""
-    found = {row.metric: source(row.metric) for row in report.comparisons[name]}
+    found = {row.metric: source(row.metric) for row in comparison.rows}
     return [metric for metric, where in found.items() if where and where.values.examples]
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from eval.report.compare import Compared, compare, recipe_differences
 from eval.report.results import Entry
+from eval.rows import Row
 from eval.statistics import Measure
 from recipes.errors import UserError
 from recipes.typed import to_json
@@ -57,67 +58,115 @@ FIELDS = {
 }
 
 
-def evaluation_results(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """One flat object a model; null where a run or a suite does not say. `metrics` and `provenance` hold the rest."""
-    return [
-        {
+def evaluation_results(entries: Sequence[Entry]) -> dict[str, Any]:
+    """By name a flat object of each model: null where a run or a suite does not say, `metrics`, `provenance`."""
+    return {
+        entry.name: {
             "model_name": entry.name,
             "model_path": entry.provenance.model.path,
             **entry.training.figures(),
             **{field: entry.value(metric) for field, metric in FIELDS.items()},
-            "generation_samples": [
-                {key: r.get(key) for key in ("prompt", "reference", "output", "held_out")}
-                for r in entry.records.get("generation", [])[:SHOWN_SAMPLES]
-            ],
+            "generation_samples": [_sample(r) for r in entry.records.get("generation", [])[:SHOWN_SAMPLES]],
             "metrics": to_json(entry.metrics),
             "provenance": to_json(entry.provenance),
         }
         for entry in entries
-    ]
+    }
+
+
+def _sample(record: Row) -> dict[str, Any]:
+    """A reply beside its prompt, both as text; of several turns, each behind its role."""
+    turns = record.get("prompt") or []
+    said = [turn["content"] for turn in turns] if len(turns) == 1 else [f"{t['role']}: {t['content']}" for t in turns]
+    return {
+        "prompt": "\n\n".join(said),
+        "response": record.get("output"),
+        "reference": record.get("reference"),
+        "held_out": record.get("held_out"),
+        **({"error": record["error"]} if "error" in record else {}),
+    }
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows: each entry beside the first, by name, in `comparisons`, or why not in `left_out`."""
+    """All that a report shows: entries beside another by name in `comparisons`, or why not in `left_out`."""
 
     entries: tuple[Entry, ...]
-    comparisons: dict[str, list[Compared]]
+    comparisons: dict[str, Comparison]
     differences: dict[str, list[Any]]
     left_out: dict[str, str]
 
     @property
     def unlike(self) -> list[str]:
-        found = (reason for rows in self.comparisons.values() for row in rows for reason in row.unlike)
+        found = (reason for one in self.comparisons.values() for row in one.rows for reason in row.unlike)
         return list(dict.fromkeys(found))
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """An entry beside the one that it can be compared with."""
+
+    first: Entry
+    other: Entry
+    rows: list[Compared]
+
+    @property
+    def title(self) -> str:
+        return f"{self.other.name} against {self.first.name}"
+
+
 def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: int = 42) -> Report:
-    """Compare every entry with the first.
+    """Compare every entry with the first, or with what it can be compared with: its own base, or another before it.
 
     Args:
-        unlike: what becomes of entries that were not measured like the first: an error, a comparison that says so, or
+        unlike: what becomes of entries that were measured like none of these: an error, a comparison that says so, or
             no comparison.
 
     Raises:
-        UserError: `unlike` is refuse, and some are; or they share no metric.
+        UserError: `unlike` is refuse, and some are; or they share no metric with any.
     """
-    first, comparisons, left_out = entries[0], {}, {}
-    for entry in entries[1:]:
+    comparisons: dict[str, Comparison] = {}
+    left_out: dict[str, str] = {}
+    for place, entry in enumerate(entries[1:], 1):
         try:
-            comparisons[entry.name] = compare(first, entry, allow_unlike=unlike == "show", seed=seed)
+            comparisons[entry.name] = _compared(entry, entries[:place], unlike == "show", seed)
         except UserError as error:
+            if _is_base(entry):
+                continue  # it is there for its own run
             if unlike != "leave_out":
                 raise
             left_out[entry.name] = str(error)
     return Report(tuple(entries), comparisons, recipe_differences(entries), left_out)
 
 
-def comparison_rows(first: Entry, other: Entry, rows: Sequence[Compared]) -> list[tuple[str, ...]]:
+def _is_base(entry: Entry) -> bool:
+    return entry.provenance.run.get("tuning") == "none"
+
+
+def _compared(entry: Entry, before: Sequence[Entry], allow_unlike: bool, seed: int) -> Comparison:
+    """Beside the first that was measured alike: the first of all, the nearest base, the nearest run.
+
+    Raises:
+        UserError: there is none; the reason is that of the first that shares a metric at all.
+    """
+    nearest = before[:0:-1]
+    candidates = [before[0], *filter(_is_base, nearest), *(one for one in nearest if not _is_base(one))]
+    candidates.sort(key=lambda one: not one.metrics.keys() & entry.metrics.keys())
+    errors = []
+    for one in candidates:
+        try:
+            return Comparison(one, entry, compare(one, entry, allow_unlike=allow_unlike, seed=seed))
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """A table of one comparison; the first row is the header."""
-    table: list[tuple[str, ...]] = [
-        ("metric", first.name, other.name, "difference", "p (Holm)", "better / worse / equal", "verdict")
-    ]
-    for row in rows:
+    names = comparison.first.name, comparison.other.name
+    header = ("metric", *names, "difference", "p (Holm)", "better / worse / equal", "verdict")
+    table: list[tuple[str, ...]] = [header]
+    for row in comparison.rows:
         test = row.paired
         table.append((
             row.metric,

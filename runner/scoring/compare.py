@@ -79,11 +79,9 @@ def trained_parameters(model: Path) -> int:
 
 def report_text(report: Report) -> str:
     """The comparison as terminal tables."""
-    first = report.entries[0]
-    by_name = {entry.name: entry for entry in report.entries}
     parts = [f"note: {note}" for note in notes(report)]
-    for name, rows in report.comparisons.items():
-        parts.append(f"{name} against {first.name}\n{table(comparison_rows(first, by_name[name], rows))}")
+    for comparison in report.comparisons.values():
+        parts.append(f"{comparison.title}\n{table(comparison_rows(comparison))}")
     parts.append(f"cost\n{table(cost_rows(report.entries))}")
     if report.differences:
         names = [e.name for e in report.entries if e.recipe]

@@ -20,7 +20,16 @@ from eval.report.history import COMBINED, combined_score, history, should_stop
 from eval.report.paired import holm, paired, sign_test
 from eval.report.plots import Curve, intervals, lines, ticks
 from eval.report.results import Entry, read_entry
-from eval.report.tables import FIELDS, comparison_rows, evaluation_results, make_report, notes, number, summary
+from eval.report.tables import (
+    FIELDS,
+    Comparison,
+    comparison_rows,
+    evaluation_results,
+    make_report,
+    notes,
+    number,
+    summary,
+)
 from eval.statistics import Measure
 from eval.suites import suite
 from recipes.errors import UserError
@@ -112,7 +121,7 @@ def test_two_names_of_the_same_values_are_one_test() -> None:
 
 def test_samples_that_got_better_stand_first_whichever_way_is_better() -> None:
     base, tuned = _entry("base"), _entry("tuned", shift=-1.0)
-    table = {row[0]: row[5] for row in comparison_rows(base, tuned, compare(base, tuned))}
+    table = {row[0]: row[5] for row in comparison_rows(Comparison(base, tuned, compare(base, tuned)))}
     assert table["perplexity"] == "30 / 0 / 0"  # lower is better, and all are lower
     assert table["reference.rougeL"] == "5 / 0 / 0"  # higher is better, and all are higher
 
@@ -205,12 +214,13 @@ def test_training_figures_and_over_fitting() -> None:
 
 
 def test_evaluation_results_have_all_fields() -> None:
-    (found,) = evaluation_results([_entry("base")])
+    found = evaluation_results([_entry("base")])["base"]
     wanted = {"model_name", "model_path", "initial_train_loss", "final_train_loss", "best_eval_loss", "final_eval_loss",
               "total_steps", "training_time_seconds", "training_time_hours", "generation_samples", *FIELDS}  # fmt: skip
     assert wanted <= set(found)
     assert found["preference_accuracy"] is None
     assert len(found["generation_samples"]) == 5
+    assert all(isinstance(sample[key], str) for sample in found["generation_samples"] for key in ("prompt", "response"))
 
 
 def test_summary_shows_values_intervals_failures_and_counts() -> None:
@@ -294,7 +304,8 @@ def test_markdown_escapes_and_keeps_its_tables(evil_report: Path) -> None:
 
 def test_results_over_all_runs_are_json(evil_report: Path) -> None:
     found = json.loads((evil_report / "evaluation_results.json").read_text(encoding="utf-8"))
-    assert [entry["model_name"].split()[0] for entry in found] == ["base", "tuned"]
+    assert [name.split()[0] for name in found] == ["base", "tuned"]
+    assert all(entry["model_name"] == name for name, entry in found.items())
 
 
 def test_entries_are_read_from_the_output_directory(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,8 @@ def test_compare_prints_tests_costs_and_differences(tmp_path: Path, capsys: pyte
     assert "a against base" in said.out and "b against base" in said.out and "tuning.rank" in said.out
     assert "better" in said.out and "12 s" in said.out and "1.50 GB" in said.out
     written = json.loads((tmp_path / "evaluation_results.json").read_text())
-    assert [model["model_name"] for model in written] == ["base", "a", "b"]
-    assert written[1]["initial_train_loss"] == 2.5 and written[1]["training_time_seconds"] == 12.5
+    assert list(written) == ["base", "a", "b"]
+    assert written["a"]["initial_train_loss"] == 2.5 and written["a"]["training_time_seconds"] == 12.5
     assert (tmp_path / "report.html").is_file() and str(tmp_path / "report.html") in said.err
 
 
@@ -65,6 +66,28 @@ def test_runs_that_were_measured_otherwise_are_refused(tmp_path: Path, capsys: p
     assert "a and b were not measured alike" in capsys.readouterr().err
     assert main([*asked, "--allow-unlike"]) == 0
     assert "Not measured alike" in capsys.readouterr().out
+
+
+def only(entry: Entry, metrics: tuple[str, ...]) -> Entry:
+    kept = {name: measure for name, measure in entry.metrics.items() if name in metrics}
+    return replace(entry, results=replace(entry.results, metrics=kept))
+
+
+def test_runs_that_share_no_metric_stand_each_against_its_own_base(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An SFT run with a perplexity, and a DPO run without one."""
+    for name, metrics in (("sft", ("perplexity", "test_loss")), ("dpo", ("generation.tokens",))):
+        run = scored(tmp_path, name, -1.0)
+        leave(only(_entry("tuned", shift=-1.0), metrics), run.path / "eval")
+        base = only(_entry("base"), metrics)
+        about = replace(base.provenance, run={"tuning": "none"})
+        leave(replace(base, results=replace(base.results, provenance=about)), run.path / "eval" / "base")
+    assert main(["compare", "sft", "dpo", "--runs-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "sft against base" in said and "dpo against base of dpo" in said and "base of dpo against" not in said
+    assert main(["compare", "sft", "dpo", "--no-base", "--runs-dir", str(tmp_path)]) == 2
+    assert "no metric in common" in capsys.readouterr().err
 
 
 def test_one_model_is_none_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
