@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from adapters import BACKENDS, backend
-from adapters.contract import Topology
+from adapters.contract import Backend, Topology
 from adapters.ledger import Entry
 from recipes import Problem, Recipe, schema
 from recipes.load import LoadedRecipe
 
 
 def unsupported(loaded: LoadedRecipe) -> list[Problem]:
-    """The method, quantization or strategy of a recipe that its backend does not have at all."""
+    """The method, quantization, strategy or logger of a recipe that its backend does not have at all."""
     recipe, own = loaded.recipe, backend(loaded.recipe.backend)
     kinds = (
         (("method",), recipe.method, lambda module: module.METHODS),
@@ -27,7 +27,20 @@ def unsupported(loaded: LoadedRecipe) -> list[Problem]:
             others = [name for name in BACKENDS if value in of(backend(name))]
             text = f"{value} does not run on {own.NAME}; allowed there: {allowed}{_on(others, str(value))}"
             found.append(loaded.document.problem(path, text))
+    for logger in recipe.logging:
+        if logger not in loggers(own):
+            allowed = ", ".join(loggers(own)) or "none"
+            text = f"the environment of {own.NAME} has no {logger}; allowed there: {allowed}"
+            elsewhere = _on([name for name in BACKENDS if logger in loggers(backend(name))], logger)
+            found.append(loaded.document.problem(("logging",), text + elsewhere))
     return found
+
+
+def loggers(module: Backend) -> list[str]:
+    """The loggers of the schema whose package, of the same name, is in every lock of a backend."""
+    locks = [lock.read_text(encoding="utf-8").splitlines() for lock in set(module.LOCKS.values())]
+    locked = [{line.partition("==")[0] for line in lines} for lines in locks]
+    return [name for name in schema.leaves()["logging"]["items"]["enum"] if all(name in names for names in locked)]
 
 
 def refusals(entries: Iterable[Entry], loaded: LoadedRecipe, topology: Topology) -> list[Problem]:

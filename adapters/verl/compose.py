@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ def compose(file: Path, revision: str | None = None) -> Any:
 
     with initialize_config_dir(str(file.resolve().parent), version_base=None):
         config = hydra_compose(file.stem)
+    # verl names project and run to the tracker itself, which would win over what the user has told it.
+    config.trainer.project_name = os.environ.get("WANDB_PROJECT") or config.trainer.project_name
+    config.trainer.experiment_name = os.environ.get("WANDB_NAME") or config.trainer.experiment_name
     if revision:
         from huggingface_hub import snapshot_download
 

@@ -166,3 +166,14 @@ def test_a_plan_reads_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert planned("quickstart", "llamafactory", "cpu")
     assert not Path("/runs").exists() and not list(tmp_path.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("logger", ["tensorboard", "wandb", "swanlab", "mlflow"])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_logger_that_a_lock_lacks_is_refused(name: str, logger: str) -> None:
+    """Without it the training would end at its start, hours after it was queued."""
+    loaded = load("quickstart", [f"backend={name}", f"logging={logger}"])
+    there = all(f"\n{logger}==" in f"\n{lock.read_text()}" for lock in backend(name).LOCKS.values())
+    problems = [str(problem) for problem in unsupported(loaded)]
+    assert (problems == []) == there
+    assert there or f"the environment of {name} has no {logger}; allowed there: tensorboard" in problems[0]

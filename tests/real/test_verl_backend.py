@@ -257,3 +257,16 @@ def test_the_checked_in_tree_is_that_of_the_pinned_version(verl_python: Path, tm
     code = "import json; from adapters.verl.describe import describe; print(json.dumps(describe()))"
     found = json.loads(inside(verl_python, code, cwd=tmp_path).splitlines()[-1])
     assert found == json.loads(options.FILE.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_wandb_is_written_offline_under_the_users_names(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """By the real client, which keeps what it would have sent."""
+    names = {"WANDB_MODE": "offline", "WANDB_PROJECT": "my-project", "WANDB_NAME": "my-run"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in names.items():
+            patch.setenv(name, value)
+        recipe(*short(tiny_model, LORA, "logging=[wandb]"), "--name", "logged")
+    (kept,) = (tmp_path / "runs/logged/wandb").glob("offline-run-*/run-*.wandb")
+    content = kept.read_bytes()
+    assert b"my-project" in content and b"my-run" in content and b"train/loss" in content
