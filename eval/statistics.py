@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 RESAMPLES = 1000
+Z95 = 1.959963984540054  # the 97.5 percentile of the normal distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +16,8 @@ class Measure:
     """One number of a result.
 
     `n` counts the samples behind the value and `failures` those without an answer, which are not in it. `se` is the
-    standard error in the value's own unit, `ci95` the percentile interval of a seeded bootstrap over samples; both are
-    None where there are too few samples.
+    standard error in the value's own unit, `ci95` the percentile interval of a seeded bootstrap over samples, or of
+    shares (see `mean`) Wilson's; both are None where there are too few samples.
     """
 
     value: float | None
@@ -28,10 +29,31 @@ class Measure:
 
 
 def mean(
-    values: Sequence[float], *, implementation: str, failures: int = 0, seed: int = 42, scale: float = 1.0
+    values: Sequence[float],
+    *,
+    implementation: str,
+    failures: int = 0,
+    seed: int = 42,
+    scale: float = 1.0,
+    share: bool = False,
 ) -> Measure:
-    """The plain mean of one value a sample, times `scale`."""
-    return ratio(values, [1.0] * len(values), implementation=implementation, failures=failures, seed=seed, scale=scale)
+    """The plain mean of one value a sample, times `scale`.
+
+    `share`: the values lie between 0 and 1. Where each is 0 or 1 the interval is Wilson's: resampling two right answers
+    of two gives two right ones each time, and an interval of no width.
+    """
+    found = ratio(values, [1.0] * len(values), implementation=implementation, failures=failures, seed=seed, scale=scale)
+    if found.ci95 is None or not share or not set(values) <= {0.0, 1.0}:
+        return found
+    low, high = wilson(math.fsum(values), len(values))
+    return replace(found, ci95=(scale * low, scale * high))
+
+
+def wilson(right: float, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson, 1927)."""
+    share, square = right / n, Z95 * Z95 / n
+    centre, half = share + square / 2, math.sqrt(square * (share * (1 - share) + square / 4))
+    return max(0.0, (centre - half) / (1 + square)), min(1.0, (centre + half) / (1 + square))
 
 
 def ratio(
@@ -50,7 +72,7 @@ def ratio(
     slope at the value.
     """
     n = len(numerators)
-    if n == 0 or sum(denominators) == 0:
+    if math.fsum(denominators) == 0:  # of no samples, too
         return Measure(value=None, n=n, failures=failures, se=None, ci95=None, implementation=implementation)
     apply = transform or _same
     point = scale * math.fsum(numerators) / math.fsum(denominators)
@@ -89,7 +111,7 @@ def _same(value: float) -> float:
 def _slope(apply: Callable[[float], float], point: float) -> float:
     step = 1e-6 * max(1.0, abs(point))
     above, below = apply(point + step), apply(point - step)
-    return abs(above - below) / (2 * step) if math.isfinite(above) else math.inf
+    return abs(above - below) / (2 * step)
 
 
 def _ratio_error(numerators: Sequence[float], denominators: Sequence[float]) -> float:

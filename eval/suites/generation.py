@@ -107,7 +107,9 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         "repeated": ([r["repeated"] for r in good], "mean share of word 4-grams seen before in the reply"),
     }
     return {
-        f"generation.{name}": mean(values, failures=failures, seed=seed, implementation=implementation)
+        f"generation.{name}": mean(
+            values, failures=failures, seed=seed, implementation=implementation, share=name != "tokens"
+        )
         for name, (values, implementation) in columns.items()
     }
 

@@ -171,7 +171,8 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
 def _measure(records: list[Record], metric: str, seed: int) -> Measure:
     good, failures = answered(records)
     scores = [r["score"] for r in good]
-    found = mean(scores, failures=failures, seed=seed, scale=100.0, implementation=f"LongBench {metric}, percent")
+    name = f"LongBench {metric}, percent"
+    found = mean(scores, failures=failures, seed=seed, scale=100.0, implementation=name, share=True)
     return replace(found, value=round(found.value, 2) if found.value is not None else None)
 
 

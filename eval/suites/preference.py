@@ -74,7 +74,7 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     }
     counts = {"correct": sum(r["correct"] for r in good), "total": len(good)}
     means = {
-        name: mean(values, failures=failures, seed=seed, implementation=IMPLEMENTATION)
+        name: mean(values, failures=failures, seed=seed, implementation=IMPLEMENTATION, share=name == "accuracy")
         for name, values in columns.items()
     }
     bare = {

@@ -134,7 +134,9 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     good, failures = answered(records)
     used = IMPLEMENTATION + scripts(answer for r in records for answer in r.get("answers", ()))
     return {
-        f"qmsum.{name}": mean([r[name] for r in good], failures=failures, seed=seed, implementation=f"{name}: {used}")
+        f"qmsum.{name}": mean(
+            [r[name] for r in good], failures=failures, seed=seed, implementation=f"{name}: {used}", share=True
+        )
         for name in ("rougeL", "rouge1", "rouge2")
     }
 

@@ -83,13 +83,15 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     found = {}
     for name, implementation in implementations.items():
         values = [r[name] for r in good if r[name] is not None]
-        found[f"reference.{name}"] = mean(values, failures=failures, seed=seed, implementation=implementation)
+        found[f"reference.{name}"] = mean(
+            values, failures=failures, seed=seed, implementation=implementation, share=True
+        )
     judged = [r["judge"] for r in good if "judge" in r]
     if judged:
         scores = [verdict["score"] for verdict in judged if "score" in verdict]
         lost = failures + len(judged) - len(scores)
         judge = f"judge {next(r['judged_by'] for r in good if 'judge' in r)}, 1 to 5 as 0 to 1"
-        found["reference.judge"] = mean(scores, failures=lost, seed=seed, implementation=judge)
+        found["reference.judge"] = mean(scores, failures=lost, seed=seed, implementation=judge, share=True)
     return found
 
 

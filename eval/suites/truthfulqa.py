@@ -104,7 +104,7 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     }
     found = {
         f"truthfulqa.{part}": mean(
-            values, failures=failures, seed=seed, implementation=f"{what}, s = {name}; {DEFINITION}"
+            values, failures=failures, seed=seed, implementation=f"{what}, s = {name}", share=True
         )
         for part, (values, what) in parts.items()
     }

@@ -84,7 +84,11 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     good, failures = answered(records)
     return {
         f"truthfulqa.{name}": mean(
-            [r[name] for r in good], failures=failures, seed=seed, implementation=f"{name}: {IMPLEMENTATION}"
+            [r[name] for r in good],
+            failures=failures,
+            seed=seed,
+            implementation=f"{name}: {IMPLEMENTATION}",
+            share=True,
         )
         for name in ("mc1", "mc2")
     }

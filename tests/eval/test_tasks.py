@@ -203,6 +203,27 @@ def test_qmsum_in_chinese_is_scored_as_chinese(tmp_path: Path) -> None:
     assert "1 of 1 have references that rouge_score cannot read" in loaded.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("reply", "best", "accurate"),
+    [
+        ("a naive view of the U.S. is 3.5 %", 0.5, True),
+        ("naïve person", 0.4615384615384615, True),
+        ("Pokémon, no comment", 0.5, False),
+        ("I have no comment.", 1.0, True),
+    ],
+)
+def test_free_answers_score_as_in_lm_eval(tmp_path: Path, reply: str, best: float, accurate: bool) -> None:
+    """The values are rougeL_max / 100 and rougeL_acc of `process_results_gen`, lm-eval 0.4.13, for the same answers."""
+    question = {"correct_answers": ["I have no comment", "A naïve person's U.S. view: 3.5%"]}
+    question |= {"question": "What is naïve?", "incorrect_answers": ["Pokémon"]}
+    path = tmp_path / "q.json"
+    path.write_text(json.dumps([question]))
+    module = suite("truthfulqa")
+    (sample,) = module.load(_spec(data={"truthfulqa": str(path)}), text(), 10000).samples
+    record = module.record(sample, [{"text": f"\nA: {reply}"}])
+    assert (record["max_score"], record["accurate"]) == (pytest.approx(best, rel=1e-12), accurate)
+
+
 def test_truthfulqa_measures_name_the_scorer() -> None:
     records = [{"max_score": m, "accurate": a, "scorer": "rougeL"} for m, a in ((0.2, False), (0.6, True))]
     measured = suite("truthfulqa").measures(records, 42)

@@ -133,3 +133,41 @@ def test_cached_prefixes_stops_and_lengths_change_nothing(
     for kind in ("scores", "cached"):
         for one, bare in zip(theirs[kind][:-1], theirs["uncached"][:-1], strict=True):
             assert one["nll"] == pytest.approx(bare["nll"], rel=1e-5)
+
+
+BASE = """
+import json, pathlib, sys
+source, target = map(pathlib.Path, sys.argv[1:])
+target.mkdir()
+for file in source.iterdir():
+    if file.name.endswith("config.json"):
+        settings = json.loads(file.read_text())
+        text = {"eos_token": "<|endoftext|>"} if "eos_token" in settings else {}
+        number = {"eos_token_id": 0} if "eos_token_id" in settings else {}
+        (target / file.name).write_text(json.dumps(settings | text | number))
+    else:
+        (target / file.name).symlink_to(file)
+"""
+
+
+def test_replies_end_where_the_template_ends_a_turn_whatever_the_model_declares(
+    eval_python: Path, vllm_python: Path, bundled_model: Path, tmp_path: Path
+) -> None:
+    """A base model declares its end of text: to it alone, replies would run on through invented turns of the user."""
+    inside(eval_python, BASE, str(bundled_model), str(tmp_path / "base"), cwd=tmp_path)
+    assert json.loads((tmp_path / "base/generation_config.json").read_text())["eos_token_id"] == 0
+    replies = []
+    for engine, python in (("transformers", eval_python), ("vllm", vllm_python)):
+        for name, path in (("own", bundled_model), ("base", tmp_path / "base")):
+            output = tmp_path / f"{engine}-{name}"
+            spec = {
+                "models": [{"name": name, "path": str(path), "output": str(output)}], "suites": ["generation"],
+                "rows": str(_rows(tmp_path / "rows.jsonl", 2)), "engine": engine, "max_new_tokens": 100,
+                "device": "cpu",
+            }  # fmt: skip
+            (tmp_path / "spec.json").write_text(json.dumps(spec))
+            inside(python, "import sys; from eval.worker import main; sys.exit(main(['spec.json']))", cwd=tmp_path)
+            lines = (output / "generation.jsonl").read_text().splitlines()
+            replies.append([(record["output"], record["finished"]) for record in map(json.loads, lines)])
+    assert replies[0] == replies[1] == replies[2] == replies[3]
+    assert all(finished for _, finished in replies[0])
