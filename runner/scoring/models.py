@@ -110,13 +110,13 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
 
 
 def check_suites(run: Run, say: Callable[[str], None]) -> None:
-    """Read the data of the recipe's suites before hours of training, where they are not the run's own rows.
+    """Read the data of the recipe's suites before hours of training, where it is not the run's own rows.
 
     Raises:
         UserError: a suite has no data, or it is malformed.
     """
     recipe, options, output = run.recipe().recipe, EvalOptions(), run.path / "eval"
-    if set(recipe.eval.suites) <= set(ROW_SUITES):
+    if set(recipe.eval.suites) <= set(ROW_SUITES) - set(recipe.eval.data):
         return
     base = bundled.located(recipe.model.path)
     models = [Model(name="base", path=base, output=output, revision=recipe.model.revision)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
+from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError
 from runner.failure import Failure
 from runner.runs.rundir import Run
@@ -11,7 +13,7 @@ from runner.scoring.compare import report_runs
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
 from runner.training.planning import check, machines_of
-from runner.training.train import Options, resume_run, run_recipe
+from runner.training.train import Options, prepare_recipe, resume_run, run_recipe, train_prepared
 
 
 def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -> tuple[list[Run], list[str]]:
@@ -26,11 +28,16 @@ def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -
     machines = [machines_of(loaded) for loaded in recipes]
     for loaded, topology in zip(recipes, machines, strict=True):
         check(loaded, topology)
+    # On several nodes each recipe is prepared by node 0 when the others wait for it.
+    prepared = _prepare_all(recipes, machines, options) if len(recipes) > 1 and machines[0].nodes == 1 else []
     done: list[Run] = []
     failed: list[str] = []
-    for loaded, topology in zip(recipes, machines, strict=True):
+    for place, (loaded, topology) in enumerate(zip(recipes, machines, strict=True)):
         try:
-            run = run_recipe(loaded, topology, options)
+            if prepared:
+                run = train_prepared(prepared[place], loaded, topology, options)
+            else:
+                run = run_recipe(loaded, topology, options)
             if score and topology.node_rank == 0:
                 score_finished(run, options)
             done.append(run)
@@ -44,6 +51,30 @@ def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -
         if scored:
             report_runs(scored, options.runs_dir, options.say)
     return done, failed
+
+
+def _prepare_all(recipes: Sequence[LoadedRecipe], machines: Sequence[Topology], options: Options) -> list[Run]:
+    """The data of all before any trains: what is wrong with the last must not be found after hours with the first.
+
+    Raises:
+        UserError: some cannot be used; no run is left of any.
+    """
+    prepared: list[Run] = []
+    problems: list[str] = []
+    try:
+        for loaded, topology in zip(recipes, machines, strict=True):
+            options.say(f"{loaded.recipe.name}:")
+            try:
+                prepared.append(prepare_recipe(loaded, topology, options))
+            except (UserError, Failure) as error:
+                problems.append(f"{loaded.recipe.name}: {error}")
+        if problems:
+            raise UserError(*problems, f"nothing was trained: {len(problems)} of {len(recipes)} recipes cannot run")
+    except BaseException:
+        for run in prepared:
+            shutil.rmtree(run.path)
+        raise
+    return prepared
 
 
 def resume(run: Run, options: Options, *, score: bool) -> None:

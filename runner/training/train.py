@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,38 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
     options.say(f"run: {run.path}")
     with claim(run.path):
         return _attempt(run, loaded, topology, options, python)
+
+
+def prepare_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
+    """The run of a recipe with its data prepared and its suites' data read, for `train_prepared`; or no run at all.
+
+    Raises:
+        UserError, Failure: the data cannot be used.
+    """
+    check(loaded, topology)
+    check_present(topology)
+    python = ready_python(loaded.recipe, topology, options)
+    run = rundir.create(loaded, options.runs_dir, options.name, topology)
+    remember(run)
+    options.say(f"run: {run.path}")
+    try:
+        with claim(run.path), process.signals_raise():
+            _prepared(run, loaded, python, options)
+    except BaseException:
+        shutil.rmtree(run.path)
+        raise
+    return run
+
+
+def train_prepared(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
+    """Go on with a run of `prepare_recipe` to its end.
+
+    Raises:
+        UserError, Failure, process.Interrupted: the run directory holds the state.
+    """
+    options.say(f"run: {run.path}")
+    with claim(run.path):
+        return _attempt(run, loaded, topology, options, ready_python(loaded.recipe, topology, options))
 
 
 def resume_run(run: Run, topology: Topology, options: Options) -> Run:
@@ -128,9 +161,7 @@ def _attempt(run: Run, loaded: LoadedRecipe, topology: Topology, options: Option
 def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> None:
     """Train to the end, pausing where checkpoints are scored meanwhile, and make `model/`."""
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
-    data = prepare(run, recipe, python, bundled.located(recipe.model.path), options.say)
-    _enough_rows(loaded, data)
-    check_suites(run, options.say)
+    data = _prepared(run, loaded, python, options)
     training = Training(
         run=run, loaded=loaded, topology=topology, python=python, data=data, module=module, say=options.say
     )
@@ -153,6 +184,13 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
     scorer.failed.clear()
     scorer.score_due(ended=True)
     _finish(training, scorer)
+
+
+def _prepared(run: Run, loaded: LoadedRecipe, python: Path, options: Options) -> PreparedData:
+    data = prepare(run, loaded.recipe, python, bundled.located(loaded.recipe.model.path), options.say)
+    _enough_rows(loaded, data)
+    check_suites(run, options.say)
+    return data
 
 
 def _trained(training: Training) -> bool:
