@@ -14,13 +14,14 @@ class Entry:
     """One line of the ledger: what becomes of a recipe field on this backend.
 
     field: dotted name of the recipe field.
-    status: mapped (to `keys` with `value`), runner (the runner does it), refused (`note` says why).
+    status: mapped (to `keys` with `value`), runner (the runner does it), refused (`note` says why), native (a key of
+        `backend_options`, passed on with its `value`).
     keys: the backend's own; with more than one, `value` has as many parts.
     file: where the keys are written, if not into the backend's main config.
     """
 
     field: str
-    status: Literal["mapped", "runner", "refused"]
+    status: Literal["mapped", "runner", "refused", "native"]
     keys: tuple[str, ...] = ()
     value: Any = None
     note: str = ""
@@ -48,6 +49,17 @@ def runner(field: str, note: str) -> Entry:
 
 def refused(field: str, note: str) -> Entry:
     return Entry(field=field, status="refused", note=note)
+
+
+def native(recipe: Recipe) -> list[Entry]:
+    """The keys of `backend_options`, down to their leaves."""
+
+    def leaves(value: Any, key: str) -> list[Entry]:
+        if isinstance(value, dict) and value:
+            return [entry for name, item in value.items() for entry in leaves(item, f"{key}.{name}" if key else name)]
+        return [Entry(field=f"backend_options.{key}", status="native", keys=(key,), value=value)] if key else []
+
+    return leaves(plain(recipe.backend_options), "")
 
 
 def kept_checkpoints(recipe: Recipe, native: str) -> Entry:

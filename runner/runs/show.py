@@ -65,7 +65,7 @@ def _ledger(plan: Plan) -> list[str]:
     lines = []
     for entry in plan.ledger:
         note = f"  ({entry.note})" if entry.note else ""
-        if entry.status == "mapped":
+        if entry.status in ("mapped", "native"):
             value = json.dumps(plain(entry.value), ensure_ascii=False)
             lines.append(f"  {entry.field:{width}} -> {entry.native} = {value}{note}")
     handled = [entry.field for entry in plan.ledger if entry.status == "runner"]

@@ -5,10 +5,12 @@ They must feel instant, so what only a run needs is not imported here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from adapters import backend
 from adapters.contract import Checkpoint, Paths, Plan, PreparedData, Topology
+from adapters.ledger import native
 from adapters.refusals import unsupported
 from recipes import LoadedRecipe, Recipe, UserError
 from runner.machine.bundled import located
@@ -51,7 +53,8 @@ def make_plan(
     recipe = loaded.recipe
     places = paths(recipe, run, python or environment(recipe.backend, topology.device).python, snapshot=bool(python))
     rows = data or PreparedData()
-    return backend(recipe.backend).plan(recipe, topology, rows, places, attempt=attempt, resume=resume, stop=stop)
+    plan = backend(recipe.backend).plan(recipe, topology, rows, places, attempt=attempt, resume=resume, stop=stop)
+    return replace(plan, ledger=(*plan.ledger, *native(recipe)))
 
 
 def show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as_json: bool = False) -> None:

@@ -19,6 +19,7 @@ from adapters.refusals import unsupported
 from recipes import LoadedRecipe, UserError, catalogue, load, load_text, schema
 from recipes.methods import METHODS
 from runner.runs.show import plan_json
+from runner.training.planning import make_plan
 from tests.adapters.fixed import fixed_paths
 
 BASE = "backend: verl\nmethod: sft\nmodel: {path: a/b}\ndata: {train: [{path: a/b}]}\n"
@@ -177,3 +178,9 @@ def test_a_logger_that_a_lock_lacks_is_refused(name: str, logger: str) -> None:
     problems = [str(problem) for problem in unsupported(loaded)]
     assert (problems == []) == there
     assert there or f"the environment of {name} has no {logger}; allowed there: tensorboard" in problems[0]
+
+
+def test_native_keys_stand_in_the_ledger(tmp_path: Path) -> None:
+    loaded = load("quickstart", ["backend=verl", "backend_options={optim: {clip_grad: 0.5}}"])
+    (found,) = (entry for entry in make_plan(loaded, Topology(), tmp_path).ledger if entry.status == "native")
+    assert (found.field, found.keys, found.value) == ("backend_options.optim.clip_grad", ("optim.clip_grad",), 0.5)
