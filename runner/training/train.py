@@ -15,6 +15,7 @@ from runner.failure import Failure, out_of_room
 from runner.files import safetensors_header
 from runner.machine import bundled, diagnose, environments, process
 from runner.machine.environments import current_python, environment
+from runner.machine.hub import of_hub, offline_if_unreachable
 from runner.machine.topology import check_present
 from runner.runs import rundir
 from runner.runs.claim import Claimed, claim
@@ -127,7 +128,8 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
 
 
 def ready_python(recipe: Recipe, topology: Topology, options: Options) -> Path:
-    """The backend's interpreter, environment and bundled model made where they are missing."""
+    """The backend's interpreter; its environment and the bundled model are made where they are missing."""
+    offline_if_unreachable(of_hub(recipe), options.say)
     if options.env == "current":
         python = current_python(recipe.backend)
     else:

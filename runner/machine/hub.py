@@ -1,0 +1,50 @@
+"""Whether the Hub can be reached, asked once: its own client tries again and again in silence, a minute for a model."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from recipes import Recipe
+from recipes.suites import ROW_SUITES
+
+ENDPOINT = "https://huggingface.co"
+TIMEOUT_S = 10.0
+
+
+def of_hub(recipe: Recipe) -> list[str]:
+    """What a recipe takes from the Hub: its model, data sets, and the data of suites."""
+    sources = (*recipe.data.train, *recipe.data.validation.sources)
+    names = [recipe.model.path, *(source.path for source in sources)]
+    suites = [suite for suite in recipe.eval.suites if suite not in (*ROW_SUITES, *recipe.eval.data)]
+    return [name for name in names if is_hub_id(name)] + [f"the data of {suite}" for suite in suites]
+
+
+def is_hub_id(name: str) -> bool:
+    """Local paths of a loaded recipe are absolute."""
+    return not name.startswith(("bundled:", "/", ".", "~")) and not Path(name).exists()
+
+
+def offline_if_unreachable(names: Iterable[str], say: Callable[[str], None]) -> None:
+    """Have this process and its children use what is cached, where something is of the Hub and that is not reached.
+
+    Nothing is asked behind a proxy, whose answer would say nothing of the Hub.
+    """
+    wanted = list(names)
+    if not wanted or os.environ.get("HF_HUB_OFFLINE") or getproxies().keys() & {"http", "https", "all"}:
+        return
+    endpoint = os.environ.get("HF_ENDPOINT") or ENDPOINT
+    parts = urlsplit(endpoint)
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        socket.create_connection((parts.hostname or "", port), TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        say(
+            f"the Hub ({endpoint}) cannot be reached: {error}; {', '.join(wanted)} must be in its cache. Check the "
+            "network, a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT), or give local paths"
+        )
