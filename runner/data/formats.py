@@ -25,6 +25,12 @@ from runner.data.honoured import empty
 
 Raw = dict[str, Any]
 
+PROMPTS = {"prompt", "messages", "conversations"}
+LABELS = {
+    **dict.fromkeys(("good", "desirable", "chosen", "yes", "thumbs_up", "thumbs up", "+1", "👍"), True),
+    **dict.fromkeys(("bad", "undesirable", "rejected", "no", "thumbs_down", "thumbs down", "-1", "-1.0", "👎"), False),
+}
+SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 TRANSCRIPT = re.compile(r"^\s*(Human|User|H): .*^\s*(Assistant|A): ", re.DOTALL | re.MULTILINE)
 
 
@@ -90,9 +96,10 @@ def preference(row: Fields) -> Raw:
 def feedback(row: Fields) -> Raw:
     """{"prompt": "…", "completion": "…", "label": true}; or messages that end on the reply, and label"""
     reply, prompt = _reply(row, _given(row, "completion", "messages"))
-    label = honoured.truth(row.get("label"))
+    given = row.get("label")
+    label = LABELS.get(str(given).strip().lower(), honoured.truth(given))
     if label is None:
-        raise BadRow(f"label is {str(row.get('label'))[:60]!r}; allowed: true or false")
+        raise BadRow(f"label is {str(given)[:60]!r}; allowed: true or false, or {', '.join(LABELS)}")
     return {"prompt": _prompt_before(row, prompt, reply), "completion": [reply], "label": label}
 
 
@@ -225,9 +232,9 @@ def _prompt(row: Fields) -> list[Message]:
 def _prompt_before(row: Fields, begun: list[Message], reply: Message) -> list[Message]:
     """The prompt of a reply, where the reply's own list may have `begun` with it."""
     if not begun:
-        if not {"prompt", "messages", "conversations"} & set(row) and TRANSCRIPT.search(reply["content"]):
+        if not PROMPTS & set(row) and TRANSCRIPT.search(reply["content"]):
             raise BadRow(
-                "a whole transcript (Human: …, Assistant: …) and no prompt; split it into the prompt and the reply"
+                "a whole transcript and no prompt; write it as HH-RLHF does (a blank line, Human: or Assistant:)"
             )
         return _prompt(row)
     if "prompt" in row and not empty(row.get("prompt")):
@@ -240,11 +247,22 @@ def _prompt_before(row: Fields, begun: list[Message], reply: Message) -> list[Me
 
 def _reply(row: Fields, key: str) -> tuple[Message, list[Message]]:
     """The reply under `key`, and the prompt before it where the value is a message list."""
-    found = messages_in(row.get(key))
+    found = messages_in(row.get(key)) or ([] if PROMPTS & set(row) else transcript(row.get(key)))
     if found:
         *before, reply = dialogue(row, found, key)
         return reply, before
     return _assistant(text(row, key)), []
+
+
+def transcript(value: Any) -> list[Message]:
+    """The messages of a conversation as one text, as HH-RLHF has it: a blank line, who speaks, a colon."""
+    if not isinstance(value, str):
+        return []
+    before, *rest = SPEAKER.split(value.lstrip("\n"))
+    if before.strip() or not rest or rest[0] != "Human":
+        return []
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [{"role": roles[who], "content": said} for who, said in zip(rest[::2], rest[1::2], strict=True)]
 
 
 def _user(text: str) -> Message:

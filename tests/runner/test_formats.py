@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from recipes.encode import BadRow
 from runner.data.formats import FORMATS, convert, detect
@@ -178,7 +180,9 @@ BAD = [
         "'weight' is not honoured",
     ),
     ("conversations", {"conversations": [{"from": "function_call", "value": "{}"}]}, "tool calls are not supported"),
-    ("preference", {"chosen": HH, "rejected": HH + "."}, "a whole transcript"),
+    ("preference", {"chosen": "User: Hi\nAssistant: a", "rejected": "User: Hi\nAssistant: b"}, "a whole transcript"),
+    ("preference", {"chosen": HH, "rejected": HH.replace("Hi", "Hey") + "."}, "begin with different prompts"),
+    ("preference", {"chosen": HH, "rejected": "\n\nHuman: Hi\n\nAssistant: "}, "the reply is empty"),
     ("preference", {"prompt": "p", "chosen": [user("q"), assistant("a")], "rejected": "b"}, "prompt is not among"),
     ("feedback", {"prompt": "q", "completion": "a", "label": NAN}, "label is 'nan'; allowed: true or false"),
     ("feedback", {"prompt": "q", "completion": "a", "label": 0.5}, "label is '0.5'"),
@@ -317,3 +321,28 @@ def test_auto_names_the_keys_it_knows() -> None:
 
 def test_every_format_shows_an_example_row() -> None:
     assert all((function.__doc__ or "").startswith('{"') for function in FORMATS.values())
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n:"), min_size=1), min_size=2, max_size=7))
+def test_a_transcript_is_the_turns_that_it_was_written_from(texts: list[str]) -> None:
+    """HH-RLHF's form, made here of turns."""
+    assume(all(text.strip() for text in texts))
+    texts = texts[: len(texts) // 2 * 2]
+    *before, reply = texts
+    begun = "".join(f"\n\n{('Human', 'Assistant')[n % 2]}: {text}" for n, text in enumerate(before))
+    row = {"chosen": f"{begun}\n\nAssistant: {reply}", "rejected": f"{begun}\n\nAssistant: not {reply}"}
+    found = convert(row, "preference", PLAIN).row
+    assert found["prompt"] == [(user, assistant)[n % 2](text) for n, text in enumerate(before)]
+    assert found["chosen"] == [assistant(reply)] and found["rejected"] == [assistant(f"not {reply}")]
+
+
+LABELLED = {
+    **dict.fromkeys(("Good", "thumbs up", "👍", 1.0, "+1"), True),
+    **dict.fromkeys(("bad", "👎", -1, "-1.0", "No"), False),
+}
+
+
+@pytest.mark.parametrize("label,good", LABELLED.items())
+def test_labels_are_read_as_people_write_them(label: Any, good: bool) -> None:
+    row = {"prompt": "q", "completion": "a", "label": label}
+    assert convert(row, "feedback", PLAIN).row["label"] is good
