@@ -37,7 +37,8 @@ def template_file(text: str, root: Path) -> Path:
 def control_tokens(template: Path) -> set[str]:
     """The control tokens that one of our templates writes, which would be mere text without them in the vocabulary."""
     text = template.read_text(encoding="utf-8")
-    return set(re.findall(r"<[|｜]?[\w▁]+[|｜]?>", text.partition("{#- control tokens from here #}")[2]))
+    found = set(re.findall(r"<[|｜]?[\w▁]+[|｜]?>", text.partition("{#- control tokens from here #}")[2]))
+    return found - {"<think>"}  # mere text to many models that think
 
 
 def lookup_problem(text: str, root: Path) -> str:

@@ -19,6 +19,7 @@ ROLES = {
     "model": "assistant",
 }
 TOOL_ROLES = ("tool", "observation", "function", "function_call", "tool_call", "tool_response", "ipython")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # a reply's thinking, as APIs give it beside the content
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
@@ -109,14 +110,16 @@ def _message(row: Fields, given: Any, key: str, number: int) -> Message:
     name = str(turn[role_key]).lower()
     if name in TOOL_ROLES:
         raise BadRow(f"{place}: a turn of {name[:60]!r} is not honoured: {honoured.TOOLS}")
-    unused = honoured.refuse(turn, {role_key, text_key}, place)
+    thought_key = next((k for k in THOUGHTS if not empty(turn.get(k))), "") if ROLES.get(name) == "assistant" else ""
+    unused = honoured.refuse(turn, {role_key, text_key, thought_key}, place)
     row.unused |= {f"{key}[].{name}" for name in unused}
     if name not in ROLES:
         raise BadRow(f"{place}: {role_key} is {str(turn[role_key])[:60]!r}; allowed: {', '.join(ROLES)}")
     said = _joined(turn.get(text_key), f"{place}: {text_key}")
     if ROLES[name] == "assistant" and not said.strip():
         raise BadRow(f"{place}: the reply is empty")
-    return {"role": ROLES[name], "content": said}
+    thought = {"reasoning_content": _joined(turn[thought_key], f"{place}: {thought_key}")} if thought_key else {}
+    return {"role": ROLES[name], "content": said, **thought}
 
 
 def dialogue(row: Fields, value: Any, key: str) -> list[Message]:

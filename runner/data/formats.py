@@ -201,7 +201,7 @@ def _add_system(messages: list[Message], row: Fields, default: str | None) -> No
 def _check_text(row: Raw) -> None:
     """Half of a pair of UTF-16, which JSON can write and no tokenizer reads."""
     for key, value in row.items():
-        for said in [turn["content"] for turn in value] if isinstance(value, list) else [str(value)]:
+        for said in [part for turn in value for part in turn.values()] if isinstance(value, list) else [str(value)]:
             try:
                 said.encode()
             except UnicodeEncodeError as error:

@@ -14,7 +14,7 @@ from recipes.encode import BadRow
 TOOLS = "tool calls are not supported"
 MEDIA = "only text is trained on"
 WEIGHTS = "weights of single replies are not supported; set data.train_on, or leave the row out"
-THINKING = "thinking apart from the reply is not supported; put it into the reply's text, as the model writes it"
+THINKING = "thinking stands in the message of its reply (reasoning_content), or in the reply's text"
 REASONS = {
     **dict.fromkeys(("tool_calls", "tool_call", "function_call", "functions", "tools"), TOOLS),
     **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), MEDIA),

@@ -206,7 +206,7 @@ LEARNED = {
     "tool_calls": [{"id": "c1"}], "function_call": {"name": "f"}, "functions": [{"name": "f"}],
     "tools": '[{"name": "f"}]', "weight": 0, "Weight": 0.5,
     "loss": False, "train": "false", "loss_mask": [0, 1], "mask": 1,
-    "reasoning_content": "hm", "thinking": "hm", "images": ["a.png"], "image": b"png", "videos": ["a"], "audios": ["a"],
+    "images": ["a.png"], "image": b"png", "videos": ["a"], "audios": ["a"],
 }  # fmt: skip
 HARMLESS = [None, "", " ", [], {}, NAN, "[]", "null", [None], {"a": None}]
 
@@ -346,3 +346,23 @@ LABELLED = {
 def test_labels_are_read_as_people_write_them(label: Any, good: bool) -> None:
     row = {"prompt": "q", "completion": "a", "label": label}
     assert convert(row, "feedback", PLAIN).row["label"] is good
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking", "Reasoning_Content"])
+def test_thinking_goes_with_its_reply(key: str) -> None:
+    row = {"messages": [user("q"), {**assistant("a"), key: "hm"}]}
+    found = convert(row, "messages", PLAIN)
+    assert found.row["messages"][-1] == {**assistant("a"), "reasoning_content": "hm"} and found.unused == set()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [user("q"), assistant("a")], "reasoning_content": "hm"},
+        {"messages": [{**user("q"), "thinking": "hm"}, assistant("a")]},
+        {"messages": [user("q"), {**assistant("a"), "reasoning_content": "hm", "thinking": "other"}]},
+    ],
+)
+def test_thinking_that_no_reply_has_is_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(BadRow, match="is not honoured: thinking stands in the message of its reply"):
+        convert(row, "messages", PLAIN)
