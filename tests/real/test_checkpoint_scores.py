@@ -11,6 +11,7 @@ import pytest
 
 from adapters import backend
 from tests.real.conftest import Recipe, steps
+from tests.real.test_llamafactory_backend import start, wait_for_step
 
 pytestmark = pytest.mark.real
 
@@ -82,13 +83,19 @@ def test_the_best_step_becomes_the_model_and_ends_the_training(trained: Trained,
     assert weights(run) == best.read_bytes(), "the best step's checkpoint is kept, though older than checkpoint.keep"
 
 
-def test_a_failing_evaluation_does_not_end_a_training(trained: Trained, tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
+def test_a_failing_evaluation_does_not_end_a_training(tiny_model: Path, tmp_path: Path) -> None:
+    """The suite's rows are well when the training starts, and gone before they are asked for."""
+    rows, run = tmp_path / "rows.jsonl", tmp_path / "runs/failing"
     rows.write_text('{"instruction": "What is a bond?", "output": "A loan."}\n')
-    fields = ["training.max_steps=3", "eval.every=2", "eval.suites=[preference]", f"eval.data.preference={rows}"]
-    run = trained("failing", *fields)
+    given = (f"model.path={tiny_model}", "data.train[0].max_samples=60", "training.max_steps=20", "eval.every=10",
+             "eval.suites=[perplexity]", f"eval.data.perplexity={rows}", "eval.loss_every=null")  # fmt: skip
+    settings = [part for field in given for part in ("--set", field)]
+    runner = start(["run", "quickstart", "--no-eval", "--name", "failing", *settings], tmp_path)
+    wait_for_step(run, 1, runner)
+    rows.unlink()
+    assert runner.wait(300) == 0
     manifest = json.loads((run / "run.json").read_text())
-    assert manifest["state"] == "succeeded" and steps(run) == [1, 2, 3]
+    assert manifest["state"] == "succeeded" and steps(run) == list(range(1, 21))
     assert not (run / "eval/eval_history.json").exists()
 
 
