@@ -13,6 +13,7 @@ from adapters.native import CPU_ENV
 from eval.report.results import Results, read_results
 from eval.spec import LONGEST, Judge, Model, Spec
 from recipes import Recipe, UserError
+from recipes.files import remove_temporaries
 from recipes.suites import JUDGED, ROW_SUITES
 from recipes.typed import write_typed
 from runner.failure import Failure
@@ -92,6 +93,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
 def _alone(run: Run) -> Iterator[None]:
     try:
         with claim(run.path / "eval"):
+            remove_temporaries(run.path / "eval")
             yield
     except Claimed as error:
         raise UserError(f"{run.name} is being evaluated: {error}; wait for it, or stop it") from None

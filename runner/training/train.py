@@ -11,6 +11,7 @@ from pathlib import Path
 from adapters import backend
 from adapters.contract import PreparedData, Topology
 from recipes import LoadedRecipe, Recipe, UserError
+from recipes.files import remove_temporaries
 from runner.failure import Failure, out_of_room
 from runner.files import safetensors_header
 from runner.machine import bundled, diagnose, environments, process
@@ -117,6 +118,7 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
             if left:
                 pids = ", ".join(map(str, left))
                 options.say(f"ended {len(left)} processes that the last attempt left behind: {pids}")
+            remove_temporaries(run.path)
             run.update(runner=rundir.myself(), state="prepared")
             return _attempt(run, loaded, topology, options, python)
     except Claimed as error:

@@ -94,8 +94,10 @@ def test_killed_when_only_its_backend_had_ended_it_keeps_every_step(project: Pat
     (run / "run.json").write_text(json.dumps(state | {"state": "running", "trained_steps": None}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in expected[:3]))
     shutil.rmtree(run / "model")
+    (run / "data/.spec.json.c4f6f61d").write_text("{")  # of a file that was being written
     resumed = python(project, "-m", "runner.cli", "resume", "unread", "--no-eval")
     assert resumed.returncode == 0 and "resuming from" not in resumed.stderr, resumed.stderr
+    assert left_over(run) == []
     assert steps(run) == expected and len(json.loads((run / "run.json").read_text())["attempts"]) == 1
 
 
