@@ -18,6 +18,7 @@ _WHOLE = "a checkpoint is kept whole, so that a run can be resumed; use the reci
 _NO_CRITIC = "GRPO has no critic: advantages come from the group; use the recipe's grpo"
 _REWARDS = "rewards are the recipe's; use the recipe's grpo.rewards"
 _ROLLOUTS = "rollouts go through the recipe's grpo.rollouts"
+_UNREAD = "verl 0.9.1's synchronous trainer reads it nowhere; use the recipe's grpo and distributed"
 _MICRO = "use the recipe's training.micro_batch_size"
 _TOKENS = "use the recipe's distributed.max_tokens_per_device"
 
@@ -100,8 +101,9 @@ _TRAINER: tuple[Rule, ...] = (
     (r"ray_wait_register_center_timeout", "of verl's older workers, which do not run here"),
     (r"device|nnodes|n_gpus_per_node", "the machines are the runner's; set N_GPUS, NNODES"),
     (r"resume_(mode|from_path)", "`recipe resume` goes on with a run"),
+    (r"balance_batch", "neither of the trainers that run here reads it: GRPO's batches are always balanced"),
     (
-        r"(?!balance_batch|profile_interval|log_val_generations).*",
+        r"(?!profile_interval|log_val_generations).*",
         "the run's name and place are the runner's; set --name",
     ),
 )
@@ -168,6 +170,21 @@ _GRPO: tuple[Rule, ...] = (
         r"actor_rollout_ref\.ref\.(?!fsdp_config\.|profiler\.|use_torch_compile|use_fused_kernels|entropy_).*",
         "the reference model only scores replies; the key acts under actor_rollout_ref.actor",
     ),
+    # Read by verl's older trainers and its asynchronous ones only, or by nothing at all.
+    (
+        r"actor_rollout_ref\.(nccl_timeout|actor\.(freeze_vision_tower|use_rollout_log_probs|use_prefix_grouper)"
+        r"|rollout\.(over_sample_rate|layer_name_map|multi_stage_wake_up|sglang_engine_mode|checkpoint_manager_class"
+        r"|standalone_gpu_memory_utilization))",
+        _UNREAD,
+    ),
+    (r"actor_rollout_ref\.rollout\.checkpoint_engine\.backend", "verl's synchronous trainer sets it to naive itself"),
+    (
+        r"actor_rollout_ref\.rollout\.(moe_tensor_parallel_size|engine_kwargs\.trtllm)",
+        "of TensorRT-LLM; use the recipe's grpo.rollouts.engine",
+    ),
+    (r"transfer_queue\.enable", "verl's synchronous trainer sets it to true itself"),
+    (r"algorithm\.filter_groups\.max_num_gen_batches", "verl passes over it; max_inflight_gen_batches acts"),
+    (r"skip\.(rollout|async_rollout)\..*", "of verl's other trainers; skip.rollout_tq acts"),
     (r"actor_rollout_ref\.hybrid_engine|model_engine", "the adapter runs one engine; use the recipe's distributed"),
     (r"actor_rollout_ref\.rollout\.response_length", "use the recipe's grpo.rollouts.max_reply_length"),
     (r"actor_rollout_ref\.rollout\.prompt_length", "use the recipe's grpo.rollouts.max_prompt_length"),
@@ -179,14 +196,29 @@ _GRPO: tuple[Rule, ...] = (
     (r"actor_rollout_ref\.rollout\.(nnodes|n_gpus_per_node)", "rollouts run on the devices that train; set N_GPUS"),
     (r"algorithm\.(gamma|lam)", "of advantages by a critic, and GRPO has none; use the recipe's grpo"),
     (r"algorithm\.(kl_ctrl\.kl_coef|use_kl_in_reward)", "use the recipe's grpo.kl_coef and grpo.kl_in"),
+    (r"algorithm\.gdpo_.*", "of another estimator of advantages; the adapter runs GRPO's"),
     (r"algorithm\.(use_pf_ppo|pf_ppo\..*)", "of PPO with a critic; use the recipe's grpo"),
     (r"critic\..*", _NO_CRITIC),
     (r"(custom_reward_function|reward_model|reward|sandbox_fusion)\..*", _REWARDS),
     (r".*", None),
 )
+# Keys of the KL term, which is in the loss or in the reward, or nowhere.
+KL_KEYS = {
+    "actor_rollout_ref.actor.kl_loss_type": "loss",
+    **dict.fromkeys(
+        ("algorithm.kl_penalty", *(f"algorithm.kl_ctrl.{k}" for k in ("type", "horizon", "target_kl"))), "reward"
+    ),
+}
 RULES: dict[str, tuple[Rule, ...]] = {"sft-fsdp": _FSDP, "sft-megatron": _MEGATRON, "grpo": _GRPO}
 
 
-def cannot_act(key: str, tree: str) -> str | None:
-    """Why a key of one of verl's trees would do nothing, or harm; None where it acts."""
+def cannot_act(key: str, tree: str, kl_in: str = "") -> str | None:
+    """Why a key of one of verl's trees would do nothing, or harm; None where it acts.
+
+    Args:
+        kl_in: where GRPO's recipe has its KL term, `loss` or `reward`; an empty string where it has none.
+    """
+    where = KL_KEYS.get(key)
+    if tree == "grpo" and where and where != kl_in:
+        return f"acts with the recipe's grpo.kl_in: {where} and a grpo.kl_coef above 0 only"
     return next(reason for pattern, reason in RULES[tree] if re.fullmatch(pattern, key))

@@ -50,13 +50,14 @@ def tree_of(recipe: Recipe) -> str:
 
 def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
     """What is wrong with the recipe's `backend_options`: unknown, owned by a recipe field, or of a wrong type."""
-    name = tree_of(loaded.recipe)
+    name, grpo = tree_of(loaded.recipe), loaded.recipe.grpo
+    kl_in = grpo.kl_in if grpo.kl_coef > 0 else ""
     found: list[Problem] = []
     for path, value in _leaves(plain(loaded.recipe.backend_options), ()):
         if len(found) == SHOWN:
             found.append(loaded.document.problem(("backend_options",), "keys after these were not looked at"))
             break
-        text = _problem(".".join(path), value, own, name)
+        text = _problem(".".join(path), value, own, name, kl_in)
         if text:
             found.append(loaded.document.problem(("backend_options", *path), text))
     return found
@@ -71,13 +72,13 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield (*path, str(key)), value
 
 
-def _problem(key: str, value: Any, own: dict[str, str], name: str) -> str | None:
+def _problem(key: str, value: Any, own: dict[str, str], name: str, kl_in: str) -> str | None:
     known = tree(name)
     leaf = known.get(key) or _free(key, known)
     # A key below one that the adapter sets, or that does nothing, is no other case than that one.
     parents = [key.rsplit(".", n)[0] for n in range(key.count(".") + 1)]
     owned = next((parent for parent in parents if parent in own), None)
-    inert = None if leaf is None else next(filter(None, (cannot_act(parent, name) for parent in parents)), None)
+    inert = None if leaf is None else next(filter(None, (cannot_act(parent, name, kl_in) for parent in parents)), None)
     if owned and (own[owned] or not inert):
         field = own[owned]
         return f"the adapter sets this key itself; use the recipe's {field}" if field else OWN

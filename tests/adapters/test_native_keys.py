@@ -33,6 +33,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "verl sft full": ("backend=verl", FULL),
     "verl sft megatron": ("backend=verl", FULL, "distributed.strategy=megatron"),
     "verl grpo": ("backend=verl", "method=grpo", "grpo={rewards: [{type: exact}]}"),
+    "verl grpo kl in reward": ("backend=verl", "method=grpo", "grpo={kl_in: reward, rewards: [{type: exact}]}"),
 }
 FIELDS = {re.sub(r"\[\]$", "", name) for name in schema.leaves()}
 SECTIONS = {field.rsplit(".", n)[0].removesuffix("[]") for field in FIELDS for n in range(field.count(".") + 1)}
@@ -110,6 +111,15 @@ def test_every_backend_is_walked() -> None:
         ("verl sft", "model.lora.rank: 3", "use the recipe's tuning"),
         ("verl sft", "model.override_config: {}", "set single keys below model.override_config"),
         ("verl sft", "engine.mixed_precision: {param_dtype: bf16, other: 1}", "use the recipe's training.precision"),
+        ("verl grpo", "trainer.balance_batch: true", "GRPO's batches are always balanced"),
+        ("verl grpo", "transfer_queue.enable: true", "sets it to true itself"),
+        ("verl grpo", "actor_rollout_ref.rollout.over_sample_rate: 0.1", "reads it nowhere"),
+        ("verl grpo", "algorithm.kl_penalty: kl", "acts with the recipe's grpo.kl_in: reward"),
+        (
+            "verl grpo kl in reward",
+            "actor_rollout_ref.actor.kl_loss_type: kl",
+            "acts with the recipe's grpo.kl_in: loss",
+        ),
         ("verl grpo", "critic.optim.lr: 1", "GRPO has no critic"),
         ("verl grpo", "reward.reward_model.enable: true", "use the recipe's grpo.rewards"),
         ("verl grpo", "actor_rollout_ref.ref.optim: null", "acts under actor_rollout_ref.actor"),

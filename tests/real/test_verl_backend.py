@@ -270,3 +270,37 @@ def test_wandb_is_written_offline_under_the_users_names(recipe: Recipe, tiny_mod
     (kept,) = (tmp_path / "runs/logged/wandb").glob("offline-run-*/run-*.wandb")
     content = kept.read_bytes()
     assert b"my-project" in content and b"my-run" in content and b"train/loss" in content
+
+
+# Files of verl that no plan of ours runs: its older and asynchronous trainers, engines of other strategies, and the
+# definitions of the configuration, where every key has a name but need not be read.
+ELSEWHERE = (
+    "trainer/config", "trainer/main_ppo_v0", "trainer/ppo/ray_trainer", "trainer/sft_trainer_ray", "fully_async_policy",
+    "one_step_off_policy", "experimental/separation", "trtllm_rollout", "engine/veomni", "engine/torchtitan",
+    "engine/mindspeed", "engine/automodel",
+)  # fmt: skip
+READERS = """
+import json, sys
+from pathlib import Path
+import transfer_queue, verl
+wanted, elsewhere = json.loads(sys.argv[1])
+roots = [Path(module.__path__[0]) for module in (verl, transfer_queue)]
+texts = []
+for file in (file for root in roots for file in root.rglob("*.py") if not any(part in str(file) for part in elsewhere)):
+    lines = file.read_text(errors="ignore").splitlines()
+    if "workers/config" in str(file):  # a field's own definition is no reader of it
+        lines = [line for line in lines if not line.startswith("    ") or line.startswith("        ")]
+    texts.append("\\n".join(lines))
+whole = "\\n".join(texts)
+import re
+names = set(re.findall(r"\\w[\\w-]*", whole))
+print(json.dumps([name for name in wanted if name not in names]))
+"""
+
+
+def test_each_native_key_of_grpo_that_acts_is_read(verl_python: Path, tmp_path: Path) -> None:
+    """By its last name, in the code that our plan runs; below what is handed to a library whole, by that library."""
+    acting = json.loads((Path(__file__).parents[1] / "adapters/native_acts.json").read_text())["verl grpo"]
+    handed_on = ("distillation.", "profiler", "ray_kwargs.", ".engine_kwargs.", "MooncakeStore")
+    leaves = sorted({key.rpartition(".")[2] for key in acting if not any(part in key for part in handed_on)})
+    assert json.loads(inside(verl_python, READERS, json.dumps([leaves, ELSEWHERE]), cwd=tmp_path)) == []
