@@ -15,6 +15,10 @@ def run(_arguments: argparse.Namespace) -> None:
     from recipes import catalogue, load
     from runner.runs.show import table
 
-    recipes = {name: load(path).recipe for name, path in catalogue().items()}
-    rows = [(name, r.backend, r.method, r.tuning.type, r.model.path, r.description) for name, r in recipes.items()]
-    print(table([("name", "backend", "method", "tuning", "model", "description"), *rows]))
+    files = catalogue()
+    recipes = {name: load(path).recipe for name, path in files.items()}
+    rows = [
+        (name, r.backend, r.method, r.tuning.type, r.model.path, r.description, str(files[name]))
+        for name, r in recipes.items()
+    ]
+    print(table([("name", "backend", "method", "tuning", "model", "description", "file"), *rows]))

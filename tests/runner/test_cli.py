@@ -28,7 +28,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def test_list_shows_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "list")
-    assert code == 0 and all(name in out for name in catalogue())
+    shown = {line.split()[0]: Path(line.split()[-1]) for line in out.splitlines()[1:]}
+    assert code == 0 and shown == catalogue() and all(file.is_file() for file in shown.values())
 
 
 def test_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
