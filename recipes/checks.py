@@ -14,7 +14,7 @@ from recipes import data_files, formula
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
 from recipes.model_files import adapter_problem
-from recipes.paths import local_path, lookup_problem, template_file, template_names
+from recipes.paths import local_path, lookup_problem, template_problem
 from recipes.reward_files import function_problem
 from recipes.suite_checks import suite_problems
 from recipes.suites import JUDGED, suites_of
@@ -90,10 +90,8 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
             switch = json.dumps(given.strip().lower() in SWITCHES[:4])
             text = f'the text "{given}", which is true to a template whatever it says; write {switch}'
             yield document.problem(("model", "chat_template_kwargs", key), text)
-    if template and not template_file(template, root).is_file():
-        names = template_names()
-        known = f"the templates known by name are {', '.join(names)}{did_you_mean(template, names)}"
-        yield document.problem(("model", "chat_template"), f"no such file: {root / template}; {known}")
+    if template and (text := template_problem(template, root)):
+        yield document.problem(("model", "chat_template"), text)
     yield from _row_checks(value, document)
     if sources_needed:
         yield from _source_checks(value, document, root)

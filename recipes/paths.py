@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from recipes.errors import did_you_mean
+
 TEMPLATES = Path(__file__).parent / "templates"
 DATA_KINDS = {
     ".json": "json",
@@ -32,6 +34,15 @@ def template_names() -> list[str]:
 def template_file(text: str, root: Path) -> Path:
     """The file that `model.chat_template` means: one of ours by its name, or a path relative to `root`."""
     return TEMPLATES / f"{text}.jinja" if text in template_names() else (root / text).resolve()
+
+
+def template_problem(text: str, root: Path) -> str:
+    """Why `template_file` names no file, or an empty string."""
+    if template_file(text, root).is_file():
+        return ""
+    names = template_names()
+    known = f"the templates known by name are {', '.join(names)}{did_you_mean(text, names)}"
+    return f"no such file: {root / text}; {known}"
 
 
 def control_tokens(template: Path) -> set[str]:

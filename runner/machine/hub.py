@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -19,9 +19,13 @@ TIMEOUT_S = 10.0
 def of_hub(recipe: Recipe) -> list[str]:
     """What a recipe takes from the Hub: its model, data sets, and the data of suites."""
     sources = (*recipe.data.train, *recipe.data.validation.sources)
-    names = [recipe.model.path, *(source.path for source in sources)]
-    suites = [suite for suite in recipe.eval.suites if suite not in (*ROW_SUITES, *recipe.eval.data)]
-    return [name for name in names if is_hub_id(name)] + [f"the data of {suite}" for suite in suites]
+    return taken([recipe.model.path, *(source.path for source in sources)], recipe.eval.suites, recipe.eval.data)
+
+
+def taken(names: Iterable[str], suites: Iterable[str], data: Container[str]) -> list[str]:
+    """What of these comes from the Hub: `names` are of models and data sets, `data` the suites that have their own."""
+    fetched = [f"the data of {suite}" for suite in suites if suite not in ROW_SUITES and suite not in data]
+    return [*filter(is_hub_id, names), *fetched]
 
 
 def is_hub_id(name: str) -> bool:

@@ -20,7 +20,7 @@ from runner.failure import Failure
 from runner.files import NewLines, code_directory
 from runner.machine import bundled, diagnose, environments, process
 from runner.machine.environments import environment
-from runner.machine.hub import is_hub_id, offline_if_unreachable
+from runner.machine.hub import offline_if_unreachable, taken
 from runner.machine.process import clean_environment
 from runner.machine.topology import topology
 from runner.runs.claim import Claimed, claim
@@ -237,9 +237,8 @@ def _worker(
     """Run the worker on a specification, in its environment; `check`: only read the data that it names."""
     if not check:
         say(f"scoring {', '.join(spec.suites)}")
-    paths = [path for model in spec.models for path in (model.path, model.base) if path and is_hub_id(path)]
-    fetched = [f"the data of {suite}" for suite in spec.suites if suite not in (*ROW_SUITES, *spec.data)]
-    offline_if_unreachable([*paths, *fetched], say)
+    paths = [path for model in spec.models for path in (model.path, model.base) if path]
+    offline_if_unreachable(taken(paths, spec.suites, spec.data), say)
     name = environments.VLLM if spec.engine == "vllm" else "eval"
     python = environments.ensure(environment(name, topology().device), say)
     if any("bundled" in model.path for model in spec.models):

@@ -54,13 +54,18 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
     if topology.node_rank:
         run = Run((options.runs_dir / (options.name or loaded.recipe.name)).resolve())
         return _take_part(run, loaded, topology, options, python)
+    run = _created(loaded, topology, options)
+    with claim(run.path):
+        return _attempt(run, loaded, topology, options, python)
+
+
+def _created(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
     # On several nodes all must find the same directory: the name is then exact.
     name = options.name or (loaded.recipe.name if topology.nodes > 1 else None)
     run = rundir.create(loaded, options.runs_dir, name, topology)
     remember(run)
     options.say(f"run: {run.path}")
-    with claim(run.path):
-        return _attempt(run, loaded, topology, options, python)
+    return run
 
 
 def prepare_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
@@ -72,9 +77,7 @@ def prepare_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -
     check(loaded, topology)
     check_present(topology)
     python = ready_python(loaded.recipe, topology, options)
-    run = rundir.create(loaded, options.runs_dir, options.name, topology)
-    remember(run)
-    options.say(f"run: {run.path}")
+    run = _created(loaded, topology, options)
     try:
         with claim(run.path), process.signals_raise():
             _prepared(run, loaded, python, options)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.checks import SWITCHES
-from recipes.errors import UserError, did_you_mean
-from recipes.paths import template_file, template_names
+from recipes.errors import UserError
+from recipes.paths import template_file, template_problem
 from recipes.suites import ROW_SUITES, SUITES
 from recipes.typed import to_json
 from recipes.yaml_text import parse_value
@@ -39,9 +39,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip", nargs="+", default=[], choices=SUITES, metavar="SUITE", help="suites to leave out")
     add("--max-samples", type=options.count, help="rows per suite")
     add("--max-generation-samples", type=options.count, help="rows per suite that generates")
-    add("--max-length", type=options.count, help="tokens that are read of a row or prompt (default: the recipe's)")
-    add("--chat-template", metavar="FILE", help="with --model: a Jinja file, or a template's name, in place of its own")
-    add("--chat-template-kwargs", nargs="+", default=[], metavar="NAME=VALUE", help="with --model: its variables")
+    add(
+        "--max-length",
+        type=options.count,
+        help="tokens read of a row (default: the recipe's, or what --model takes)",
+    )
+    add(
+        "--chat-template",
+        metavar="FILE",
+        help="with --model: a Jinja file, or a name such as chatml",
+    )
+    add("--chat-template-kwargs", nargs="+", default=[], metavar="NAME=VALUE", help="with --model: template variables")
     add("--base-model", help="score this as the base model")
     add("--engine", choices=("transformers", "vllm"), help="inference engine (default: the recipe's)")
     add("--subsets", nargs="+", default=[], help="LongBench subsets; e for all of LongBench-E")
@@ -147,12 +155,9 @@ def _chat_template(arguments: argparse.Namespace) -> str | None:
         raise UserError("--chat-template goes with --model: a run is scored with the template that it was trained with")
     if not given:
         return None
-    file = template_file(given, Path.cwd())
-    if not file.is_file():
-        names = template_names()
-        known = f"the templates known by name are {', '.join(names)}{did_you_mean(given, names)}"
-        raise UserError(f"--chat-template {given}: no such file; {known}")
-    return str(file)
+    if problem := template_problem(given, Path.cwd()):
+        raise UserError(f"--chat-template: {problem}")
+    return str(template_file(given, Path.cwd()))
 
 
 def _variables(texts: Sequence[str]) -> dict[str, Any]:
