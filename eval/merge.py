@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from eval.engines.loading import resize_for
+from eval.engines.loading import check_fits, resize_for, whole_model
 from eval.spec import Merge, Merged
+from recipes.errors import UserError
 from recipes.files import read_json
 from recipes.typed import read_typed, write_typed
 
@@ -31,9 +32,10 @@ def main(spec: Merge) -> Merged:
 
     Raises:
         ValueError: the adapter does nothing, a weight is no number, or the merged model answers otherwise.
+        UserError: weights are missing, or the adapter is of another base.
     """
     from peft import PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     trust, target, revision = spec.trust_remote_code, Path(spec.target), spec.revision
     tokenizer = AutoTokenizer.from_pretrained(spec.adapter, trust_remote_code=trust)
@@ -43,12 +45,11 @@ def main(spec: Merge) -> Merged:
     asked = _ids(tokenizer, spec.prompts)
 
     # float32 whatever the base is kept in: a small change of a large 16-bit weight would be rounded away.
-    base = AutoModelForCausalLM.from_pretrained(
-        spec.base, revision=revision, dtype=torch.float32, trust_remote_code=trust
-    )
+    base = whole_model(spec.base, revision=revision, dtype=torch.float32, trust_remote_code=trust)
     resize_for(base, Path(spec.adapter))
     before = _log_probs(base, asked)
     adapted = PeftModel.from_pretrained(base, spec.adapter)
+    check_fits(adapted, Path(spec.adapter))
     wanted = _log_probs(adapted, asked)
     effect = _largest(before, wanted)
     if effect == 0:
@@ -63,7 +64,7 @@ def main(spec: Merge) -> Merged:
         shutil.copyfile(template, target / template.name)
     del base, adapted, whole
 
-    merged = AutoModelForCausalLM.from_pretrained(target, dtype=dtype, trust_remote_code=trust)
+    merged = whole_model(str(target), dtype=dtype, trust_remote_code=trust)
     found, name = _log_probs(merged, asked), str(dtype).removeprefix("torch.")
     gap, limit = _largest(wanted, found), LIMITS[name]
     if not gap <= limit:
@@ -114,6 +115,6 @@ if __name__ == "__main__":
     try:
         asked = read_typed(Merge, Path(sys.argv[1]))
         write_typed(Path(asked.target) / "merge.json", main(asked))
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

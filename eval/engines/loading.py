@@ -35,13 +35,13 @@ def load_model(model: Model, files: ModelFiles, spec: Spec) -> Any:
         UserError: the files cannot be loaded.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     source = str(files.base or files.directory)
     device = device_of(spec.device)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=spec.trust_remote_code)
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded = whole_model(
             source,
             config=config,
             dtype=dtype_of(spec.dtype, device, config),
@@ -50,9 +50,30 @@ def load_model(model: Model, files: ModelFiles, spec: Spec) -> Any:
         )
         if files.base:
             loaded = _with_adapter(loaded, files)
+    except UserError as error:
+        raise UserError(f"model {model.name}: {error}") from None
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model {model.name}: cannot load {files.directory}: {cause(error)}") from None
     return loaded.eval()
+
+
+def whole_model(source: str, **how: Any) -> Any:
+    """A causal model all of whose weights are in its files: transformers makes up what is missing, at random.
+
+    Raises:
+        UserError: some are missing, or of another shape.
+    """
+    from transformers import AutoModelForCausalLM
+
+    loaded, found = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **how)
+    missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
+    if missing:
+        raise UserError(f"{source}: its files lack {_named(missing)}; without them its answers would be random")
+    return loaded
+
+
+def _named(keys: list[str]) -> str:
+    return f"{len(keys)} of the weights, such as {keys[0]}" if len(keys) > 1 else f"the weight {keys[0]}"
 
 
 def cause(error: BaseException) -> str:
@@ -77,7 +98,33 @@ def _with_adapter(loaded: Any, files: ModelFiles) -> Any:
 
     resize_for(loaded, files.directory)
     adapted = PeftModel.from_pretrained(loaded, str(files.directory))
+    check_fits(adapted, files.directory)
     return adapted.merge_and_unload() if loaded.dtype == torch.float32 else adapted
+
+
+def check_fits(adapted: Any, adapter: Path) -> None:
+    """Compare an adapter's file with what PEFT made of it: it passes over what the base lacks, and makes up the rest.
+
+    Raises:
+        UserError: the adapter is of another base, or its file is not whole.
+    """
+    from safetensors import safe_open
+
+    there = set()
+    for file in adapter.glob("adapter_model*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            there |= {_bare(key) for key in tensors.keys() if "lora_" in key}  # noqa: SIM118 (it is no mapping)
+    wanted = {_bare(name) for name, _ in adapted.named_parameters() if "lora_" in name}
+    if not there:
+        return  # of another kind, or pickled
+    if missing := sorted(wanted - there):
+        raise UserError(f"{adapter}: the adapter lacks {_named(missing)}, which its configuration names")
+    if unknown := sorted(there - wanted):
+        raise UserError(f"{adapter}: the adapter holds {_named(unknown)}, which this base does not have; give its own")
+
+
+def _bare(name: str) -> str:
+    return name.replace(".default", "").removesuffix(".weight")
 
 
 def resize_for(base: Any, adapter: Path) -> None:

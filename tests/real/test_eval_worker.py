@@ -99,6 +99,40 @@ def test_an_adapter_is_scored_on_its_base(eval_python: Path, tiny_model: Path, t
     assert "no such directory" in _run(eval_python, _spec(tmp_path, adapter, rows=rows, base="/nowhere"), code=2)
 
 
+DAMAGED = """
+import sys
+from safetensors.torch import load_file, save_file
+file, drop, add = sys.argv[1:]
+tensors = load_file(file)
+tensors = {name: tensor for name, tensor in tensors.items() if not drop or drop not in name}
+if add:
+    tensors |= {name.replace("layers.0", add): tensor.clone() for name, tensor in tensors.items() if "layers.0" in name}
+save_file(tensors, file, metadata={"format": "pt"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("of", "drop", "add", "message"),
+    [
+        ("model", "layers.0.mlp.up_proj", "", "its files lack the weight model.layers.0.mlp.up_proj.weight; without"),
+        ("adapter", "layers.1", "", "the adapter lacks 14 of the weights, such as base_model.model.model.layers.1."),
+        ("adapter", "", "layers.7", "the adapter holds 14 of the weights, such as base_model.model.model.layers.7."),
+    ],
+)
+def test_weights_that_are_missing_are_not_made_up(
+    eval_python: Path, tiny_model: Path, tmp_path: Path, of: str, drop: str, add: str, message: str
+) -> None:
+    rows, model, adapter = str(_rows(tmp_path / "rows.jsonl")), tmp_path / "model", tmp_path / "adapter"
+    shutil.copytree(tiny_model, model)
+    inside(eval_python, ADAPTER, str(tiny_model), str(adapter), cwd=tmp_path)
+    file = model / "model.safetensors" if of == "model" else adapter / "adapter_model.safetensors"
+    inside(eval_python, DAMAGED, str(file), drop, add, cwd=tmp_path)
+    spec = _spec(tmp_path, adapter, rows=rows, base=str(model))
+    said = _run(eval_python, spec, code=2)
+    assert message in said and "Traceback" not in said
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
 def test_killed_at_ten_random_moments_it_ends_with_the_same_results(
     eval_python: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
