@@ -5,6 +5,8 @@ from __future__ import annotations
 SUITES = ("perplexity", "preference", "truthfulqa", "truthfulqa_mc", "qmsum", "longbench", "reference", "generation")
 ROW_SUITES = ("perplexity", "preference", "generation", "reference")  # those that ask the rows of a run
 JUDGED = "reference"  # the one whose replies a judge is asked about
+SCORED = ("truthfulqa", "reference")  # those whose free answers a scorer sets beside the reference
+GENERATING = ("truthfulqa", "qmsum", "longbench", "reference", "generation")
 
 # Metric ids begin with their suite's name and a dot, but for these.
 _MEASURED_BY = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,7 +93,8 @@ def unlike(metric: str, a: Entry, b: Entry) -> tuple[str, ...]:
     one, other = a.metrics[metric].implementation, b.metrics[metric].implementation
     if one != other:
         reasons.append(f"{metric} has implementation {one!r} and {other!r}")
-    return (*reasons, *_model_reasons(a.provenance, b.provenance))
+    engines = (p.engine_of(suites[0]) for p in (a.provenance, b.provenance))
+    return (*reasons, *_model_reasons(a.provenance, b.provenance), *_engine_reasons(*engines))
 
 
 def _suite_reasons(name: str, x: SuiteProvenance, y: SuiteProvenance) -> list[str]:
@@ -113,10 +114,14 @@ def _model_reasons(x: Provenance, y: Provenance) -> list[str]:
         reasons.append("the tokenizer differs: another tokenizer, another task")
     if x.model.template != y.model.template:
         reasons.append("the template differs: another template, another task")
-    return reasons + [
-        f"{key} is {x.engine.get(key)!r} and {y.engine.get(key)!r}"
+    return reasons
+
+
+def _engine_reasons(x: Mapping[str, Any], y: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} is {x.get(key)!r} and {y.get(key)!r}"
         for key in ("engine", "dtype", "device", "torch", "transformers", "vllm")
-        if x.engine.get(key) != y.engine.get(key)
+        if x.get(key) != y.get(key)
     ]
 
 

@@ -29,11 +29,15 @@ class ModelProvenance:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteProvenance:
-    """The data of a suite (path, hash of the file, hash of what was used of it) and what else made its numbers."""
+    """The data of a suite (path, hash of the file, hash of what was used of it) and what else made its numbers.
+
+    engine: where the suite was answered by another engine than the others, that one.
+    """
 
     data: Mapping[str, Any]
     settings: Mapping[str, Any]
     seconds: float
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,11 @@ class Provenance:
     suites: Mapping[str, SuiteProvenance]
     versions: Mapping[str, str]
     run: Mapping[str, Any]
+
+    def engine_of(self, suite: str) -> Mapping[str, Any]:
+        """The engine that answered a suite."""
+        found = self.suites.get(suite)
+        return (found.engine if found else None) or self.engine
 
 
 @dataclass(frozen=True, kw_only=True)

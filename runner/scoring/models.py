@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from adapters.native import CPU_ENV
-from eval.report.results import Results, read_results
+from eval.report.results import Results
 from eval.spec import LONGEST, Judge, Model, Spec
 from recipes import Recipe, UserError
 from recipes.files import remove_temporaries
-from recipes.suites import JUDGED, ROW_SUITES
+from recipes.suites import GENERATING, JUDGED, ROW_SUITES, SCORED
 from recipes.typed import write_typed
 from runner.failure import Failure
 from runner.files import NewLines, code_directory
@@ -69,24 +69,29 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
     check_links(run)
     recipe = run.recipe().recipe
     check_trusted(run, recipe, "eval", trusted=options.trust_run)
-    own, revision = bundled.located(recipe.model.path), recipe.model.revision
     output = options.output / run.name if options.output else run.path / "eval"
-    under = (
-        own if recipe.tuning.type == "lora" else None
-    )  # an adapter is scored on its own base, whatever stands beside
-    about = _about(run, recipe)
-    models = [Model(name="tuned", path=str(run.model), base=under, output=output, run=about, revision=revision)]
-    if recipe.eval.base if options.base is None else options.base:
-        about = about | {"tuning": "none"}
-        beside = _located(options.base_model, say) if options.base_model else own
-        at = None if options.base_model else revision
-        models.insert(0, Model(name="base", path=beside, output=output / "base", run=about, revision=at))
+    models = models_of(run, recipe, options, output, say)
     if not options.output:
         take_answers(run)
     with process.signals_raise(), _alone(run):
-        earlier = {model.name: earlier_results(model.output) for model in models}
+        earlier = {model.name: earlier_results(model, say) for model in models}
         _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
         return {model.name: with_earlier(model, earlier[model.name], say) for model in models}
+
+
+def models_of(run: Run, recipe: Recipe, options: EvalOptions, output: Path, say: Callable[[str], None]) -> list[Model]:
+    """The tuned model, and before it the base where that is wanted."""
+    own, revision = bundled.located(recipe.model.path), recipe.model.revision
+    # An adapter is scored on its own base, whatever stands beside it.
+    under = own if recipe.tuning.type == "lora" else None
+    about = _about(run, recipe)
+    tuned = Model(name="tuned", path=str(run.model), base=under, output=output, run=about, revision=revision)
+    if not options.base_model and not (recipe.eval.base if options.base is None else options.base):
+        return [tuned]
+    beside = _located(options.base_model, say) if options.base_model else own
+    at = None if options.base_model else revision
+    about = about | {"tuning": "none"}
+    return [Model(name="base", path=beside, output=output / "base", run=about, revision=at), tuned]
 
 
 @contextmanager
@@ -141,7 +146,7 @@ def _run_spec(
         say(f"{suite} is left out: {text}; it can have rows of its own as eval.data.{suite}")
     if not set(wanted) - set(left_out):
         raise UserError(f"{run.name}: no suite is left to score", *(f"{s}: {text}" for s, text in left_out.items()))
-    _check_judge(options, set(wanted) - set(left_out))
+    _check_options(options, set(wanted) - set(left_out))
     for suite in set(ROW_SUITES) & set(data) & set(wanted):
         data[suite] = str(canonical(Path(data[suite]), models[0].output / "rows" / f"{suite}.jsonl"))
     return Spec(
@@ -165,10 +170,18 @@ def _run_spec(
     )
 
 
-def _check_judge(options: EvalOptions, suites: Collection[str]) -> None:
-    if options.judge and JUDGED not in suites:
-        text = f"the judge is asked by the suite {JUDGED}, which is not among {', '.join(sorted(suites))}"
-        raise UserError(f"--judge-url: {text}; add it to --suites")
+def _check_options(options: EvalOptions, suites: Collection[str]) -> None:
+    """Raise UserError for an option of suites none of which is scored."""
+    asked = (
+        ("--judge-url", options.judge, (JUDGED,)),
+        ("--scorer", options.scorer, SCORED),
+        ("--subsets", options.subsets, ("longbench",)),
+        ("--max-generation-samples", options.max_generation_samples, GENERATING),
+    )
+    for option, value, allowed in asked:
+        if value and not set(allowed) & set(suites):
+            text = f"is of the suite{'s' * (len(allowed) > 1)} {', '.join(allowed)}; asked: {', '.join(sorted(suites))}"
+            raise UserError(f"{option}: {text}; add one to --suites, or take the option out")
 
 
 def _judge(recipe: Recipe) -> Judge | None:
@@ -180,7 +193,7 @@ def _judge(recipe: Recipe) -> Judge | None:
 
 def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Callable[[str], None]) -> Results:
     """Score any model directory (or bundled model) on a file of rows."""
-    _check_judge(options, options.suites or ("perplexity",))
+    _check_options(options, options.suites or ("perplexity",))
     output = (options.output or Path("eval-results")).resolve()
     base = _located(options.base_model, say) if options.base_model else None
     model = Model(name="model", path=_located(path, say), base=base, output=output)
@@ -200,8 +213,9 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         judge=options.judge,
     )
     with process.signals_raise():
+        earlier = earlier_results(model, say)
         _worker(spec, output, f"eval:{output}", say)
-    return read_results(output)
+        return with_earlier(model, earlier, say)
 
 
 def _no_rows(suite: str, method: str) -> str | None:

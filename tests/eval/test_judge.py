@@ -46,9 +46,9 @@ def test_only_failures_in_a_row_count(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--suites", "perplexity"], "the judge is asked by the suite reference, which is not among perplexity"),
-        ([], "the judge is asked by the suite reference, which is not among perplexity"),
-        (["--suites", "perplexity", "generation"], "not among generation, perplexity; add it to --suites"),
+        (["--suites", "perplexity"], "--judge-url: is of the suite reference; asked: perplexity; add one"),
+        ([], "--judge-url: is of the suite reference; asked: perplexity; add one"),
+        (["--suites", "perplexity", "generation"], "asked: generation, perplexity; add one to --suites"),
     ],
 )
 def test_a_judge_without_the_suite_that_asks_it_is_refused(
