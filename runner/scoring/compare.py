@@ -23,6 +23,13 @@ def report_runs(chosen: Sequence[Run], directory: Path, say: Callable[[str], Non
     write(make_report(entries(chosen, where=where), unlike="leave_out"), directory, say)
 
 
+def report_over_all(scored: Sequence[Run], directory: Path, say: Callable[[str], None]) -> None:
+    """Write the report over all scored runs of a directory, and those of `scored` that lie elsewhere."""
+    over_all = scored_runs(directory, say)
+    known = {run.path for run in over_all}
+    report_runs([*over_all, *(run for run in scored if run.path not in known)], directory, say)
+
+
 def write(report: Report, directory: Path, say: Callable[[str], None]) -> None:
     written = write_report(report, directory.resolve())
     say(f"report: {written[-1]} (and {', '.join(path.name for path in written[:-1])})")

@@ -9,7 +9,7 @@ from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError
 from runner.failure import Failure
 from runner.runs.rundir import Run
-from runner.scoring.compare import report_runs
+from runner.scoring.compare import report_over_all
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
 from runner.training.planning import check, machines_of
@@ -49,7 +49,7 @@ def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -
     if len(recipes) > 1 and machines[0].node_rank == 0:
         scored = [run for run in done if (run.path / "eval" / "results.json").is_file()]
         if scored:
-            report_runs(scored, options.runs_dir, options.say)
+            report_over_all(scored, options.runs_dir, options.say)
     return done, failed
 
 

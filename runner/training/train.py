@@ -55,8 +55,15 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
         run = Run((options.runs_dir / (options.name or loaded.recipe.name)).resolve())
         return _take_part(run, loaded, topology, options, python)
     run = _created(loaded, topology, options)
-    with claim(run.path):
-        return _attempt(run, loaded, topology, options, python)
+    try:
+        with claim(run.path):
+            return _attempt(run, loaded, topology, options, python)
+    except UserError:
+        # Rows that cannot be used leave nothing to go on with, and no name in the way; other nodes wait for theirs.
+        if topology.nodes == 1 and not run.read().attempts:
+            shutil.rmtree(run.path)
+            options.say(f"nothing was trained; {run.path} is removed")
+        raise
 
 
 def _created(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from recipes.errors import UserError
 from runner.verbs import options
@@ -15,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("runs", nargs="*", metavar="RUN", help="names or directories of runs (default: all that were evaluated)")
     add("--no-base", action="store_true", help="leave the base models out")
     add("--allow-unlike", action="store_true", help="compare even what was measured differently, and say so")
-    add("--output", type=options.path, help="directory for the report (default: the runs' directory)")
+    add("--output", type=options.path, help="directory for the report (default: the runs', or compare/A_vs_B in it)")
     add("--json", action="store_true", help="print evaluation_results.json instead of tables")
     options.add_runs_dir(parser)
 
@@ -36,4 +38,12 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(evaluation_results(report.entries), ensure_ascii=False))
     else:
         print(report_text(report))
-    write(report, arguments.output or arguments.runs_dir, options.say)
+    write(report, arguments.output or _directory(arguments.runs, arguments.runs_dir), options.say)
+
+
+def _directory(named: Sequence[str], runs_dir: Path) -> Path:
+    """Where a report goes: one over the runs that are named is not written over the one over all."""
+    if not named:
+        return runs_dir
+    names = [Path(name).name for name in named]
+    return runs_dir / "compare" / ("_vs_".join(names) if len(names) < 5 else f"{names[0]}_vs_{len(names) - 1}_others")

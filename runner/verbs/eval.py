@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     import json
 
     from runner.failure import Failure
-    from runner.scoring.compare import report_runs, scored_runs
+    from runner.scoring.compare import report_over_all, report_runs
     from runner.scoring.models import EvalOptions, results_table
     from runner.scoring.runs import score_run
 
@@ -112,9 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
     if scored and how.output:
         report_runs(scored, how.output, say, how.output)
     elif scored:  # the report over all is never one over fewer
-        over_all = scored_runs(arguments.runs_dir, say)
-        others = [one for one in scored if one.path not in {known.path for known in over_all}]
-        report_runs([*over_all, *others], arguments.runs_dir, say)
+        report_over_all(scored, arguments.runs_dir, say)
     if failed:
         raise Failure(f"{', '.join(failed)} could not be scored; see the errors above")
 

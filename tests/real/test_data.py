@@ -211,6 +211,7 @@ def test_fewer_rows_than_a_batch_are_an_error(recipe: Recipe, tiny_model: Path, 
     file = recipe_for([alpaca(1)], tmp_path, tiny_model)
     shown = recipe("run", file, "--set", "training.global_batch_size=4", code=2).stderr
     assert "4 is more than the 1 training rows" in shown
+    assert not list(tmp_path.glob("runs/*"))  # nothing is left in the way of the mended recipe
 
 
 IDENTITY = """

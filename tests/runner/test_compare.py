@@ -15,7 +15,7 @@ from recipes.typed import write_typed
 from runner.cli import main
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run
-from runner.scoring.compare import entries, trained_parameters
+from runner.scoring.compare import entries, report_over_all, trained_parameters
 from tests.eval.test_report import _entry
 
 
@@ -55,6 +55,17 @@ def test_compare_prints_tests_costs_and_differences(tmp_path: Path, capsys: pyte
     assert list(written) == ["base", "a", "b"]
     assert written["a"]["initial_train_loss"] == 2.5 and written["a"]["training_time_seconds"] == 12.5
     assert (tmp_path / "report.html").is_file() and str(tmp_path / "report.html") in said.err
+
+
+def test_a_report_over_some_runs_is_not_written_over_the_one_over_all(tmp_path: Path) -> None:
+    for name, shift in (("a", -1.0), ("b", -0.5), ("c", -0.2)):
+        scored(tmp_path, name, shift)
+    assert main(["compare", "--runs-dir", str(tmp_path)]) == 0
+    assert main(["compare", "a", "c", "--runs-dir", str(tmp_path)]) == 0
+    report_over_all([rundir.find("a", tmp_path)], tmp_path, print)
+    results = "evaluation_results.json"
+    assert list(json.loads((tmp_path / results).read_text())) == ["base", "a", "b", "c"]
+    assert list(json.loads((tmp_path / "compare" / "a_vs_c" / results).read_text())) == ["base", "a", "c"]
 
 
 def test_runs_that_were_measured_otherwise_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
