@@ -103,6 +103,7 @@ def runner_fields() -> list[Entry]:
                 "test_prompts",
                 "on_bad_row",
                 "on_note",
+                "irregular",
                 "seed",
             )
         ),

@@ -15,11 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from recipes.calls import Message
 from recipes.mask import Reader, Reading, Stops
 from recipes.model_files import end_tokens, model_file
 from recipes.paths import control_tokens, template_file, template_names
 from recipes.stops import TurnEnd, turn_end
-from recipes.template import BadRow, Message, Template, shaped
+from recipes.template import BadRow, Template, shaped
 
 __all__ = ["IGNORE", "BadRow", "Encoded", "Encoder", "Message", "load_encoder"]
 

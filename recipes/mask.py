@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from recipes.template import PROBE, BadRow, Message
+from recipes.calls import Message
+from recipes.template import PROBE, BadRow
 from recipes.words import Place, Words, find, tail_after, words_of
 
 Render = Callable[..., str]  # (messages, *, reply_next=False) -> text
@@ -73,6 +74,8 @@ class Reader:
         turns = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
         spans = []
         for turn in turns[-1:] if last_only else turns:
+            if messages[turn].get("weight") == 0:
+                continue
             span, stopped = self._span(messages, turn, text, places)
             if not stopped and turn == len(messages) - 1 and self.stops.next_turn:
                 # The next turn's first token is what ends this one, and no turn follows.
@@ -144,7 +147,8 @@ class Reader:
         if ends:
             return ends[-1] + blank(same[ends[-1] :]), True
         space = blank(tail)
-        found = self.stops.pattern.match(tail, space)
+        # Behind the last text of a call there are still braces and tags.
+        found = self.stops.pattern.search(tail) if last.of_call else self.stops.pattern.match(tail, space)
         if found:
             return found.end(), True
         return (len(same) if same == alone else blank(same)), False
@@ -206,7 +210,7 @@ def _losses(messages: Sequence[Message], words: Sequence[Words], places: Sequenc
         elif one.thought:
             yield NO_THINKING if one.turn == last else NO_EARLIER_THINKING
         else:
-            what = "a reply" if role == "assistant" else f"the turn of the {role}"
+            what = "a tool call" if one.of_call else "a reply" if role == "assistant" else f"the turn of the {role}"
             raise BadRow(f"turn {one.turn + 1}: the chat template leaves out {what}: {one.text[:60]!r}")
     for place in places:
         if not place.whole:

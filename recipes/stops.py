@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recipes.calls import Message
 from recipes.mask import Stops, blank, common
-from recipes.template import PROBE, QUESTION, REPLY, RULES, BadRow, Message
+from recipes.template import PROBE, QUESTION, REPLY, RULES, BadRow
 
 SYSTEM: tuple[Message, ...] = ({"role": "system", "content": RULES},)
 # Two turns whose words can be told apart from every template's own.

@@ -8,12 +8,14 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
+from recipes import calls
+from recipes.calls import Message
 from recipes.errors import UserError
 
-Message = dict[str, str]
 LIMIT_S = 20.0  # for one conversation; the slowest real one takes milliseconds
 
 
@@ -57,11 +59,18 @@ class Template:
             BadRow: the template refuses the conversation, or fails on it.
             UserError: it came to no end, which no other row would mend.
         """
+        tools = messages[0].get("tools") if messages else None
+        if tools and not self._tells_tools:
+            raise BadRow(calls.UNKNOWN_TOOLS)
+        return self._render([self._shaped(message) for message in messages], tools, reply_next=reply_next)
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Message] | None, *, reply_next: bool = False) -> str:
         try:
             with _limited(LIMIT_S):
                 return str(
                     self.tokenizer.apply_chat_template(
-                        [self._shaped(message) for message in messages],
+                        messages,
+                        tools=tools,
                         chat_template=self.text,
                         tokenize=False,
                         add_generation_prompt=reply_next,
@@ -74,10 +83,23 @@ class Template:
         except Exception as error:  # a template is a program: it may raise anything
             raise BadRow(_sentence(error)) from error
 
-    def _shaped(self, message: Message) -> dict[str, Any]:
-        if message["role"] not in self.parts:
-            return dict(message)
-        return {**message, "content": [{"type": "text", "text": message["content"]}]}
+    def _shaped(self, message: Message) -> Message:
+        shaped = {key: value for key, value in message.items() if key not in ("tools", "weight")}
+        if "tool_calls" in shaped:
+            if self._arguments_as_text is None:
+                raise BadRow(calls.UNKNOWN_CALLS)
+            shaped = calls.as_text(shaped) if self._arguments_as_text else shaped
+        if message["role"] in self.parts:
+            shaped["content"] = [{"type": "text", "text": message["content"]}]
+        return shaped
+
+    @cached_property
+    def _arguments_as_text(self) -> bool | None:
+        return calls.arguments_as_text(self._render, BadRow)
+
+    @cached_property
+    def _tells_tools(self) -> bool:
+        return calls.tells_tools(self._render, BadRow)
 
 
 def _sentence(error: Exception) -> str:

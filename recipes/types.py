@@ -60,6 +60,7 @@ class Data:
     test_prompts: int
     on_bad_row: Literal["error", "drop"]
     on_note: Literal["warn", "error"]
+    irregular: Literal["error", "merge", "drop"]
     seed: int
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from recipes.template import BadRow, Message
+from recipes.calls import Message
+from recipes.template import BadRow
 
 # What thinking stands between; templates look for these, so they stay unmarked.
 TAG = re.compile(r"(</?(?:think|thinking|thought|reasoning|seed:think)>|\[/?THINK\])")
 FIELDS = ("reasoning_content", "content")  # in the order in which templates write them
+NO_WORDS = ("id", "type")  # of a tool call: templates need not write them
+Path = tuple[str | int, ...]
 # The two planes of private characters: what stands for them in a pattern, and their first.
 PLANES = ((re.compile("[\U000f0000-\U000ffffd]"), 0xF0000), (re.compile("[\U00100000-\U0010fffd]"), 0x100000))
 PLANE_SIZE = 0xFFFE
@@ -20,18 +25,30 @@ PLANE_SIZE = 0xFFFE
 class Words:
     """A stretch of a message without white space around it: all of a message, or what stands between tags.
 
-    start: where it begins in the message's field.
+    path: the keys and indices that lead from the message to the text that holds it.
+    start: where it begins in that text.
     opening, closing: the tags before it; and behind it, where no words follow.
     thought: whether it is a reply's thinking.
+    result: whether a tool gave them.
     """
 
     turn: int
-    field: str
+    path: tuple[str | int, ...]
     start: int
     text: str
     opening: tuple[str, ...] = ()
     thought: bool = False
     closing: tuple[str, ...] = ()
+    result: bool = False
+
+    @property
+    def of_call(self) -> bool:
+        """Whether it is of a tool call: the function's name, or a text among its arguments."""
+        return self.path[0] == "tool_calls"
+
+    @property
+    def a_name(self) -> bool:
+        return self.path[-2:] == ("function", "name")
 
 
 @dataclass(frozen=True)
@@ -70,10 +87,21 @@ def words_of(messages: Sequence[Message]) -> list[Words]:
     found = []
     for turn, message in enumerate(messages):
         for field in FIELDS:
-            value = message.get(field)
-            if isinstance(value, str):
-                found += _words(turn, field, value, message["role"])
+            if isinstance(message.get(field), str):
+                found += _words(turn, field, message[field], message["role"])
+        for path, value in texts_in(message.get("tool_calls"), ("tool_calls",)):
+            if path[-1] not in NO_WORDS and (core := value.strip()):
+                found.append(Words(turn, path, value.index(core), core))
     return found
+
+
+def texts_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """The texts of a nested value."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, (list, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from texts_in(item, (*path, key))
 
 
 def _words(turn: int, field: str, value: str, role: str) -> list[Words]:
@@ -90,7 +118,8 @@ def _words(turn: int, field: str, value: str, role: str) -> list[Words]:
             opening += (piece,)
         elif core:
             thought = number < last_closing or field != "content"
-            found.append(Words(turn, field, start + piece.index(core), core, opening, thought))
+            at = start + piece.index(core)
+            found.append(Words(turn, (field,), at, core, opening, thought, result=role == "tool"))
             opening = ()
         start += len(piece)
     if found and opening:
@@ -114,7 +143,10 @@ def find(messages: Sequence[Message], words: Sequence[Words], text: str, render:
                 if places is not None:
                     break
             found += _searched(own, text) if places is None else places
-    return sorted(found, key=lambda place: (place.begin, place.end))
+    found.sort(key=lambda place: (place.begin, place.end))
+    # A result may be headed by the name of the function that was called: only the first is the call's.
+    names: dict[Words, Place] = {}
+    return [place for place in found if not place.words.a_name or names.setdefault(place.words, place) is place]
 
 
 def tail_after(
@@ -163,8 +195,14 @@ def _places(words: Words, at: list[tuple[int, int]], text: str) -> list[Place]:
             begin, end, at = position, at[0][0], at[1:]
         else:
             begin, end = _grown(words.text, offset, text, position)
-        places.append(Place(words, begin, end, text[begin:end] == words.text))
+        places.append(Place(words, begin, end, _is(words, text[begin:end])))
     return places
+
+
+def _is(words: Words, text: str) -> bool:
+    """Whether a text is these words; of a tool call and its result, also as JSON writes them."""
+    as_json = words.of_call or words.result
+    return text == words.text or (as_json and text == json.dumps(words.text, ensure_ascii=False)[1:-1])
 
 
 def _grown(words: str, offset: int, text: str, position: int) -> tuple[int, int]:
@@ -194,22 +232,31 @@ def _mark(
     messages: Sequence[Message], words: Sequence[Words], marker: Marker
 ) -> tuple[list[Message], dict[str, _Mark], re.Pattern[str]]:
     """The messages with marks, what each mark is (ascending with words and offsets), and how marks are found."""
-    marked: list[Message] = [dict(message) for message in messages]
+    marked: list[Message] = list(messages)
     every = [(one, offset, instead) for one in words for offset, instead in marker(one)]
     pattern, base = _plane(messages)
     if len(every) > PLANE_SIZE:
         raise BadRow(f"it has {len(words)} stretches of text between tags; at most {PLANE_SIZE // 2} can be told apart")
     marks = {chr(base + n): _Mark(*mark) for n, mark in enumerate(every)}
     for character, mark in reversed(marks.items()):  # from the end, so that offsets before it stay true
-        value = marked[mark.words.turn][mark.words.field]
         at = mark.words.start + mark.offset
-        marked[mark.words.turn][mark.words.field] = value[:at] + character + value[at + len(mark.instead) :]
+        turn, put = mark.words.turn, (at, at + len(mark.instead), character)
+        marked[turn] = _with(marked[turn], mark.words.path, put)
     return marked, marks, pattern
+
+
+def _with(value: Any, path: Path, put: tuple[int, int, str]) -> Any:
+    """A copy of a nested value in which a slice of the text at `path` is replaced."""
+    if not path:
+        return value[: put[0]] + put[2] + value[put[1] :]
+    copy = value.copy()
+    copy[path[0]] = _with(value[path[0]], path[1:], put)
+    return copy
 
 
 def _plane(messages: Sequence[Message]) -> tuple[re.Pattern[str], int]:
     """A plane of private characters that the messages do not use."""
-    values = [value for message in messages for value in message.values() if isinstance(value, str)]
+    values = [value for _, value in texts_in(list(messages))]
     for pattern, base in PLANES:
         if not any(pattern.search(value) for value in values):
             return pattern, base

@@ -74,7 +74,7 @@ def _prompt_of(row: Row) -> Row:
     messages = conversation(row)
     if messages is None:  # a reply that is labelled bad
         return {"prompt": row["prompt"], "reference": None, "held_out": True}
-    return {"prompt": messages[:-1], "reference": messages[-1]["content"], "held_out": True}
+    return {"prompt": messages[:-1], "reference": messages[-1]["content"] or None, "held_out": True}
 
 
 def _sample(name: str, prompt: Row, spec: Spec, text: Text) -> Sample:

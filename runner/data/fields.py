@@ -8,17 +8,21 @@ from typing import Any
 
 from recipes.encode import BadRow, Message
 from runner.data import honoured
+from runner.data.calls import CALL_ROLES, RESULT_ROLES, calls_of, number_calls
 from runner.data.honoured import empty
+from runner.data.irregular import Policy, regular
 
 ROLES = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "model": "assistant",
+    **dict.fromkeys(CALL_ROLES, "assistant"),
+    **dict.fromkeys(RESULT_ROLES, "tool"),
 }
-TOOL_ROLES = ("tool", "observation", "function", "function_call", "tool_call", "tool_response", "ipython")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # a reply's thinking, as APIs give it beside the content
 TEXT_PARTS = ("text", "input_text", "output_text")
 
@@ -26,8 +30,10 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 class Fields(dict[str, Any]):
     """A row under our column names, which keeps in mind what was read of it."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any], irregular: Policy = "error") -> None:
         super().__init__(values)
+        self.irregular = irregular  # what becomes of conversations that do not alternate
+        self.notes: list[str] = []  # what was done to the row
         self.read: set[str] = set()
         self.unused: set[str] = set()  # in messages
 
@@ -92,7 +98,9 @@ def turns(row: Fields, value: Any, key: str) -> list[Message]:
         raise BadRow(f"{key} is a text that is no JSON list of messages")
     if not isinstance(value, (list, tuple)) or not value:
         raise BadRow(f"{key} must be a list of messages that is not empty")
-    return [_message(row, turn, key, n) for n, turn in enumerate(value)]
+    found = [_message(row, turn, key, n) for n, turn in enumerate(value)]
+    number_calls(found)
+    return found
 
 
 def _message(row: Fields, given: Any, key: str, number: int) -> Message:
@@ -108,22 +116,44 @@ def _message(row: Fields, given: Any, key: str, number: int) -> Message:
     if role_key not in turn or not (text_key in turn or "tool_calls" in turn or "function_call" in turn):
         raise BadRow(f"{place} must have 'role' and 'content', or 'from' and 'value'")
     name = str(turn[role_key]).lower()
-    if name in TOOL_ROLES:
-        raise BadRow(f"{place}: a turn of {name[:60]!r} is not honoured: {honoured.TOOLS}")
-    thought_key = next((k for k in THOUGHTS if not empty(turn.get(k))), "") if ROLES.get(name) == "assistant" else ""
-    unused = honoured.refuse(turn, {role_key, text_key, thought_key}, place)
+    role = ROLES.get(name)
+    more, used = _beside(turn, role, place)
+    unused = honoured.refuse(turn, {role_key, text_key, *used}, place)
     row.unused |= {f"{key}[].{name}" for name in unused}
-    if name not in ROLES:
+    if role is None:
         raise BadRow(f"{place}: {role_key} is {str(turn[role_key])[:60]!r}; allowed: {', '.join(ROLES)}")
-    said = _joined(turn.get(text_key), f"{place}: {text_key}")
-    if ROLES[name] == "assistant" and not said.strip():
+    value = turn.get(text_key)
+    if name in CALL_ROLES and "tool_calls" not in more:
+        return {"role": role, "content": "", **more, "tool_calls": calls_of(value, f"{place}: {text_key}")}
+    said = "" if value is None and "tool_calls" in more else _joined(value, f"{place}: {text_key}")
+    if role == "assistant" and not said.strip() and "tool_calls" not in more:
         raise BadRow(f"{place}: the reply is empty")
-    thought = {"reasoning_content": _joined(turn[thought_key], f"{place}: {thought_key}")} if thought_key else {}
-    return {"role": ROLES[name], "content": said, **thought}
+    return {"role": role, "content": said, **more}
 
 
-def dialogue(row: Fields, value: Any, key: str) -> list[Message]:
-    found = turns(row, value, key)
-    if found[-1]["role"] != "assistant":
-        raise BadRow(f"{key} ends on a {found[-1]['role']} turn: there is no reply to learn")
+def _beside(turn: Message, role: str | None, place: str) -> tuple[Message, set[str]]:
+    """What counts of a message besides its text, and the keys that were read for it."""
+    said = {name: value for name, value in turn.items() if not empty(value)}
+    weights = {name for name in ("weight", "loss", "train") if honoured.truth(said.get(name)) is not None}
+    if role == "tool":
+        names = {"name", "tool_call_id"} & set(said)
+        return {name: str(said[name]) for name in names}, names | weights
+    if role != "assistant":
+        return {}, weights
+    more: Message = {}
+    thought = next((name for name in THOUGHTS if name in said), "")
+    if thought:
+        more["reasoning_content"] = _joined(said[thought], f"{place}: {thought}")
+    call = next((name for name in ("tool_calls", "function_call", "tool_call") if name in said), "")
+    if call:
+        more["tool_calls"] = calls_of(said[call], f"{place}: {call}")
+    if any(honoured.truth(said[name]) is False for name in weights):
+        more["weight"] = 0
+    return more, {thought, call, *weights}
+
+
+def dialogue(row: Fields, value: Any, key: str, *, reply: bool = True) -> list[Message]:
+    """The turns of a conversation that ends on a reply, or before one."""
+    found, done = regular(turns(row, value, key), row.irregular, key, reply=reply)
+    row.notes += done
     return found

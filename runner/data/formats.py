@@ -2,7 +2,8 @@
 
 Canonical rows (TRL's conversational form; a message is {"role", "content"}):
 
-    sft        {"messages": [...]}
+    sft        {"messages": [...]}; a reply may have reasoning_content, tool_calls and weight (0: no loss), the first
+               turn the conversation's tools
     dpo, orpo  {"prompt": [...], "chosen": [message], "rejected": [message]}
     kto        {"prompt": [...], "completion": [message], "label": true | false}
     grpo       {"prompt": [...], "answer": text}
@@ -19,9 +20,12 @@ from typing import Any, NamedTuple
 from recipes.encode import BadRow, Message
 from recipes.methods import METHODS
 from recipes.types import Source
+from recipes.words import texts_in
 from runner.data import honoured
-from runner.data.fields import Fields, dialogue, loaded, messages_in, text, turns
+from runner.data.calls import tools_of
+from runner.data.fields import Fields, dialogue, loaded, messages_in, text
 from runner.data.honoured import empty
+from runner.data.irregular import Policy
 
 Raw = dict[str, Any]
 
@@ -35,10 +39,11 @@ TRANSCRIPT = re.compile(r"^\s*(Human|User|H): .*^\s*(Assistant|A): ", re.DOTALL 
 
 
 class Converted(NamedTuple):
-    """A canonical row, and the names of what the raw one held besides."""
+    """A canonical row, the names of what the raw one held besides, and what was done to it."""
 
     row: Raw
     unused: set[str]
+    notes: list[str]
 
 
 def alpaca(row: Fields) -> Raw:
@@ -154,28 +159,33 @@ def detect(row: Any, method: str, columns: Mapping[str, str] | None = None) -> s
     raise BadRow(f"no {method} format has these keys: {found[:200]}; known: {wanted}; or map yours with `columns`")
 
 
-def convert(row: Any, format_name: str, source: Source) -> Converted:
+def convert(row: Any, format_name: str, source: Source, irregular: Policy = "error") -> Converted:
     """The canonical row of a raw one, with the source's column names and system prompt applied.
 
     Raises:
+        Irregular: it is a conversation to be dropped as one that does not alternate.
         BadRow: the row is malformed, or says something that would not be honoured.
     """
     try:
-        return _converted(row, format_name, source)
+        return _converted(row, format_name, source, irregular)
     except RecursionError:
         raise BadRow("nested too deep") from None
 
 
-def _converted(row: Any, format_name: str, source: Source) -> Converted:
+def _converted(row: Any, format_name: str, source: Source, irregular: Policy) -> Converted:
     if not isinstance(row, dict):
         raise BadRow(f"a row must be a mapping, not {type(row).__name__}")
     columns = source.columns
     for theirs in columns.values():
         if theirs not in row:
             raise BadRow(f"no column {theirs!r}; it has {', '.join(map(str, row))[:200]}")
-    fields = Fields({**row, **{ours: row[theirs] for ours, theirs in columns.items()}})
+    fields = Fields({**row, **{ours: row[theirs] for ours, theirs in columns.items()}}, irregular)
     result = FORMATS[format_name](fields)
-    _add_system(result.get("messages") or result["prompt"], fields, source.system)
+    begun = result.get("messages") or result["prompt"]
+    _add_system(begun, fields, source.system)
+    if format_name != "prompts" and not empty(fields.get("tools")) and fields["tools"] is not False:
+        begun[0]["tools"] = tools_of(fields["tools"])
+    fields.read.add("parallel_tool_calls")  # how a model was asked, which no text shows
     if not any(turn["role"] == "user" for turn in result.get("messages") or result["prompt"]):
         raise BadRow("no turn of a user: there is nothing that the reply answers")
     used = {columns.get(key, key) for key in fields.read}
@@ -186,7 +196,7 @@ def _converted(row: Any, format_name: str, source: Source) -> Converted:
                 f"{key!r} beside the prompt is not honoured; set format: alpaca and map its columns, or remove it"
             )
     _check_text(result)
-    return Converted(result, unused | fields.unused)
+    return Converted(result, unused | fields.unused, fields.notes)
 
 
 def _add_system(messages: list[Message], row: Fields, default: str | None) -> None:
@@ -201,7 +211,7 @@ def _add_system(messages: list[Message], row: Fields, default: str | None) -> No
 def _check_text(row: Raw) -> None:
     """Half of a pair of UTF-16, which JSON can write and no tokenizer reads."""
     for key, value in row.items():
-        for said in [part for turn in value for part in turn.values()] if isinstance(value, list) else [str(value)]:
+        for _, said in texts_in(value):
             try:
                 said.encode()
             except UnicodeEncodeError as error:
@@ -223,10 +233,7 @@ def _prompt(row: Fields) -> list[Message]:
     value = row.get(key)
     if key == "prompt" and not messages_in(value):
         return [_user(text(row, key))]
-    found = turns(row, value, key)
-    if found[-1]["role"] == "assistant":
-        raise BadRow(f"{key} ends on an assistant turn")
-    return found
+    return dialogue(row, value, key, reply=False)
 
 
 def _prompt_before(row: Fields, begun: list[Message], reply: Message) -> list[Message]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from recipes.encode import BadRow
 
-TOOLS = "tool calls are not supported"
+TOOLS = "tool calls stand in the messages of a conversation, and GRPO has none"
 MEDIA = "only text is trained on"
-WEIGHTS = "weights of single replies are not supported; set data.train_on, or leave the row out"
+WEIGHTS = "only a reply can have a weight, and it is 0 or 1; set data.train_on, or leave the row out"
 THINKING = "thinking stands in the message of its reply (reasoning_content), or in the reply's text"
 REASONS = {
     **dict.fromkeys(("tool_calls", "tool_call", "function_call", "functions", "tools"), TOOLS),

@@ -13,6 +13,7 @@ from recipes.encode import BadRow, Encoded, Encoder, Message
 from recipes.methods import CONVERSATIONS, FEEDBACK, METHODS, PROMPTS
 from recipes.types import Source
 from runner.data.formats import Raw, convert, detect
+from runner.data.irregular import Irregular
 from runner.data.notes import Complaints, kind_of, printable
 from runner.data.read import local_files, read
 from runner.data.spec import PrepareSpec
@@ -55,9 +56,9 @@ class Preparation:
 
     def rows(self, sources: Iterable[Source]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         """Each kept row: canonical, encoded (one conversation, or two for pairs), and whether it was truncated."""
-        chunk: list[tuple[str, Raw]] = []
-        for place, row in chain.from_iterable(self._canonical(source) for source in sources):
-            chunk.append((place, row))
+        chunk: list[tuple[str, Raw, list[str]]] = []
+        for row in chain.from_iterable(self._canonical(source) for source in sources):
+            chunk.append(row)
             if len(chunk) == CHUNK:
                 yield from self._encode(chunk)
                 chunk = []
@@ -65,7 +66,8 @@ class Preparation:
         if self.problems.rows:
             raise Stop(*self.problems.lines())
 
-    def _canonical(self, source: Source) -> Iterator[tuple[str, Raw]]:
+    def _canonical(self, source: Source) -> Iterator[tuple[str, Raw, list[str]]]:
+        """Each row with its place before it, and what was done to it behind it."""
         format_name = source.format
         files = local_files(source)
         if files:
@@ -81,12 +83,15 @@ class Preparation:
                     raise BadRow(raw.problem)
                 if format_name == "auto":
                     format_name = detect(raw.value, self.method, source.columns)
-                row, unused = convert(raw.value, format_name, source)
+                row, unused, done = convert(raw.value, format_name, source, self.data.irregular)
+            except Irregular as error:
+                self.dropped[f"irregular: {kind_of(str(error))}"] += 1
+                continue
             except BadRow as error:
                 self._bad(raw.place, str(error))
                 continue
             self.unused.update(map(printable, unused))
-            yield raw.place, row
+            yield raw.place, row, done
 
     def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
         if self.data.on_bad_row == "drop" and reason == MALFORMED:
@@ -102,13 +107,13 @@ class Preparation:
             self._reported = time.monotonic()
             print(json.dumps({"rows": self.rows_in.total()}), flush=True)
 
-    def _encode(self, chunk: list[tuple[str, Raw]]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+    def _encode(self, chunk: list[tuple[str, Raw, list[str]]]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         if not chunk:
             return
-        conversations = [self._conversations(row, n, chunk) for n, (_, row) in enumerate(chunk)]
+        conversations = [self._conversations(row, n, chunk) for n, (_, row, _) in enumerate(chunk)]
         last_only = self.kind is not CONVERSATIONS or self.data.train_on == "last_turn"
         encoded = iter(self.encoder.encode(list(chain.from_iterable(conversations)), last_only=last_only))
-        for (place, row), parts in zip(chunk, conversations, strict=True):
+        for (place, row, done), parts in zip(chunk, conversations, strict=True):
             results = [next(encoded) for _ in parts]
             bad = next((r for r in results if isinstance(r, BadRow)), None)
             if bad is not None:
@@ -120,7 +125,7 @@ class Preparation:
                 continue
             kept = self._fit(place, [r for r in results if isinstance(r, Encoded)])
             if kept is not None:
-                self.notes.update(noted)
+                self.notes.update([*done, *noted])
                 yield row, kept[0], kept[1]
         if self.kind is FEEDBACK:
             self._previous = chunk[-1][1]["completion"]

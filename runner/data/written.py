@@ -118,9 +118,9 @@ def write_test_prompts(count: int, splits: Splits, directory: Path) -> None:
 
 def _prompt_of(row: Raw) -> Raw:
     if "messages" in row:
-        return {"prompt": row["messages"][:-1], "reference": row["messages"][-1]["content"]}
+        return {"prompt": row["messages"][:-1], "reference": row["messages"][-1]["content"] or None}
     if "chosen" in row:
-        return {"prompt": row["prompt"], "reference": row["chosen"][-1]["content"]}
+        return {"prompt": row["prompt"], "reference": row["chosen"][-1]["content"] or None}
     if "completion" in row:
         return {"prompt": row["prompt"], "reference": row["completion"][-1]["content"] if row["label"] else None}
     return {"prompt": row["prompt"], "reference": row["answer"]}

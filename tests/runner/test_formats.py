@@ -172,14 +172,14 @@ BAD = [
     ("messages", {"messages": [user(None), assistant("a")]}, r"messages\[0\]: content is null, not text"),
     ("messages", {"messages": [user([{"type": "image_url"}]), assistant("a")]}, "part of type 'image_url': only text"),
     ("messages", {"messages": [system("s"), assistant("a")]}, "no turn of a user"),
-    ("messages", {"messages": [user("q"), {"role": "tool", "content": "4"}, assistant("a")]}, "tool calls are not"),
+    ("messages", {"messages": [user("q"), {"role": "tool", "content": "4"}, assistant("a")]}, "turn 2: a result th"),
     ("messages", {"messages": [system("s"), user("q"), assistant("a")], "system": "t"}, "another system prompt"),
     (
         "messages",
         {"messages": [user("q"), assistant("a")], "system": 5.0, "weight": [1, 0]},
         "'weight' is not honoured",
     ),
-    ("conversations", {"conversations": [{"from": "function_call", "value": "{}"}]}, "tool calls are not supported"),
+    ("conversations", {"conversations": [{"from": "function_call", "value": "{}"}]}, "a call without a name"),
     ("preference", {"chosen": "User: Hi\nAssistant: a", "rejected": "User: Hi\nAssistant: b"}, "a whole transcript"),
     ("preference", {"chosen": HH, "rejected": HH.replace("Hi", "Hey") + "."}, "begin with different prompts"),
     ("preference", {"chosen": HH, "rejected": "\n\nHuman: Hi\n\nAssistant: "}, "the reply is empty"),
@@ -203,9 +203,7 @@ def test_a_bad_row_says_what_is_wrong(name: str, row: Any, message: str) -> None
 
 
 LEARNED = {
-    "tool_calls": [{"id": "c1"}], "function_call": {"name": "f"}, "functions": [{"name": "f"}],
-    "tools": '[{"name": "f"}]', "weight": 0, "Weight": 0.5,
-    "loss": False, "train": "false", "loss_mask": [0, 1], "mask": 1,
+    "functions": [{"name": "f"}], "Weight": 0.5, "loss_mask": [0, 1], "mask": 1, "loss_weight": 0,
     "images": ["a.png"], "image": b"png", "videos": ["a"], "audios": ["a"],
 }  # fmt: skip
 HARMLESS = [None, "", " ", [], {}, NAN, "[]", "null", [None], {"a": None}]
@@ -235,10 +233,82 @@ def test_a_key_that_asks_for_what_is_done_anyway_passes(key: str, value: Any) ->
     assert convert(row, "messages", PLAIN).unused == set()
 
 
-def test_null_content_with_tool_calls_is_refused_for_these() -> None:
-    row = {"messages": [user("q"), {**assistant(None), "tool_calls": [{"id": "c1"}]}, assistant("a")]}
-    with pytest.raises(BadRow, match="'tool_calls' is not honoured"):
-        convert(row, "messages", PLAIN)
+CALL = {"id": "call00001", "type": "function", "function": {"name": "price", "arguments": {"of": "ABC"}}}
+TOOL = {"type": "function", "function": {"name": "price", "parameters": {"type": "object"}}}
+RESULT = {"role": "tool", "content": "4", "tool_call_id": "call00001", "name": "price"}
+CALLED = [{**user("q"), "tools": [TOOL]}, {**assistant(""), "tool_calls": [CALL]}, RESULT, assistant("a")]
+OPENAI = {**CALL, "function": {"name": "price", "arguments": '{"of": "ABC"}'}}
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        (
+            "messages",
+            {"messages": [user("q"), {**assistant(None), "tool_calls": [OPENAI]}, RESULT, assistant("a")],
+             "tools": [TOOL], "parallel_tool_calls": False},
+        ),
+        (
+            "messages",  # the older form
+            {"messages": [user("q"), {**assistant(None), "function_call": OPENAI["function"]},
+                          {"role": "function", "name": "price", "content": "4"}, assistant("a")],
+             "tools": '[{"name": "price", "parameters": {"type": "object"}}]'},
+        ),
+        (
+            "conversations",
+            {"conversations": [
+                {"from": "human", "value": "q"},
+                {"from": "function_call", "value": '{"name": "price", "arguments": {"of": "ABC"}}'},
+                {"from": "observation", "value": "4"}, {"from": "gpt", "value": "a"}],
+             "tools": '[{"name": "price", "parameters": {"type": "object"}}]'},
+        ),
+        (
+            "messages",  # as a table gives it, where another row's call has other arguments
+            {"messages": [user("q"), {**assistant(""), "tool_calls": [
+                {**CALL, "function": {"name": "price", "arguments": {"of": "ABC", "other": None}}}]},
+                RESULT, {**assistant("a"), "tool_calls": None}],
+             "tools": [{**TOOL, "strict": None, "function": {**TOOL["function"], "description": None}}]},
+        ),
+    ],
+)  # fmt: skip
+def test_calls_of_every_shape_become_one(name: str, row: dict[str, Any]) -> None:
+    found = convert(row, name, PLAIN)
+    assert found.row == {"messages": CALLED} and found.unused == set()
+
+
+def test_results_go_to_their_calls() -> None:
+    calls = [{"name": "a", "arguments": "{}"}, {"name": "b", "arguments": ""}]
+    results = [{"role": "tool", "name": "b", "content": "1"}, {"role": "tool", "content": "2"}]
+    row = {"messages": [user("q"), {**assistant(None), "tool_calls": calls}, *results, assistant("a")]}
+    turns = convert(row, "messages", PLAIN).row["messages"]
+    assert [(turn["tool_call_id"], turn["name"]) for turn in turns[2:4]] == [("call00002", "b"), ("call00001", "a")]
+
+
+@pytest.mark.parametrize("key,value", [("weight", 0), ("weight", 0.0), ("loss", False), ("train", "false")])
+def test_a_reply_of_no_weight_stays_and_is_not_learned(key: str, value: Any) -> None:
+    row = {"messages": [user("q"), {**assistant("no"), key: value}, user("q"), {**assistant("yes"), key: 1}]}
+    turns = convert(row, "messages", PLAIN).row["messages"]
+    assert [turn.get("weight") for turn in turns] == [None, 0, None, None]
+
+
+def test_grpo_has_no_tools() -> None:
+    with pytest.raises(BadRow, match="'tools' is not honoured: tool calls stand in"):
+        convert({"prompt": "q", "answer": "4", "tools": [TOOL]}, "prompts", PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"name": "f", "arguments": "{"}, r"messages\[1\]: tool_calls: arguments of f: '{' is not JSON"),
+        ({"name": "f", "arguments": [1]}, "arguments of f must be an object, not '\\[1\\]'"),
+        ({"name": "f", "arguments": '{"a": NaN}'}, "is not JSON"),
+        ({"id": "c1"}, "a call without a name"),
+        (7, "'7' is no call"),
+    ],
+)
+def test_a_call_that_is_none_is_told(call: Any, message: str) -> None:
+    with pytest.raises(BadRow, match=message):
+        convert({"messages": [user("q"), {**assistant(None), "tool_calls": [call]}]}, "messages", PLAIN)
 
 
 def test_what_is_not_used_is_named() -> None:
@@ -305,7 +375,7 @@ def test_a_row_of_a_table_is_told_by_what_it_says() -> None:
     keys = ("messages", "conversations", "instruction", "output", "prompt", "response", "completion")
     row = {**dict.fromkeys(keys), "prompt": "q", "completion": "a"}
     assert detect(row, "sft") == "prompt_response"
-    assert convert(row, "prompt_response", PLAIN) == ({"messages": [user("q"), assistant("a")]}, set())
+    assert convert(row, "prompt_response", PLAIN) == ({"messages": [user("q"), assistant("a")]}, set(), [])
     chosen = {"prompt": None, "completion": None, "messages": [user("q"), assistant("a")], "label": 1.0}
     assert convert(chosen, "feedback", PLAIN).row["prompt"] == [user("q")]
 

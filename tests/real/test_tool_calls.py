@@ -1,0 +1,63 @@
+"""Tool calls by chat templates of seven kinds, on conversations made at random, and what knows no calls."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.conftest import Recipe, inside
+from tests.real.test_data import recipe_for
+from tests.real.test_named_templates import TRAINED
+
+TEMPLATES = Path(__file__).parents[1] / "tool_templates"
+pytestmark = pytest.mark.real
+
+SWEEP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tests.recipes.tool_sweep import differences
+print(*differences(int(sys.argv[2])), sep="\\n")
+"""
+
+
+def test_ids_and_mask_of_tool_calls_equal_the_reference(llamafactory_python: Path, tmp_path: Path) -> None:
+    count = "2000" if os.environ.get("RECIPE_THOROUGH") else "60"
+    found = inside(llamafactory_python, SWEEP, str(Path(__file__).parents[2]), count, cwd=tmp_path)
+    assert found.strip() == ""
+
+
+def talk(price: int) -> dict[str, Any]:
+    call = json.dumps({"name": "price", "arguments": {"of": f"Bond {price}"}})
+    answer = [("observation", str(price)), ("gpt", f"It costs {price}.")]
+    turns = [("human", "What does it cost?"), ("function_call", call), *answer]
+    tools = json.dumps([{"name": "price", "description": "Looks it up.", "parameters": {"type": "object"}}])
+    return {"conversations": [{"from": who, "value": said} for who, said in turns], "tools": tools}
+
+
+def test_calls_are_trained_on_scored_and_answered(
+    recipe: Recipe, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
+) -> None:
+    file = recipe_for([talk(n) for n in (3, 5, 7, 9)], tmp_path, tiny_model, validation={"fraction": 0.25})
+    template = f"model.chat_template={TEMPLATES / 'qwen.jinja'}"
+    suites = "eval.suites=[perplexity, generation]"
+    run = Path(recipe("run", file, "--set", template, "--set", suites).stdout.splitlines()[-1])
+    trained = inside(llamafactory_python, TRAINED, str(run / "model"), str(run / "data/tokenized"), cwd=tmp_path)
+    assert trained.count("price") == 3 and trained.count("It costs") == 3 and "observation" not in trained
+    assert "tool_response" not in trained and "Looks it up" not in trained
+    results = json.loads((run / "eval/results.json").read_text())["metrics"]
+    assert results["perplexity"]["n"] == 1 and results["perplexity"]["failures"] == 0
+    assert results["generation.tokens"]["failures"] == 0
+
+
+def test_a_template_that_knows_no_calls_is_refused_with_the_row(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    row = talk(3)
+    file = recipe_for([row, {**row, "tools": ""}], tmp_path, tiny_model)
+    said = recipe("run", file, "--set", f"model.chat_template={TEMPLATES / 'none.jinja'}", code=2).stderr
+    assert "rows.jsonl:1: the chat template does not tell the model its `tools`" in said
+    assert "rows.jsonl:2: the chat template does not write tool calls" in said
