@@ -143,10 +143,22 @@ def rows_of(path: str | None, suite: str, limit: int | None) -> list[Row]:
     """
     if not path:
         raise UserError(f"{suite}: no rows to score on; give validation rows")
-    rows = checked(Path(path), read_lines(Path(path), limit), lambda row: _prefixed(suite, _problem(row)))
+    lines = list(read_lines(Path(path), limit))
+    plain = suite == "perplexity" and bool(lines) and is_document(lines[0][1])  # as pretrain holds them out
+    problem = _not_document if plain else _problem
+    rows = checked(Path(path), lines, lambda row: _prefixed(suite, problem(row)))
     if not rows:
         raise UserError(f"{path}: {suite}: no rows")
     return rows
+
+
+def is_document(row: Row) -> bool:
+    """Whether a row is plain text."""
+    return isinstance(row.get("text"), str)
+
+
+def _not_document(row: Row) -> str:
+    return "" if is_document(row) else f"expected text, as the first row has; got {keys_of(row)}"
 
 
 def _prefixed(suite: str, problem: str) -> str:

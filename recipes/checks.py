@@ -27,13 +27,14 @@ SECRET = re.compile(r"(token|api_key|secret|password)$")
 UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 # Our names in `columns`, for each format.
 COLUMNS_OF_FORMAT = {
-    "alpaca": ("instruction", "input", "output", "system", "history"),
-    "prompt_response": ("prompt", "response", "system"),
-    "messages": ("messages", "system"),
-    "conversations": ("conversations", "system"),
-    "preference": ("prompt", "chosen", "rejected", "messages", "conversations", "system"),
-    "feedback": ("prompt", "completion", "label", "messages", "conversations", "system"),
+    "alpaca": ("instruction", "input", "output", "system", "tools", "history"),
+    "prompt_response": ("prompt", "response", "system", "tools"),
+    "messages": ("messages", "system", "tools"),
+    "conversations": ("conversations", "system", "tools"),
+    "preference": ("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
+    "feedback": ("prompt", "completion", "label", "messages", "conversations", "system", "tools"),
     "prompts": ("prompt", "answer", "messages", "conversations", "system"),
+    "text": ("text",),
 }
 
 

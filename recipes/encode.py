@@ -9,7 +9,7 @@ rewritten, and said. Loss falls on each reply with its end-of-turn and what the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -170,7 +170,7 @@ def _controls(tokenizer: Any) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
 
 
-def load_encoder(spec: dict[str, Any]) -> Encoder:
+def load_encoder(spec: Mapping[str, Any]) -> Encoder:
     """The encoder of a recipe's model.
 
     Args:
@@ -181,7 +181,7 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
     """
     path, revision = spec["path"], spec["revision"]
     config = model_file(path, "config.json", revision)
-    tokenizer = _tokenizer(spec)
+    tokenizer = load_tokenizer(spec)
     file, variables = spec["chat_template"], dict(spec["chat_template_kwargs"])
     name = f"model.chat_template: {file}" if file else f"model.path: the chat template of {path}"
     template = Template(tokenizer, _template_text(spec, tokenizer), variables, name=name)
@@ -197,11 +197,23 @@ def load_encoder(spec: dict[str, Any]) -> Encoder:
         parts=template.parts,
         name=name,
         end=turn_end(template.render, added, tokenizer.eos_token_id, generation, tokenizer.bos_token),
-        vocabulary=config.get("vocab_size") or config.get("text_config", {}).get("vocab_size"),
+        vocabulary=vocabulary_of(spec),
     )
 
 
-def _tokenizer(spec: dict[str, Any]) -> Any:
+def vocabulary_of(spec: Mapping[str, Any]) -> int | None:
+    """Rows of the model's embedding; None where its configuration does not say."""
+    config = model_file(spec["path"], "config.json", spec["revision"])
+    found = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    return int(found) if found else None
+
+
+def load_tokenizer(spec: Mapping[str, Any]) -> Any:
+    """The fast tokenizer of a recipe's model.
+
+    Raises:
+        BadRow: there is none.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -216,7 +228,7 @@ def _tokenizer(spec: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _template_text(spec: dict[str, Any], tokenizer: Any) -> str | None:
+def _template_text(spec: Mapping[str, Any], tokenizer: Any) -> str | None:
     """The template in place of the tokenizer's own; of several named ones, as Command and Hermes have, the default."""
     if spec["chat_template"]:
         file = Path(spec["chat_template"])

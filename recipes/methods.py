@@ -18,15 +18,18 @@ class Rows:
     columns: prefixes of the tokenized columns, one for each conversation of a row; empty where rows stay text.
     reply: whether a row holds a reply that a model can find likely.
     pair: whether it holds a chosen and a rejected one.
+    chat: whether it is a conversation, rendered by a chat template; else plain text.
     """
 
     formats: tuple[str, ...]
     columns: tuple[str, ...]
     reply: bool = True
     pair: bool = False
+    chat: bool = True
 
 
 CONVERSATIONS = Rows(formats=("alpaca", "prompt_response", "messages", "conversations"), columns=("",))
+DOCUMENTS = Rows(formats=("text",), columns=("",), chat=False)
 PAIRS = Rows(formats=("preference",), columns=("chosen_", "rejected_"), pair=True)
 FEEDBACK = Rows(formats=("feedback",), columns=("", "kl_"))
 PROMPTS = Rows(formats=("prompts",), columns=(), reply=False)
@@ -51,6 +54,7 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
+        Method(name="pretrain", rows=DOCUMENTS, learning_rate={"lora": 1e-4, "full": 1e-5}),
         Method(name="sft", rows=CONVERSATIONS, learning_rate={"lora": 2e-4, "full": 2e-5}),
         Method(
             name="dpo",
@@ -89,6 +93,10 @@ def refused_sections(method: str) -> dict[tuple[str, ...], str]:
     for leaf in dict.fromkeys(leaf for m in METHODS.values() for leaf in m.preference if one.preference):
         if leaf not in one.preference:
             found["preference", leaf] = f"belongs to {methods_with(leaf)}; take it out or change method"
+    if not one.rows.chat:
+        for leaf in ("overlong", "train_on", "on_note", "irregular", "packing", "test_prompts"):
+            found["data", leaf] = f"{method} cuts its documents into blocks of data.max_length; take it out"
+        found["model", "chat_template_kwargs"] = f"{method} renders no chat template; take it out"
     if not one.rewards:
         names = in_words([m.name for m in METHODS.values() if m.rewards])
         found["grpo",] = f"belongs to method: {names}; take it out or change method"

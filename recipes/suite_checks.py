@@ -38,6 +38,8 @@ def suite_problems(value: Values, document: Document, root: Path, *, held_out: b
 
 
 def _lacking(suite: str, method: str, rows: Rows) -> str:
+    if suite in ANSWERED and not rows.chat:
+        return f"{method} rows have no prompt"
     if suite == "preference" and not rows.pair:
         return f"{method} rows have no chosen and rejected replies"
     if suite == "perplexity" and not rows.reply:

@@ -56,6 +56,9 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     if recipe.model.attention == "flash_attention_2" and not topology.gpus:
         text = "flash_attention_2 needs a GPU; allowed on a CPU: auto, sdpa, eager"
         found.append(document.problem(("model", "attention"), text))
+    if recipe.data.packing and recipe.model.attention == "flash_attention_2" and recipe.training.micro_batch_size > 1:
+        text = "must be 1 with data.packing and flash_attention_2 on llamafactory; raise data.max_length instead"
+        found.append(document.problem(("training", "micro_batch_size"), text))
     return [*found, *options.problems(loaded, settings.own_keys(recipe, topology))]
 
 

@@ -112,8 +112,10 @@ INERT: Mapping[str, str] = {key: reason for reason, keys in _REASONS for key in 
 # Keys that act under some methods only: a stage of LLaMA-Factory's own trainers reads them.
 OF_METHODS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("ref_model", "ref_model_adapters", "ref_model_quantization_bit"), ("dpo", "kto")),
-    **dict.fromkeys(("compute_accuracy", "label_smoothing_factor"), ("sft",)),
-    **dict.fromkeys(("use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha"), ("sft",)),
+    **dict.fromkeys(("compute_accuracy", "label_smoothing_factor"), ("sft", "pretrain")),
+    **dict.fromkeys(
+        ("use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha"), ("sft", "pretrain")
+    ),
     "pref_bco_weight": ("dpo",),
     "ld_alpha": ("dpo", "orpo"),
 }

@@ -10,7 +10,8 @@ from adapters.native import Config, gradient_accumulation, precision
 from recipes import Recipe, schema
 from recipes.methods import METHODS, methods_with
 
-STAGE = {"sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}
+# Rows come with labels on every token for pretrain: its own stage pt would take the end tokens from the loss.
+STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}
 ATTENTION = {"auto": "auto", "sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 NOT_LORA = "belongs to tuning.type: lora"
 
@@ -32,6 +33,7 @@ def entries(recipe: Recipe, topology: Topology) -> list[Entry]:
         *_preference(recipe),
         *_distributed(recipe, topology),
         *_saving(recipe),
+        _packing(recipe),
         *_refused(),
         runner("backend_options", "native keys, added to the config as they are"),
     ]
@@ -179,8 +181,15 @@ def _refused() -> list[Entry]:
         refused("distributed.sequence_parallel", "llamafactory does not split sequences"),
         refused("distributed.remove_padding", "llamafactory computes on padded rows"),
         refused("distributed.max_tokens_per_device", "llamafactory has micro batches of a fixed number of rows"),
-        refused("data.packing", "not honoured yet: rows are tokenized one by one"),
     ]
+
+
+def _packing(recipe: Recipe) -> Entry:
+    if recipe.method != "sft":
+        return refused("data.packing", "only the rows of sft can be packed")
+    if not recipe.data.packing:
+        return runner("data.packing", "off: each row is a sequence")
+    return mapped("data.packing", "neat_packing", True, "the rows come packed; each attends to itself alone")
 
 
 def config(recipe: Recipe, topology: Topology, paths: Paths, resume: Checkpoint | None) -> Config:

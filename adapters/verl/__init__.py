@@ -25,7 +25,7 @@ from recipes.load import LoadedRecipe
 
 NAME = "verl"
 DISTRIBUTION = "verl"
-METHODS: tuple[str, ...] = ("sft", "grpo")
+METHODS: tuple[str, ...] = ("pretrain", "sft", "grpo")
 QUANTIZATIONS: tuple[str, ...] = ()
 STRATEGIES: tuple[str, ...] = ("fsdp", "fsdp2", "megatron")
 CHECKPOINTS: tuple[str, ...] = ("global_step_*",)

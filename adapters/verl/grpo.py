@@ -60,6 +60,7 @@ def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None
         *(dataclasses.replace(e, keys=e.keys if e.file else tuple(map(actor_key, e.keys))) for e in shared),
         *own,
         *settings.refused_everywhere(),
+        settings.packing(recipe),
         runner("backend_options", "native keys, laid over the config"),
     ]
 

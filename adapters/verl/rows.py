@@ -23,7 +23,13 @@ class TokenizedRows(Dataset[dict[str, torch.Tensor]]):  # type: ignore[misc]
     def __init__(self, parquet_files: str, tokenizer: Any, config: Any, processor: Any = None, max_samples: int = -1):
         from datasets import load_from_disk
 
-        self.rows = load_from_disk(parquet_files).with_format("torch", columns=["input_ids", "labels"])
+        rows = load_from_disk(parquet_files)
+        wanted = (
+            "input_ids",
+            "labels",
+            *(("attention_mask", "position_ids") if "position_ids" in rows.features else ()),
+        )
+        self.rows = rows.with_format("torch", columns=list(wanted))
         # The trainer's own shuffle has a fixed seed; a permutation beneath it makes the order follow the recipe's.
         generator = torch.Generator().manual_seed(config.seed)
         order: list[int | None] = torch.randperm(len(self.rows), generator=generator).tolist()
@@ -40,6 +46,9 @@ class TokenizedRows(Dataset[dict[str, torch.Tensor]]):  # type: ignore[misc]
             ids, mask = self.filler, torch.zeros_like(self.filler)
         else:
             row = self.rows[place]
+            if "position_ids" in row:  # a pack: what fills it up is left out, its rows begin anew
+                row = {name: values[row["attention_mask"] > 0] for name, values in row.items()}
             ids, mask = row["input_ids"], (row["labels"] != -100).long()
             mask[0] = 0  # nothing precedes the first token: the loss would fall on the row before
-        return {"input_ids": ids, "position_ids": torch.arange(len(ids)), "loss_mask": mask}
+        positions = row["position_ids"] if place is not None and "position_ids" in row else torch.arange(len(ids))
+        return {"input_ids": ids, "position_ids": positions, "loss_mask": mask}

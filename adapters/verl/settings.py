@@ -55,17 +55,18 @@ def data_parallel(recipe: Recipe, topology: Topology) -> int:
 
 
 def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None) -> list[Entry]:
-    """The ledger of SFT: what becomes of every leaf of the schema."""
+    """The ledger of SFT and pretrain: what becomes of every leaf of the schema."""
     steps = schedule(recipe, data or PreparedData())
     return [
         *runner_fields(),
-        runner("method", "sft: verl.trainer.sft_trainer"),
+        runner("method", f"{recipe.method}: verl.trainer.sft_trainer"),
         *model(recipe),
         *tuning(recipe),
         *_length(recipe, steps),
         *optimizer(recipe, steps),
         *computing(recipe, topology),
         *_distributed(recipe),
+        packing(recipe),
         *_saving(recipe),
         *refused_everywhere(),
         *(refused(name, "belongs to method: grpo") for name in schema.leaves() if name.startswith("grpo.")),
@@ -229,9 +230,22 @@ def _distributed(recipe: Recipe) -> list[Entry]:
             for leaf, key in keys.items()
         ),
         mapped("distributed.sequence_parallel", sequence, spread.sequence_parallel),
-        mapped("distributed.remove_padding", "model.use_remove_padding", spread.remove_padding),
+        mapped(
+            "distributed.remove_padding",
+            "model.use_remove_padding",
+            spread.remove_padding or recipe.data.packing,
+            "as data.packing needs it" if recipe.data.packing else "",
+        ),
         mapped("distributed.max_tokens_per_device", "data.max_token_len_per_gpu", spread.max_tokens_per_device),
     ]
+
+
+def packing(recipe: Recipe) -> Entry:
+    if recipe.method != "sft":
+        return refused("data.packing", "only the rows of sft can be packed")
+    if on_megatron(recipe):
+        return refused("data.packing", "under megatron the rows of a pack would see one another; use fsdp2 or fsdp")
+    return runner("data.packing", "the rows come packed; their position_ids keep them apart")
 
 
 def _saving(recipe: Recipe) -> list[Entry]:
@@ -251,5 +265,4 @@ def refused_everywhere() -> list[Entry]:
             for name in schema.leaves()
             if name.startswith("preference.")
         ),
-        refused("data.packing", "verl packs each micro batch instead; set distributed.remove_padding: true"),
     ]

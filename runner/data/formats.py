@@ -7,6 +7,7 @@ Canonical rows (TRL's conversational form; a message is {"role", "content"}):
     dpo, orpo  {"prompt": [...], "chosen": [message], "rejected": [message]}
     kto        {"prompt": [...], "completion": [message], "label": true | false}
     grpo       {"prompt": [...], "answer": text}
+    pretrain   {"text": text}
 
 A new format is one function and one line in FORMATS.
 """
@@ -113,6 +114,11 @@ def prompts(row: Fields) -> Raw:
     return {"prompt": _prompt(row), "answer": text(row, "answer")}
 
 
+def document(row: Fields) -> Raw:
+    """{"text": "The yearly cost of a loan …"}"""
+    return {"text": text(row, "text")}
+
+
 FORMATS: dict[str, Callable[[Fields], Raw]] = {
     "alpaca": alpaca,
     "prompt_response": prompt_response,
@@ -121,6 +127,7 @@ FORMATS: dict[str, Callable[[Fields], Raw]] = {
     "preference": preference,
     "feedback": feedback,
     "prompts": prompts,
+    "text": document,
 }
 
 # What a text prompt goes with elsewhere, and which only alpaca reads.
@@ -137,6 +144,7 @@ _KEYS = (
     ("preference", ("chosen", "rejected")),
     ("feedback", ("label",)),
     ("prompts", ("prompt", "answer")),
+    ("text", ("text",)),
 )
 
 
@@ -181,15 +189,10 @@ def _converted(row: Any, format_name: str, source: Source, irregular: Policy) ->
             raise BadRow(f"no column {theirs!r}; it has {', '.join(map(str, row))[:200]}")
     fields = Fields({**row, **{ours: row[theirs] for ours, theirs in columns.items()}}, irregular)
     result = FORMATS[format_name](fields)
-    begun = result.get("messages") or result["prompt"]
-    _add_system(begun, fields, source.system)
-    if format_name != "prompts" and not empty(fields.get("tools")) and fields["tools"] is not False:
-        begun[0]["tools"] = tools_of(fields["tools"])
-    fields.read.add("parallel_tool_calls")  # how a model was asked, which no text shows
-    if not any(turn["role"] == "user" for turn in result.get("messages") or result["prompt"]):
-        raise BadRow("no turn of a user: there is nothing that the reply answers")
+    if format_name != "text":
+        _finish(result, fields, source, tools=format_name != "prompts")
     used = {columns.get(key, key) for key in fields.read}
-    unused = honoured.refuse(row, used, replies=format_name != "prompts")
+    unused = honoured.refuse(row, used, replies=format_name not in ("prompts", "text"))
     for key in OF_ALPACA if format_name in WITH_TEXT_PROMPT else ():
         if key in unused:
             raise BadRow(
@@ -197,6 +200,17 @@ def _converted(row: Any, format_name: str, source: Source, irregular: Policy) ->
             )
     _check_text(result)
     return Converted(result, unused | fields.unused, fields.notes)
+
+
+def _finish(row: Raw, fields: Fields, source: Source, *, tools: bool) -> None:
+    """Give a conversation its system prompt and its tools."""
+    begun = row.get("messages") or row["prompt"]
+    _add_system(begun, fields, source.system)
+    if tools and not empty(fields.get("tools")) and fields["tools"] is not False:
+        begun[0]["tools"] = tools_of(fields["tools"])
+    fields.read.add("parallel_tool_calls")  # how a model was asked, which no text shows
+    if not any(turn["role"] == "user" for turn in begun):
+        raise BadRow("no turn of a user: there is nothing that the reply answers")
 
 
 def _add_system(messages: list[Message], row: Fields, default: str | None) -> None:

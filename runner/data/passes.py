@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from recipes.documents import Documents
 from recipes.encode import BadRow, Encoded, Encoder, Message
-from recipes.methods import CONVERSATIONS, FEEDBACK, METHODS, PROMPTS
+from recipes.methods import CONVERSATIONS, DOCUMENTS, FEEDBACK, METHODS, PROMPTS
 from recipes.types import Source
 from runner.data.formats import Raw, convert, detect
 from runner.data.irregular import Irregular
@@ -39,7 +40,7 @@ class Stop(Exception):
 class Preparation:
     """One pass over the sources of one split group, with its counts."""
 
-    def __init__(self, spec: PrepareSpec, encoder: Encoder) -> None:
+    def __init__(self, spec: PrepareSpec, encoder: Encoder | Documents) -> None:
         self.method, self.kind = spec.method, METHODS[spec.method].rows
         self.data, self.max_length = spec.data, spec.max_length
         self.encoder = encoder
@@ -130,7 +131,9 @@ class Preparation:
         if self.kind is FEEDBACK:
             self._previous = chunk[-1][1]["completion"]
 
-    def _conversations(self, row: Raw, n: int, chunk: list[Any]) -> list[list[Message]]:
+    def _conversations(self, row: Raw, n: int, chunk: list[Any]) -> list[Any]:
+        if self.kind is DOCUMENTS:
+            return [row["text"]]
         if self.kind is CONVERSATIONS:
             return [row["messages"]]
         if self.kind is PROMPTS:
@@ -150,6 +153,8 @@ class Preparation:
 
     def _fit(self, place: str, parts: list[Encoded]) -> tuple[list[Encoded], bool] | None:
         """The parts within max_length and whether one was cut; None where the row is dropped."""
+        if self.kind is DOCUMENTS:
+            return parts, False  # cut into blocks later
         if self.kind is not PROMPTS and any(part.supervised == 0 for part in parts):
             self.dropped[NOTHING] += 1
             return None

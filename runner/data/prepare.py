@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from recipes.documents import Documents, load_documents
 from recipes.encode import BadRow, Encoder, load_encoder
 from recipes.errors import UserError
 from recipes.files import write_json
@@ -25,6 +26,7 @@ from recipes.stops import for_model
 from recipes.typed import read_typed, write_typed
 from recipes.types import Source
 from runner.data.notes import printable
+from runner.data.packs import Packed
 from runner.data.passes import Preparation, Stop
 from runner.data.read import BadData
 from runner.data.spec import Accounting, PrepareSpec
@@ -43,7 +45,8 @@ def prepare(spec: PrepareSpec) -> Accounting:
     try:
         with _without_torch(bool(spec.model["trust_remote_code"])):
             refuse_adapter(spec.model["path"], spec.model["revision"])
-            encoder = load_encoder(dict(spec.model))
+            load = load_encoder if METHODS[spec.method].rows.chat else load_documents
+            encoder = load(spec.model)
     except BadRow as error:
         raise Stop(str(error)) from None
     train = Preparation(spec, encoder)
@@ -59,10 +62,12 @@ def prepare(spec: PrepareSpec) -> Accounting:
     _check_not_empty(splits, train)
     for name, (writer, indices) in splits.items():
         write_lines(writer, indices, directory / f"{name}.jsonl")
+    packed = None
     if METHODS[spec.method].rows.columns:
-        write_tokenized(splits, directory / "tokenized")
-    write_test_prompts(spec.data.test_prompts, splits, directory)
-    accounting = _account(spec, encoder, train, held_out, splits, directory)
+        packed = write_tokenized(splits, directory / "tokenized", spec.max_length, packing=spec.data.packing)
+    if METHODS[spec.method].rows.chat:
+        write_test_prompts(spec.data.test_prompts, splits, directory)
+    accounting = _account(spec, encoder, train, held_out, splits, packed, directory)
     shutil.rmtree(work)
     return accounting
 
@@ -102,13 +107,15 @@ def _check_not_empty(splits: Splits, train: Preparation) -> None:
 
 def _account(
     spec: PrepareSpec,
-    encoder: Encoder,
+    encoder: Encoder | Documents,
     train: Preparation,
     held_out: Preparation | None,
     splits: Splits,
+    packed: Packed | None,
     directory: Path,
 ) -> Accounting:
     writer, indices = splits["train"]
+    template = (encoder.template or encoder.tokenizer.chat_template) if METHODS[spec.method].rows.chat else ""
     other = splits.get("validation")
     passes = [train, held_out] if held_out else [train]
     dropped = sum((p.dropped for p in passes), Counter[str]())
@@ -133,8 +140,11 @@ def _account(
         sha256={name: _sha256(directory / f"{name}.jsonl") for name in splits},
         notes=dict(sum((p.notes for p in passes), Counter[str]())),
         model_notes=tuple(encoder.end.notes),
-        end_tokens=for_model(encoder.end, encoder.template or encoder.tokenizer.chat_template),
-        template_sha256=hashlib.sha256((encoder.template or encoder.tokenizer.chat_template).encode()).hexdigest(),
+        end_tokens=for_model(encoder.end, template),
+        template_sha256=hashlib.sha256(template.encode()).hexdigest(),
+        sequences=packed.sequences if packed else 0,
+        sequence_length=packed.length if packed else 0,
+        sequence_tokens=packed.tokens if packed else 0,
     )
     if len(indices) + accounting.validation + dropped.total() != accounting.rows_in:
         raise AssertionError(f"rows do not add up: {accounting}")

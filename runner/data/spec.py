@@ -33,7 +33,9 @@ class Accounting:
 
     trained counts the rows that were cut too, truncated_of_trained only those. tokens and supervised_tokens are of the
     training rows, longest is the longest part of one. notes and unused_columns count rows; left_out names the files of
-    splits that were not asked for. end_tokens is what `model/` has to stop at, where its base does not know.
+    splits that were not asked for. sequences is how many packs or blocks the training rows were put into, of
+    sequence_length tokens, and sequence_tokens of these are the rows'; 0 where each row is trained by itself.
+    end_tokens is what `model/` has to stop at, where its base does not know.
     """
 
     rows_in: int
@@ -56,6 +58,9 @@ class Accounting:
     model_notes: tuple[str, ...]
     end_tokens: Mapping[str, Any] | None
     template_sha256: str
+    sequences: int = 0
+    sequence_length: int = 0
+    sequence_tokens: int = 0
 
 
 def source_of(path: Path | str, **fields: Any) -> Source:

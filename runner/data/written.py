@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.encode import Encoded
-from recipes.methods import CONVERSATIONS, FEEDBACK, METHODS, Rows
+from recipes.methods import FEEDBACK, METHODS, Rows
 from runner.data.formats import Raw
+from runner.data.packs import Packed, write_blocks, write_packs
 
 MEDIA = ("images", "videos", "audios")  # LLaMA-Factory's collators for pairs and feedback want these columns
 
@@ -55,13 +56,13 @@ def _arrow_writer(path: Path, kind: Rows) -> Any:
     features = {prefix + name: Sequence(of) for prefix in kind.columns for name, of in kinds.items()}
     if kind is FEEDBACK:
         features["kto_tags"] = Value("bool")
-    if kind is not CONVERSATIONS:
+    if kind.pair or kind is FEEDBACK:
         features |= dict.fromkeys(MEDIA, Value("null"))
     return ArrowWriter(path=str(path), features=Features(features))
 
 
 def _columns(row: Raw, parts: list[Encoded], kind: Rows) -> Raw:
-    columns: Raw = dict.fromkeys(MEDIA) if kind is not CONVERSATIONS else {}
+    columns: Raw = dict.fromkeys(MEDIA) if kind.pair or kind is FEEDBACK else {}
     if kind is FEEDBACK:
         columns["kto_tags"] = row["label"]
     for prefix, part in zip(kind.columns, parts, strict=True):
@@ -92,17 +93,26 @@ def write_lines(writer: Writer, indices: Sequence[int], target: Path) -> None:
         out.writelines(line for number, line in enumerate(source) if number in wanted)
 
 
-def write_tokenized(splits: Splits, target: Path) -> None:
+def write_tokenized(splits: Splits, target: Path, max_length: int, *, packing: bool = False) -> Packed | None:
+    """Write what backends train on; returns how the training rows were put together, where they were."""
     from datasets import Dataset, DatasetDict, disable_progress_bars
 
     disable_progress_bars()
     shutil.rmtree(target, ignore_errors=True)
-    DatasetDict(
-        {
-            name: Dataset.from_file(str(writer.directory / "rows.arrow")).select(indices)
-            for name, (writer, indices) in splits.items()
-        }
-    ).save_to_disk(str(target))
+    found, packed = {}, None
+    for name, (writer, indices) in splits.items():
+        rows, together = writer.directory / "rows.arrow", writer.directory / f"{name}.arrow"
+        if not writer.kind.chat:
+            made = write_blocks(rows, indices, max_length, together)
+        elif packing and name == "train":  # validation rows stay apart: their loss is theirs
+            made = write_packs(rows, indices, writer.longest, max_length, together)
+        else:
+            found[name] = Dataset.from_file(str(rows)).select(indices)
+            continue
+        found[name] = Dataset.from_file(str(together))
+        packed = made if name == "train" else packed
+    DatasetDict(found).save_to_disk(str(target))
+    return packed
 
 
 def write_test_prompts(count: int, splits: Splits, directory: Path) -> None:

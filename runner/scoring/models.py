@@ -220,6 +220,8 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
 
 def _no_rows(suite: str, method: str) -> str | None:
     """Why the validation rows of a method cannot serve a suite; None where they can."""
+    if method == "pretrain" and suite in ("generation", "reference", "preference"):
+        return "pretrain rows have no prompt"
     if suite == "preference" and method not in ("dpo", "orpo"):
         return f"{method} rows have no chosen and rejected replies"
     return "grpo rows have no reply" if suite == "perplexity" and method == "grpo" else None

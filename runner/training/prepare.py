@@ -37,7 +37,10 @@ def prepare(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[s
 
 
 def counts(accounting: Accounting) -> PreparedData:
-    return PreparedData(train_rows=accounting.trained, validation_rows=accounting.validation)
+    return PreparedData(
+        train_rows=accounting.sequences or accounting.trained,
+        validation_rows=accounting.validation,
+    )
 
 
 def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str], None]) -> None:
@@ -103,12 +106,25 @@ def summary(accounting: Accounting) -> list[str]:
     return [
         f"  {accounting.rows_in:,} rows = {' + '.join(kept)}",
         f"{tokens}; the longest has {accounting.longest:,}",
+        *_together(accounting),
         *_files(accounting),
         *_unused(accounting),
         *_dropped(accounting),
         *(f"  note: {note}: {count:,} row{'s' * (count != 1)}" for note, count in accounting.notes.items()),
         *(f"  note: {note}" for note in accounting.model_notes),
     ]
+
+
+def _together(accounting: Accounting) -> Iterator[str]:
+    """What packing or cutting into blocks made of the rows, and what that changes."""
+    sequences, length = accounting.sequences, accounting.sequence_length
+    if sequences:
+        fill = accounting.sequence_tokens / (sequences * length)
+        each = accounting.trained / sequences
+        yield (
+            f"  {sequences:,} sequences of {length:,} tokens, {fill:.1%} full, {each:.3g} rows each: "
+            "training.global_batch_size counts sequences"
+        )
 
 
 def _files(accounting: Accounting) -> Iterator[str]:

@@ -12,6 +12,7 @@ from adapters import backend
 from adapters.contract import PreparedData, Topology
 from recipes import LoadedRecipe, Recipe, UserError
 from recipes.files import remove_temporaries
+from recipes.methods import METHODS
 from runner.failure import Failure, out_of_room
 from runner.files import safetensors_header
 from runner.machine import bundled, diagnose, environments, process
@@ -229,9 +230,9 @@ def _enough_rows(loaded: LoadedRecipe, data: PreparedData) -> None:
     batch, rows = loaded.recipe.training.global_batch_size, data.train_rows or 0
     if rows < batch:
         place = ("training", "global_batch_size")
-        raise UserError(
-            loaded.document.problem(place, f"{batch} is more than the {rows} training rows; at most {rows}")
-        )
+        whole = METHODS[loaded.recipe.method].rows.chat and not loaded.recipe.data.packing
+        what = "training rows" if whole else "sequences that the training rows are put into"
+        raise UserError(loaded.document.problem(place, f"{batch} is more than the {rows} {what}; at most {rows}"))
 
 
 def _finish(training: Training, scorer: Scorer) -> None:

@@ -109,7 +109,12 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
         (["backend_options={neftune_noise_alpha: five}"], GPUS, "'five' is not allowed; allowed: float or null"),
         (["backend_options={plot_loss: 'yes please'}"], GPUS, "allowed: bool"),
         (["backend_options={galore_proj_type: up}"], GPUS, "allowed: std, reverse_std, right, left, full"),
-        (["data.packing=true"], GPUS, "data.packing: not honoured yet"),
+        (["method=dpo", "data.packing=true"], GPUS, "data.packing: only the rows of sft can be packed"),
+        (
+            ["data.packing=true", "model.attention=flash_attention_2", "training.micro_batch_size=2"],
+            GPUS,
+            "training.micro_batch_size: must be 1 with data.packing and flash_attention_2",
+        ),
     ],
 )
 def test_what_is_refused(overrides: list[str], topology: Topology, expected: str) -> None:

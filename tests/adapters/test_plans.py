@@ -63,7 +63,7 @@ def test_every_recipe_of_the_catalogue_has_its_plans_and_no_others() -> None:
 @pytest.mark.parametrize(
     "overrides,message",
     [
-        (["backend=verl", "method=dpo"], "dpo does not run on verl; allowed there: sft, grpo; dpo runs on backend: ll"),
+        (["backend=verl", "method=dpo"], "dpo does not run on verl; allowed there: pretrain, sft, grpo; dpo runs on"),
         (["tuning.quantization=4bit", "backend=verl"], "4bit runs on backend: llamafactory"),
         (
             ["backend=llamafactory", "distributed.strategy=megatron"],

@@ -215,7 +215,11 @@ def test_a_path_is_no_reference_of_hydra(tmp_path: Path) -> None:
     [
         (["training.scheduler=linear"], GPUS, "training.scheduler: verl has cosine and constant"),
         (["training.log_every=5"], GPUS, "training.log_every: verl reports every step"),
-        (["data.packing=true"], GPUS, "data.packing: verl packs each micro batch instead"),
+        (
+            ["data.packing=true", "distributed.strategy=megatron"],
+            GPUS,
+            "data.packing: under megatron the rows of a pack would see one another",
+        ),
         (["training.global_batch_size=6"], GPUS, "6 does not divide by micro_batch_size 1 x 4 devices; nearest: 4"),
         (["training.micro_batch_size=3"], CPU, "does not divide by micro_batch_size 3 x 1 device; nearest: 15 or 18"),
         (["distributed.strategy=fsdp"], CPU, "distributed.strategy: fsdp needs GPUs on verl; on a CPU: fsdp2"),

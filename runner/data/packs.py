@@ -1,0 +1,159 @@
+"""Rows put together into sequences of one length: packs, in which no row sees another, and blocks of documents.
+
+A pack holds whole rows. Its attention_mask counts them, 1, 1, 2, 2, …, its position_ids begin anew with each, and the
+first token of a row carries no loss: nothing of that row precedes it. Packs are filled up to the longest with what has
+no loss. A block is a slice of the documents one behind the other, with loss on every token but its first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from recipes.encode import IGNORE
+
+EIGHT = 8  # LLaMA-Factory's collator fills rows up to a multiple of it, all but the position_ids
+
+
+@dataclass(frozen=True)
+class Packed:
+    """How a split was put together: sequences, their length, and the rows' tokens in them."""
+
+    sequences: int
+    length: int
+    tokens: int
+
+    @property
+    def fill(self) -> float:
+        return self.tokens / (self.sequences * self.length) if self.sequences else 0.0
+
+
+def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Put rows into as few packs as best fit, decreasing, finds: the longest first, each where it leaves least room.
+
+    Args:
+        lengths: tokens of each row, none over `capacity`.
+        capacity: tokens of a pack.
+
+    Returns:
+        the indices of the rows of each pack.
+    """
+    packs: list[list[int]] = []
+    rooms: list[int] = []  # the different rooms that packs have left, ascending
+    with_room: dict[int, list[int]] = defaultdict(list)
+    for index in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        length = lengths[index]
+        place = bisect_left(rooms, length)
+        if place == len(rooms):
+            packs.append([])
+            pack, room = len(packs) - 1, capacity
+        else:
+            room = rooms[place]
+            pack = with_room[room].pop()
+            if not with_room[room]:
+                del with_room[room], rooms[place]
+        packs[pack].append(index)
+        left = room - length
+        if left not in with_room:
+            insort(rooms, left)
+        with_room[left].append(pack)
+    return packs
+
+
+class Rows:
+    """The token ids and labels of an Arrow file's rows, read where they lie."""
+
+    def __init__(self, file: Path) -> None:
+        from datasets import Dataset
+
+        table = Dataset.from_file(str(file)).data.table
+        self._columns = [self._chunks(table.column(name)) for name in ("input_ids", "labels")]
+        self._starts = [0]
+        for offsets, _ in self._columns[0]:
+            self._starts.append(self._starts[-1] + len(offsets) - 1)
+
+    @staticmethod
+    def _chunks(column: Any) -> list[tuple[Any, Any]]:
+        return [(part.offsets.to_numpy(), part.values.to_numpy()) for part in column.chunks]
+
+    def __getitem__(self, index: int) -> tuple[list[int], list[int]]:
+        chunk = bisect_right(self._starts, index) - 1
+        within = index - self._starts[chunk]
+        found = [
+            values[offsets[within] : offsets[within + 1]].tolist()
+            for offsets, values in (column[chunk] for column in self._columns)
+        ]
+        return found[0], found[1]
+
+
+def write_packs(file: Path, indices: Sequence[int], lengths: Sequence[int], capacity: int, target: Path) -> Packed:
+    """Write the packs of some rows as an Arrow file.
+
+    Args:
+        file: Arrow file of the rows, `lengths` theirs.
+        indices: the rows to pack.
+        capacity: the most tokens of a pack.
+    """
+    rows = Rows(file)
+    packs = [[indices[n] for n in pack] for pack in best_fit([lengths[n] for n in indices], capacity)]
+    length = -(-max(sum(lengths[n] for n in pack) for pack in packs) // EIGHT) * EIGHT
+    _write(target, (_pack([rows[n] for n in pack], length) for pack in packs), positions=True)
+    return Packed(sequences=len(packs), length=length, tokens=sum(lengths[n] for n in indices))
+
+
+def _pack(rows: Sequence[tuple[list[int], list[int]]], length: int) -> dict[str, list[int]]:
+    room = length - sum(len(ids) for ids, _ in rows)
+    parts = {
+        "input_ids": (ids for ids, _ in rows),
+        "attention_mask": ([number] * len(ids) for number, (ids, _) in enumerate(rows, 1)),
+        "labels": ([IGNORE, *labels[1:]] for _, labels in rows),
+        "position_ids": (range(len(ids)) for ids, _ in rows),
+    }
+    fillers = {"input_ids": rows[0][0][-1], "labels": IGNORE}  # any token does: nothing attends to it
+    return {name: [*chain.from_iterable(part), *[fillers.get(name, 0)] * room] for name, part in parts.items()}
+
+
+def write_blocks(file: Path, indices: Sequence[int], length: int, target: Path) -> Packed:
+    """Write documents, one behind the other, as blocks of `length` tokens; the last may be shorter."""
+    rows = Rows(file)
+    counted = [0, 0]
+
+    def counting(blocks: Iterable[list[int]]) -> Iterator[dict[str, list[int]]]:
+        for ids in blocks:
+            counted[:] = counted[0] + 1, counted[1] + len(ids)
+            # transformers divides a batch's loss by its labels: one that nothing precedes would make it smaller.
+            yield {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORE, *ids[1:]]}
+
+    _write(target, counting(_blocks((rows[n][0] for n in indices), length)), positions=False)
+    return Packed(sequences=counted[0], length=length, tokens=counted[1])
+
+
+def _blocks(documents: Iterable[list[int]], length: int) -> Iterator[list[int]]:
+    waiting: list[int] = []
+    for ids in documents:
+        waiting += ids
+        whole = len(waiting) // length * length
+        yield from (waiting[start : start + length] for start in range(0, whole, length))
+        waiting = waiting[whole:]
+    if len(waiting) > 1:  # one token alone has nothing that it could be told from
+        yield waiting
+
+
+def _write(target: Path, sequences: Iterable[dict[str, list[int]]], *, positions: bool) -> None:
+    from datasets import Features, Sequence, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    # LLaMA-Factory counts the rows of a pack in the mask: 127 of them would be the end of int8.
+    kinds = {"input_ids": Value("int32"), "attention_mask": Value("int32"), "labels": Value("int32")}
+    kinds |= {"position_ids": Value("int32")} if positions else {}
+    writer = ArrowWriter(path=str(target), features=Features({name: Sequence(kind) for name, kind in kinds.items()}))
+    try:
+        for sequence in sequences:
+            writer.write(sequence)
+    finally:
+        writer.finalize()

@@ -1,0 +1,113 @@
+"""Packing changes nothing but the speed: the loss of each row, and of whole trainings, on both backends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipes import load
+from recipes.typed import read_typed
+from runner.data.spec import Accounting
+from runner.runs import rundir as rundir
+from runner.training.prepare import prepare
+from tests.real.conftest import Recipe, inside, losses
+
+pytestmark = pytest.mark.real
+
+GIVEN = {
+    "data.train[0].max_samples": 12, "data.validation": "{}", "data.max_length": 320, "eval": "{}",
+    "checkpoint.every": "null", "tuning": "{type: full}", "training.weight_decay": 0.1,
+}  # fmt: skip
+# Each row's loss in its pack beside its loss alone; and with what the pack says of its rows left out.
+ROWS = {
+    "llamafactory": """
+import json, sys, torch
+from datasets import load_from_disk
+from llamafactory.data.collator import prepare_4d_attention_mask
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32, attn_implementation=sys.argv[3]).eval()
+def logits(pack, apart):
+    ids, mask = (torch.tensor([pack[key]]) for key in ("input_ids", "attention_mask"))
+    given = prepare_4d_attention_mask(mask, torch.float32) if apart else (mask > 0).long()
+    positions = torch.tensor([pack["position_ids"]]) if apart else None
+    return model(ids, attention_mask=given, position_ids=positions).logits[0]
+""",
+    "verl": """
+import json, sys, torch
+from datasets import load_from_disk
+from transformers import AutoModelForCausalLM
+from adapters.verl.rows import TokenizedRows
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32, attn_implementation=sys.argv[3]).eval()
+def logits(pack, apart):
+    there = sum(number > 0 for number in pack["attention_mask"])
+    ids, positions = (torch.tensor([pack[key][:there]]) for key in ("input_ids", "position_ids"))
+    # As verl's engine calls a model without padding: one row of all tokens, no mask, positions that begin anew.
+    positions = positions if apart else torch.arange(there)[None]
+    return model(ids, attention_mask=None, position_ids=positions, use_cache=False).logits[0]
+""",
+}
+COMPARE = """
+def nll(logits, labels):
+    labels = torch.tensor(labels)
+    found = torch.nn.functional.cross_entropy(logits[:-1].double(), labels[1:], ignore_index=-100, reduction="sum")
+    return float(found) / int((labels[1:] >= 0).sum())
+apart, together, count = 0.0, 0.0, 0
+with torch.inference_mode():
+    for pack in load_from_disk(sys.argv[2])["train"]:
+        packed, plain = logits(pack, True), logits(pack, False)
+        for number in range(1, max(pack["attention_mask"]) + 1):
+            own = [n for n, mask in enumerate(pack["attention_mask"]) if mask == number]
+            cut = slice(own[0], own[-1] + 1)
+            ids, labels = pack["input_ids"][cut], pack["labels"][cut]
+            alone = nll(model(torch.tensor([ids])).logits[0], labels)
+            apart = max(apart, abs(nll(packed[cut], labels) - alone))
+            together = max(together, abs(nll(plain[cut], labels) - alone))
+            count += 1
+print(json.dumps([count, apart, together]))
+"""
+
+
+def packed(tmp_path: Path, model: Path, python: Path, template: str = "") -> tuple[Path, Accounting]:
+    """The rows of the quickstart, packed."""
+    fields = {**GIVEN, "model.path": model, "data.packing": True}
+    overrides = [f"{name}={value}" for name, value in fields.items()]
+    loaded = load("quickstart", [*overrides, *([f"model.chat_template={template}"] if template else [])])
+    run = rundir.create(loaded, tmp_path / "prepared", template or "own")
+    prepare(run, loaded.recipe, python, str(model), print)
+    return run.path / "data/tokenized", read_typed(Accounting, run.accounting)
+
+
+@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
+def test_each_row_has_the_loss_that_it_has_alone(
+    backend: str, request: pytest.FixtureRequest, llamafactory_python: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    python = request.getfixturevalue(f"{backend}_python")
+    for template, attention in (("", "sdpa"), ("chatml", "eager"), ("alpaca", "sdpa"), ("vicuna", "sdpa")):
+        data, accounting = packed(tmp_path, tiny_model, llamafactory_python, template)
+        found = inside(python, ROWS[backend] + COMPARE, str(tiny_model), str(data), attention, cwd=tmp_path)
+        count, apart, together = json.loads(found.splitlines()[-1])
+        print(f"{backend} {template or 'own'} {attention}: {count} rows in {accounting.sequences} packs, {apart:.1e}")
+        assert count == accounting.trained == 12 > accounting.sequences > 1
+        assert apart < 1e-5 and together > 1e-3  # rows that see each other would be noticed
+
+
+def test_whole_trainings_are_the_same(
+    recipe: Recipe, llamafactory_python: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """One batch holds all rows, so that each step is over the same ones however they are put together."""
+    _, accounting = packed(tmp_path, tiny_model, llamafactory_python)
+    given = {**GIVEN, "model.path": tiny_model, "training.max_steps": 4}
+    common = [part for field, value in given.items() for part in ("--set", f"{field}={value}")]
+    whole = ["--set", "training.global_batch_size=12"]
+    packs = ["--set", "data.packing=true"]
+    packs += [f"--set=training.{name}_batch_size={accounting.sequences}" for name in ("global", "micro")]
+    recipe("run", "quickstart", "--name", "alone", *common, *whole)
+    done = recipe("run", "quickstart", "--name", "llamafactory", *common, *packs)
+    assert f"{accounting.sequences} sequences of " in done.stderr and "% full, " in done.stderr
+    recipe("run", "quickstart", "--name", "verl", "--set", "backend=verl", *common, *packs)
+    alone, *others = (losses(tmp_path / "runs" / name) for name in ("alone", "llamafactory", "verl"))
+    gaps = [max(abs(a - b) for a, b in zip(alone, other, strict=True)) for other in others]
+    print(f"{alone[0]:.6f} -> {alone[-1]:.6f}, largest differences {gaps}")
+    assert alone[-1] < alone[0] - 0.01 and max(gaps) < 2e-5
