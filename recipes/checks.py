@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes import formula
+from recipes import data_files, formula
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
 from recipes.model_files import adapter_problem
@@ -199,8 +199,10 @@ def has_validation(value: Values) -> bool:
 def _source_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     for suite, text in value.get("eval", {}).get("data", {}).items():
         path = local_path(text, root)
-        if path is not None and not path.exists():
+        if path is not None and not data_files.there(path):
             yield document.problem(("eval", "data", suite), f"no such file: {path}")
+        elif scheme(text):
+            yield document.problem(("eval", "data", suite), f"cannot read {scheme(text)}:// here; copy the file")
     for place, source in sources_of(value):
         yield from source_problems(place, source, document, root)
 

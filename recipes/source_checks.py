@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from recipes import data_files, remote
+from recipes import data_files, remote, schema
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.paths import TEXT_KINDS, data_kind, hub_name, local_path, scheme
 from recipes.yaml_text import Document, Values
@@ -40,8 +40,10 @@ def source_problems(place: FieldPath, source: Values, document: Document, root: 
     except UserError as error:
         yield document.problem((*place, "path"), error.problems[0].text)
         return
+    fields = schema.schema()["$defs"]["source"]["properties"]
     for leaf, (wanted, shown) in FOR_FILES.items():
-        if leaf in source and source[leaf] is not None and kinds is not None and not kinds & set(wanted):
+        default = fields[leaf]["default"]  # stands in every recipe that is written out whole
+        if source.get(leaf, default) != default and kinds is not None and not kinds & set(wanted):
             what = f"holds {', '.join(sorted(kinds))}" if kinds else "is a data set of a hub"
             yield document.problem((*place, leaf), f"belongs to {shown}, and {source['path']} {what}; take it out")
 
