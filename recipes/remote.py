@@ -46,7 +46,7 @@ def problem(url: str) -> str:
     if scheme(url) == "hf" and not url.startswith("hf://datasets/"):
         return f"{url} is no file of a data set; write hf://datasets/NAME/FILE"
     suffix = PurePosixPath(url.rpartition("/")[2]).suffix  # empty of a folder whose name ends in /
-    if suffix.isalnum() and data_kind(PurePosixPath(url)) is None:
+    if suffix[1:].isalnum() and data_kind(PurePosixPath(url)) is None:
         return f"cannot read {suffix}; allowed: {READ}; let the name of a folder end in /"
     return ""
 

@@ -17,9 +17,14 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-WIDE = ("gb18030", "shift_jis", "euc_kr", "big5")
-NARROW = ("cp1252", "cp1251")
-KANA, HANGUL = re.compile("[\u3041-\u30ff]"), re.compile("[\uac00-\ud7a3]")
+# The bytes of a language's own letters, and how much of a text they are at least: Japanese has kana in each sentence,
+# Korean hardly anything but Hangul, and of the Chinese sets the first parts have what is in daily use.
+LETTERS = {
+    "shift_jis": (rb"\x82[\x9f-\xf1]|\x83[\x40-\x96]", 0.3),
+    "euc_kr": (rb"[\xb0-\xc8][\xa1-\xfe]", 0.8),
+    "gb18030": (rb"[\xa1-\xa9\xb0-\xd7][\xa1-\xfe]", 0.8),
+    "big5": (rb"[\xa1-\xc6][\x40-\x7e\xa1-\xfe]", 0.8),
+}
 
 
 class NotEncoded(Exception):
@@ -69,20 +74,20 @@ def marked(head: bytes) -> str | None:
 
 
 def guesses(sample: bytes) -> dict[str, str]:
-    """The encodings that a text which is no UTF-8 may have, the likeliest first, each with some of what it makes of it.
+    """The encodings that a text which is no UTF-8 may have, the likelier first, each with some of what it makes of it.
 
     Only whoever knows the text can tell for sure: most bytes mean something in several of them.
     """
-    high = [len(run) for run in re.findall(rb"[\x80-\xff]+", sample)]
-    alone = sum(length == 1 for length in high) * 2 > len(high)  # letters with accents between plain ones
-    names: tuple[str, ...] = (*NARROW, *WIDE) if alone else (*WIDE, *NARROW)
     if b"\0" in sample:
         odd = sample[1::2].count(b"\0") >= sample[::2].count(b"\0")
-        names = ("utf-16-le" if odd else "utf-16-be",)
-    texts = {name: text for name in names if (text := _decoded(sample, name))}
-    likely = [name for name in ("shift_jis", "euc_kr") if not alone and _is_own(name, texts.get(name, ""))]
-    ordered = [*likely, *(name for name in texts if name not in likely)]
-    return {name: _shown(texts[name]) for name in ordered[:2]}
+        names = ["utf-16-le" if odd else "utf-16-be"]
+    else:
+        runs = re.findall(rb"[\x80-\xff]+", sample)
+        narrow = "cp1251" if sum(map(len, runs)) > 3 * len(runs) else "cp1252"  # whole words, or letters between others
+        own = {name: _own(name, sample) for name in LETTERS}
+        wide = next((name for name, (_, least) in LETTERS.items() if own[name] > least), "gb18030")
+        names = [wide, narrow] if own[wide] > LETTERS[wide][1] else [narrow, wide]
+    return {name: _shown(text) for name in names if (text := _decoded(sample, name))}
 
 
 def _decoded(sample: bytes, encoding: str) -> str:
@@ -93,11 +98,11 @@ def _decoded(sample: bytes, encoding: str) -> str:
         return ""
 
 
-def _is_own(encoding: str, text: str) -> bool:
-    """Japanese has kana in each sentence, Korean hardly anything but Hangul; Chinese read as either has not."""
-    foreign = [character for character in text if character > "\x7f"]
-    letters = (KANA if encoding == "shift_jis" else HANGUL).findall(text)
-    return len(letters) > len(foreign) * (0.3 if encoding == "shift_jis" else 0.8)
+def _own(encoding: str, sample: bytes) -> float:
+    """The share of the characters beyond ASCII that are those of its language."""
+    foreign = [character.encode(encoding) for character in _decoded(sample, encoding) if character > "\x7f"]
+    letters = re.compile(LETTERS[encoding][0])
+    return sum(bool(letters.fullmatch(character)) for character in foreign) / max(1, len(foreign))
 
 
 def _shown(text: str) -> str:

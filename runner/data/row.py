@@ -18,6 +18,7 @@ from runner.data.encoding import SAMPLE, AsUtf8, NotEncoded, guesses, marked
 LIMIT = 64 << 20  # bytes of one row; a longer one is a mistake, and would fill the memory many times over
 SHOWN_LIMIT = "more than 64 MB"
 BUFFER = 1 << 17
+MANY = 8  # characters beyond ASCII that are UTF-8 by chance in no other encoding
 # What stands in files under a name that is not theirs.
 MAGIC = (
     (b"\x1f\x8b", "is gzip; let its name end in .gz"),
@@ -131,13 +132,13 @@ def not_utf8(path: TextFile, error: UnicodeDecodeError) -> str:
     with opened(path) as stream:
         sample = stream.read(SAMPLE)
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(sample)
-    except UnicodeDecodeError:
-        likely = guesses(sample)
-    else:
-        if not sample.isascii():
-            return f"{text}, though what stands before is; the byte is damaged, or a part has another encoding"
+        good = codecs.getincrementaldecoder("utf-8")().decode(sample)
         likely = guesses(error.object)
+    except UnicodeDecodeError as first:
+        good = sample[: first.start].decode()
+        likely = guesses(sample)
+    if sum(character > "\x7f" for character in good) >= MANY:
+        return f"{text}, though what stands before is; the byte is damaged, or a part has another encoding"
     if not likely:
         return f"{text}, nor any encoding that is tried; save it as UTF-8 with the program that wrote it"
     shown = " or ".join(f"{name} ({sample!r})" for name, sample in likely.items())
