@@ -134,8 +134,8 @@ def not_utf8(path: TextFile, error: UnicodeDecodeError) -> str:
     try:
         good = codecs.getincrementaldecoder("utf-8")().decode(sample)
         likely = guesses(error.object)
-    except UnicodeDecodeError as first:
-        good = sample[: first.start].decode()
+    except UnicodeDecodeError as damage:
+        good = sample[: damage.start].decode()
         likely = guesses(sample)
     if sum(character > "\x7f" for character in good) >= MANY:
         return f"{text}, though what stands before is; the byte is damaged, or a part has another encoding"
