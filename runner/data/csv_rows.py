@@ -61,7 +61,7 @@ class _Lines:
         try:
             line = self._stream.readline(LIMIT + 1)
         except UnicodeDecodeError as error:
-            raise BadData(f"{self._path}:{self._number}: {not_utf8(self._path, error)}, here or below") from None
+            raise BadData(f"{self._path}:{self._number}: {not_utf8(self._path, error, ', here or below')}") from None
         if not line:
             raise StopIteration
         if len(line) > LIMIT:

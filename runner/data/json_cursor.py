@@ -161,7 +161,7 @@ class Cursor:
         try:
             text = self._stream.read(size)
         except UnicodeDecodeError as error:
-            raise BadData(f"{self._path}:{self.line}: {not_utf8(self._path, error)}, here or below") from None
+            raise BadData(f"{self._path}:{self.line}: {not_utf8(self._path, error, ', here or below')}") from None
         self._buffer, self._at = rest + text, 0
         return bool(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -10,6 +11,7 @@ from recipes import data_files
 from recipes.data_files import Chosen, File
 from recipes.errors import UserError
 from recipes.paths import data_kind, hub_name, scheme
+from recipes.remote import Remote, explained
 from recipes.types import Source
 from runner.data import csv_rows, json_rows, remote, tables, text_rows
 from runner.data.row import BadData, Row, TextFile
@@ -48,7 +50,8 @@ def read(source: Source, files: Chosen | None = None) -> Iterator[Row]:
 def _of_files(chosen: Chosen, source: Source) -> Iterator[Row]:
     for file in chosen.files:
         try:
-            yield from _of_file(file, source)
+            with explained(str(file)) if isinstance(file, Remote) else nullcontext():
+                yield from _of_file(file, source)
         except OSError as error:
             raise BadData(f"{file}: {error.strerror or error}") from None
         except UserError as error:  # a remote store's

@@ -126,9 +126,9 @@ def as_text(stream: IO[bytes]) -> io.TextIOWrapper:
     return io.TextIOWrapper(cast(io.BufferedReader, stream), encoding="utf-8-sig", newline="")
 
 
-def not_utf8(path: TextFile, error: UnicodeDecodeError) -> str:
+def not_utf8(path: TextFile, error: UnicodeDecodeError, where: str = "") -> str:
     """What is wrong with a text that was to be UTF-8, and which encoding it may have, by its first megabyte."""
-    text = f"not UTF-8 (byte 0x{error.object[error.start]:02x})"
+    text = f"not UTF-8 (byte 0x{error.object[error.start]:02x}){where}"
     with opened(path) as stream:
         sample = stream.read(SAMPLE)
     try:
