@@ -91,7 +91,10 @@ def runner_fields() -> list[Entry]:
         *(
             runner(f"data.{place}[].{leaf}", prepared)
             for place in ("train", "validation.sources")
-            for leaf in ("path", "format", "split", "subset", "revision", "columns", "system", "max_samples")
+            for leaf in (
+                *("path", "format", "split", "subset", "revision", "columns", "system", "max_samples"),
+                *("encoding", "delimiter", "text"),
+            )
         ),
         *(
             runner(f"data.{leaf}", prepared)

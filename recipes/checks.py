@@ -14,8 +14,9 @@ from recipes import data_files, formula
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
 from recipes.model_files import adapter_problem
-from recipes.paths import local_path, lookup_problem, template_problem
+from recipes.paths import hub_name, local_path, lookup_problem, scheme, template_problem
 from recipes.reward_files import function_problem
+from recipes.source_checks import source_problems, sources_of
 from recipes.suite_checks import suite_problems
 from recipes.suites import JUDGED, suites_of
 from recipes.yaml_text import Document, Values
@@ -108,7 +109,7 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
     """Paths that the system cannot even look up: too long a name, no right to look, a home of nobody."""
     model, judged = value["model"], value.get("eval", {})
     texts: list[tuple[FieldPath, str]] = [(("model", "path"), model["path"])]
-    texts += [((*place, "path"), source["path"]) for place, source in _sources(value)]
+    texts += [((*place, "path"), source["path"]) for place, source in sources_of(value)]
     texts += [(("eval", "data", suite), text) for suite, text in judged.get("data", {}).items()]
     texts += [(("model", "chat_template"), model["chat_template"])] if model.get("chat_template") else []
     texts += [(("eval", "scorer"), judged["scorer"].partition(":")[2])] if judged.get("scorer") else []
@@ -137,21 +138,14 @@ def _model_checks(path: str, document: Document, root: Path, needed: bool) -> It
 def _hub_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     """What only a hub has, asked of something local."""
     model: tuple[FieldPath, Values] = ("model",), value["model"]
-    for place, given in (model, *_sources(value)):
-        local = given["path"].startswith("bundled:") or local_path(given["path"], root) is not None
-        for leaf in ("revision", "subset"):
-            if local and given.get(leaf) is not None:
-                text = f"belongs to what comes from the hub, and {given['path']} is local"
-                yield document.problem((*place, leaf), text)
-
-
-def _sources(value: Values) -> Iterator[tuple[FieldPath, Values]]:
-    """Each source of rows, with its place."""
-    data = value["data"]
-    for index, source in enumerate(data["train"]):
-        yield ("data", "train", index), source
-    for index, source in enumerate(data.get("validation", {}).get("sources", [])):
-        yield ("data", "validation", "sources", index), source
+    for place, given in (model, *sources_of(value)):
+        path = given["path"]
+        local = path.startswith("bundled:") or local_path(path, root) is not None
+        if local or (scheme(path) and not hub_name(path)):
+            for leaf in ("revision", "subset"):
+                if given.get(leaf) is not None:
+                    kind = "local" if local else "a file of a store"
+                    yield document.problem((*place, leaf), f"belongs to what comes from the hub, and {path} is {kind}")
 
 
 def _eval_checks(value: Values, document: Document) -> Iterator[Problem]:
@@ -206,28 +200,19 @@ def has_validation(value: Values) -> bool:
 def _source_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     for suite, text in value.get("eval", {}).get("data", {}).items():
         path = local_path(text, root)
-        if path is not None and not path.exists():
+        if path is not None and not data_files.there(path):
             yield document.problem(("eval", "data", suite), f"no such file: {path}")
-    for place, source in _sources(value):
-        path = local_path(source["path"], root)
-        if path is None:
-            continue
-        if not path.exists():
-            siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-            text = f"no such file: {path}{did_you_mean(path.name, siblings)}"
-            yield document.problem((*place, "path"), text)
-            continue
-        try:
-            data_files.choose(path, source.get("split", "train"))
-        except UserError as error:
-            yield document.problem((*place, "path"), error.problems[0].text)
+        elif scheme(text):
+            yield document.problem(("eval", "data", suite), f"cannot read {scheme(text)}:// here; copy the file")
+    for place, source in sources_of(value):
+        yield from source_problems(place, source, document, root)
 
 
 def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
     """Formats and columns that do not go together, and rows that would be trained on and held out at once."""
     allowed = METHODS[value["method"]].rows.formats
-    trained = {_rows_of(source): place for place, source in _sources(value) if place[1] == "train"}
-    for place, source in _sources(value):
+    trained = {_rows_of(source): place for place, source in sources_of(value) if place[1] == "train"}
+    for place, source in sources_of(value):
         name = source.get("format", "auto")
         if name not in ("auto", *allowed):
             text = f"{name!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"

@@ -1,9 +1,11 @@
-"""Whether a recipe's text means a file here, or something on a hub."""
+"""Whether a recipe's text means a file here, something on a hub, or a file of a remote store."""
 
 from __future__ import annotations
 
+import glob
+import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from recipes.errors import did_you_mean
 
@@ -14,16 +16,45 @@ DATA_KINDS = {
     ".ndjson": "json",
     ".csv": "csv",
     ".tsv": "csv",
+    ".txt": "text",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
 }
-READ = "json, jsonl, ndjson, csv, tsv (each also as .gz) or parquet"
+TEXT_KINDS = ("json", "csv", "text")  # these may be packed, and have an encoding
+PACKED = (".gz", ".zst")
+READ = "json, jsonl, ndjson, csv, tsv, txt (each also as .gz or .zst), parquet, arrow or feather"
+REMOTE = ("hf", "s3", "gs")
 
 
-def data_kind(path: Path) -> str | None:
-    """How a data file is read, told from its name: json, csv, parquet, or None for what is not read."""
-    name = Path(path.name.lower())
-    kind = DATA_KINDS.get(Path(name.stem).suffix if name.suffix == ".gz" else name.suffix)
-    return None if kind == "parquet" and name.suffix == ".gz" else kind
+def data_kind(path: PurePath) -> str | None:
+    """How a data file is read, told from its name: json, csv, text, parquet, arrow, or None for what is not read."""
+    name = unpacked_name(path.name)
+    kind = DATA_KINDS.get(name.suffix)
+    return kind if kind in TEXT_KINDS or name.name == path.name.lower() else None
+
+
+def unpacked_name(name: str) -> PurePath:
+    """The name in small letters, without the suffix of what it is packed by: `Train.CSV.gz` is train.csv."""
+    path = PurePath(name.lower())
+    return path.with_suffix("") if path.suffix in PACKED else path
+
+
+def scheme(text: str) -> str | None:
+    """`s3` of s3://bucket/rows.jsonl, None of a path or of a hub's id."""
+    found = re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE)
+    return found[1].lower() if found else None
+
+
+def hub_name(text: str) -> tuple[str, str | None] | None:
+    """Name and revision of hf://datasets/NAME[@REVISION], a whole data set; None of one of its files or folders."""
+    found = re.fullmatch(r"hf://datasets/((?:[^/@]+/)?[^/@]+)(?:@([^/]+))?/?", text)
+    return None if not found or is_pattern(text) or data_kind(PurePath(found[1])) else (found[1], found[2])
+
+
+def is_pattern(path: PurePath | str) -> bool:
+    """Whether it stands for the files whose names are like it, such as `data/*.jsonl`."""
+    return glob.has_magic(str(path)) and not os.path.lexists(path)
 
 
 def template_names() -> list[str]:
@@ -66,8 +97,10 @@ def lookup_problem(text: str, root: Path) -> str:
 
 
 def local_path(text: str, root: Path) -> Path | None:
-    """`text` as a local path (relative to `root`), or None where it reads as a hub id."""
+    """`text` as a local path (relative to `root`), or None where it reads as a hub id, or names a remote store."""
+    if scheme(text):
+        return None
     path = Path(text).expanduser()
     resolved = path if path.is_absolute() else (root / path).resolve()
     looks_local = text.startswith(("/", "./", "../", "~")) or data_kind(path) is not None or "\\" in text
-    return resolved if looks_local or resolved.exists() else None
+    return resolved if looks_local or glob.has_magic(text) or resolved.exists() else None

@@ -119,7 +119,8 @@ def _sentence(keyword: str, node: Node, value: Any) -> str:
     shown = shown if len(shown) <= 60 else shown[:57] + "…"
     kind = {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value))
     if keyword in ("type", "enum", "oneOf") and kind:
-        return f"expected {'one of ' if 'enum' in node else ''}{allowed}, got {kind}"
+        several = f"; {node['x-several']}" if "x-several" in node and kind == "a list" else ""
+        return f"expected {'one of ' if 'enum' in node else ''}{allowed}, got {kind}{several}"
     if keyword == "uniqueItems":
         return f"{shown} names something twice"
     return f"{shown} is not allowed; allowed: {allowed}{hint}"

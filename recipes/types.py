@@ -41,6 +41,9 @@ class Source:
     columns: Mapping[str, str]
     system: str | None
     max_samples: int | None
+    encoding: str
+    delimiter: str | None  # None: told from the header
+    text: Literal["paragraph", "line", "file"]
 
 
 @dataclass(frozen=True, kw_only=True)

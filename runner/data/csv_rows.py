@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TextIO
 
-from runner.data.row import LIMIT, SHOWN_LIMIT, BadData, Row, as_text, not_utf8, opened
+from recipes.paths import unpacked_name
+from runner.data.row import LIMIT, SHOWN_LIMIT, BadData, Row, TextFile, as_text, not_utf8, opened
 
 
-def read(path: Path) -> Iterator[Row]:
-    """The rows of a CSV file; of one with ';' or tabs between its cells too, told from the header."""
+def read(path: TextFile, delimiter: str | None) -> Iterator[Row]:
+    """The rows of a CSV file.
+
+    Args:
+        delimiter: what stands between the cells; None tells it from the name and the header.
+    """
     csv.field_size_limit(LIMIT)
     with opened(path) as stream:
         text = _Lines(as_text(stream), path)
         first = next(text, "")
         text.back(first)
-        reader = csv.reader(text, strict=True, delimiter=_delimiter(first))
+        reader = csv.reader(text, strict=True, delimiter=delimiter or _delimiter(path, first))
         header: list[str] | None = None
         line = 1  # a quoted cell may span lines: the reader's own number is the row's last
         try:
@@ -39,7 +43,7 @@ def read(path: Path) -> Iterator[Row]:
 class _Lines:
     """The lines of a text, none of them over the limit."""
 
-    def __init__(self, stream: TextIO, path: Path) -> None:
+    def __init__(self, stream: TextIO, path: TextFile) -> None:
         self._stream, self._path = stream, path
         self._number, self._back = 0, ""
 
@@ -57,7 +61,7 @@ class _Lines:
         try:
             line = self._stream.readline(LIMIT + 1)
         except UnicodeDecodeError as error:
-            raise BadData(f"{self._path}:{self._number}: {not_utf8(error)}, here or below") from None
+            raise BadData(f"{self._path}:{self._number}: {not_utf8(self._path, error, ', here or below')}") from None
         if not line:
             raise StopIteration
         if len(line) > LIMIT:
@@ -65,14 +69,16 @@ class _Lines:
         return line
 
 
-def _delimiter(header: str) -> str:
-    """What stands between the cells: Excel writes ';' where the comma is the decimal point."""
+def _delimiter(path: TextFile, header: str) -> str:
+    """Excel writes ';' where the comma is the decimal point; a .tsv may have commas in the names of its columns."""
+    if "\t" in header and unpacked_name(path.name).suffix == ".tsv":
+        return "\t"
     if "," in header:
         return ","
-    return max(";\t", key=header.count) if set(header) & set(";\t") else ","
+    return max(";\t|", key=header.count) if set(header) & set(";\t|") else ","
 
 
-def _checked(header: list[str], path: Path, where: str) -> list[str]:
+def _checked(header: list[str], path: TextFile, where: str) -> list[str]:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise BadData(f"{path}:{where}: column {twice[0]!r} stands twice in the header; rename or take out one")

@@ -16,7 +16,7 @@ from recipes.types import Source
 from runner.data.formats import Raw, convert, detect
 from runner.data.irregular import Irregular
 from runner.data.notes import Complaints, kind_of, printable
-from runner.data.read import local_files, read
+from runner.data.read import files_of, read
 from runner.data.spec import PrepareSpec
 
 CHUNK = 256
@@ -70,7 +70,7 @@ class Preparation:
     def _canonical(self, source: Source) -> Iterator[tuple[str, Raw, list[str]]]:
         """Each row with its place before it, and what was done to it behind it."""
         format_name = source.format
-        files = local_files(source)
+        files = files_of(source)
         if files:
             self.files.update({str(file): 0 for file in files.files})
             for split, others in files.left_out.items():
@@ -79,6 +79,7 @@ class Preparation:
             self.rows_in[source.path] += 1
             self.files.update([raw.file] if files else [])
             self._report()
+            self.unused.update(map(printable, raw.beside))
             try:
                 if raw.problem:
                     raise BadRow(raw.problem)

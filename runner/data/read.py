@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from recipes import data_files
-from recipes.data_files import Chosen
+from recipes.data_files import Chosen, File
 from recipes.errors import UserError
-from recipes.paths import data_kind
+from recipes.paths import data_kind, hub_name, scheme
+from recipes.remote import Remote, explained
 from recipes.types import Source
-from runner.data import csv_rows, json_rows, tables
-from runner.data.row import BadData, Row
+from runner.data import csv_rows, json_rows, remote, tables, text_rows
+from runner.data.row import BadData, Row, TextFile
 
-__all__ = ["BadData", "Row", "local_files", "read"]
-_READERS = {"json": json_rows.read, "csv": csv_rows.read, "parquet": tables.parquet}
+__all__ = ["BadData", "Row", "files_of", "read"]
 
 
-def local_files(source: Source) -> Chosen | None:
-    """The files of a source that is local, None for one of a hub.
+def files_of(source: Source) -> Chosen | None:
+    """The files of a source that is local or in a remote store, None for a data set of a hub.
 
     Raises:
         BadData: nothing that can be read.
     """
     path = Path(source.path)
     try:
-        return data_files.choose(path, source.split) if path.exists() else None
+        if scheme(source.path):
+            return None if hub_name(source.path) else remote.choose(source.path, source.split)
+        return data_files.choose(path, source.split) if data_files.there(path) else None
     except UserError as error:
         raise BadData(str(error)) from None
 
@@ -35,29 +38,44 @@ def read(source: Source, files: Chosen | None = None) -> Iterator[Row]:
     """The raw rows of a recipe's source, in order, at most `max_samples`.
 
     Args:
-        files: what `local_files` found, where that was asked before.
+        files: what `files_of` found, where that was asked before.
 
     Raises:
         BadData: a file that cannot be read or parsed, with its line.
     """
-    files = files or local_files(source)
-    return islice(_local(files) if files else _hub(source), source.max_samples)
+    files = files or files_of(source)
+    return islice(_of_files(files, source) if files else _hub(source), source.max_samples)
 
 
-def _local(chosen: Chosen) -> Iterator[Row]:
+def _of_files(chosen: Chosen, source: Source) -> Iterator[Row]:
     for file in chosen.files:
         try:
-            yield from tables.arrow(file) if chosen.saved else _READERS[data_kind(file) or ""](file)
+            with explained(str(file)) if isinstance(file, Remote) else nullcontext():
+                yield from _of_file(file, source)
         except OSError as error:
             raise BadData(f"{file}: {error.strerror or error}") from None
+        except UserError as error:  # a remote store's
+            raise BadData(str(error)) from None
+
+
+def _of_file(file: File, source: Source) -> Iterator[Row]:
+    kind, text = data_kind(PurePath(file.name)), TextFile(file, source.encoding)
+    if kind == "json":
+        return json_rows.read(text, source.columns.values())
+    if kind == "csv":
+        return csv_rows.read(text, source.delimiter)
+    if kind == "text":
+        return text_rows.read(text, source.text)
+    return tables.parquet(file) if kind == "parquet" else tables.arrow(file)
 
 
 def _hub(source: Source) -> Iterator[Row]:
     import datasets
 
-    name = source.path
+    name, revision = hub_name(source.path) or (source.path, None)
+    revision = revision or source.revision
     try:
-        rows = datasets.load_dataset(name, source.subset, split=source.split, revision=source.revision, streaming=True)
+        rows = datasets.load_dataset(name, source.subset, split=source.split, revision=revision, streaming=True)
         for number, value in enumerate(rows, 1):
             yield Row(f"{name}[{source.split}]", f"row {number}", value)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:

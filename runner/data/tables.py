@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from recipes.data_files import File
 from runner.data.row import LIMIT, SHOWN_LIMIT, BadData, Row
 
 BATCH = 32
 BOMB, RATIO = 256 << 20, 200  # bytes of a column chunk when unpacked, and how many times its packed size that is
 
 
-def parquet(path: Path) -> Iterator[Row]:
+def parquet(path: File) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path if isinstance(path, Path) else path.open()) as file:
             _check_columns(path, file.schema_arrow.names)
             _check_size(path, file.metadata)
             yield from _rows(path, file.iter_batches(batch_size=BATCH))
@@ -26,18 +27,30 @@ def parquet(path: Path) -> Iterator[Row]:
         raise BadData(f"{path}: not parquet: {_first(error)}") from None
 
 
-def arrow(path: Path) -> Iterator[Row]:
-    """An Arrow file of a directory that datasets.save_to_disk wrote."""
+def arrow(path: File) -> Iterator[Row]:
+    """An Arrow file: of IPC's stream format, as datasets writes, or of its file format, which is Feather too."""
     import pyarrow
     import pyarrow.ipc
 
     try:
-        with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
-            _check_columns(path, stream.schema.names)
-            yield from _rows(path, (part for batch in stream for part in _parts(batch)))
+        local = isinstance(path, Path)
+        with pyarrow.memory_map(str(path)) if local else pyarrow.PythonFile(path.open("rb"), "r") as source:
+            head = source.read(6)
+            source.seek(0)
+            if head[:4] == b"FEA1":
+                raise BadData(f"{path}: Feather of version 1; write it again with a pandas or pyarrow of today")
+            kind = pyarrow.ipc.open_file if head == b"ARROW1" else pyarrow.ipc.open_stream
+            with kind(source) as batches:
+                _check_columns(path, batches.schema.names)
+                yield from _rows(path, (part for batch in _batches(batches) for part in _parts(batch)))
     except (pyarrow.ArrowException, OSError) as error:
-        text = f"{path}: no Arrow data, as datasets.save_to_disk writes them: {_first(error)}"
-        raise BadData(text) from None
+        raise BadData(f"{path}: no Arrow data, as datasets and Feather write them: {_first(error)}") from None
+
+
+def _batches(reader: Any) -> Iterator[Any]:
+    if not hasattr(reader, "get_batch"):
+        return iter(reader)
+    return (reader.get_batch(number) for number in range(reader.num_record_batches))
 
 
 def _parts(batch: Any) -> Iterator[Any]:
@@ -45,7 +58,7 @@ def _parts(batch: Any) -> Iterator[Any]:
     return (batch.slice(start, BATCH) for start in range(0, batch.num_rows, BATCH))
 
 
-def _rows(path: Path, batches: Iterator[Any]) -> Iterator[Row]:
+def _rows(path: File, batches: Iterator[Any]) -> Iterator[Row]:
     number = 0
     for batch in batches:
         if batch.nbytes > LIMIT * batch.num_rows:
@@ -59,13 +72,13 @@ def _rows(path: Path, batches: Iterator[Any]) -> Iterator[Row]:
             yield Row(str(path), f"row {number}", value)
 
 
-def _check_columns(path: Path, names: list[str]) -> None:
+def _check_columns(path: File, names: list[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise BadData(f"{path}: column {twice[0]!r} stands twice; rename or take out one")
 
 
-def _check_size(path: Path, metadata: Any) -> None:
+def _check_size(path: File, metadata: Any) -> None:
     for group in range(metadata.num_row_groups):
         for column in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(column)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from recipes import Recipe
+from recipes.paths import scheme
 from recipes.suites import ROW_SUITES
 
 ENDPOINT = "https://huggingface.co"
@@ -29,7 +30,9 @@ def taken(names: Iterable[str], suites: Iterable[str], data: Container[str]) -> 
 
 
 def is_hub_id(name: str) -> bool:
-    """Local paths of a loaded recipe are absolute."""
+    """Local paths of a loaded recipe are absolute; of the stores, one is the Hub's."""
+    if scheme(name):
+        return scheme(name) == "hf"
     return not name.startswith(("bundled:", "/", ".", "~")) and not Path(name).exists()
 
 

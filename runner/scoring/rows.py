@@ -18,7 +18,7 @@ from runner.data.spec import source_of
 
 
 def canonical(path: Path, target: Path) -> Path:
-    """Write the rows of `path` (json, jsonl, csv, or a directory of them, of one split) to `target` in canonical form.
+    """Write the rows of `path` (what a recipe's source may be here: docs/data.md) to `target` in canonical form.
 
     Raises:
         UserError: a row that is malformed or of no known format, by file and line.
@@ -31,7 +31,8 @@ def canonical(path: Path, target: Path) -> Path:
             raise UserError(str(error)) from None
         except ModuleNotFoundError:
             raise UserError(
-                f"--data {path}: parquet and Arrow are read inside a run only; give json, jsonl or csv"
+                f"--data {path}: parquet, Arrow and .zst are read inside a run only; give json, jsonl or csv, "
+                "plain or as .gz, or install pyarrow beside this tool"
             ) from None
     return target
 

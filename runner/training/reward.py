@@ -10,8 +10,9 @@ from pathlib import Path
 
 from eval.rows import Row
 from recipes import LoadedRecipe, UserError
+from recipes.data_files import there
 from recipes.encode import BadRow
-from recipes.paths import local_path
+from recipes.paths import local_path, scheme
 from recipes.rewards import RewardError, load, score
 from recipes.types import Source
 from runner.data.formats import convert, detect
@@ -97,7 +98,7 @@ def _rows(loaded: LoadedRecipe) -> Iterator[Row]:
     found = False
     for index, source in enumerate(loaded.recipe.data.train):
         place = ("data", "train", index, "path")
-        if not (local_path(source.path, loaded.path.parent) or Path(source.path)).exists():
+        if scheme(source.path) or not there(local_path(source.path, loaded.path.parent) or Path(source.path)):
             text = "is read inside a run only; give --reply and --answer"
             raise UserError(loaded.document.problem(place, f"{source.path} {text}"))
         try:
@@ -107,7 +108,8 @@ def _rows(loaded: LoadedRecipe) -> Iterator[Row]:
         except (BadRow, BadData) as error:
             raise UserError(str(error)) from None
         except ModuleNotFoundError:
-            raise UserError(loaded.document.problem(place, "parquet is read inside a run only; give --reply")) from None
+            text = "parquet, Arrow and .zst are read inside a run only; give --reply and --answer"
+            raise UserError(loaded.document.problem(place, text)) from None
     if not found:
         raise UserError(loaded.document.problem(("data", "train"), "the sources are empty"))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.checks import SWITCHES
+from recipes.data_files import there
 from recipes.errors import UserError
 from recipes.paths import template_file, template_problem
 from recipes.suites import ROW_SUITES, SUITES
@@ -175,7 +176,7 @@ def _variables(texts: Sequence[str]) -> dict[str, Any]:
 
 def _existing(text: str) -> Path:
     path = Path(text).expanduser().resolve()
-    if not path.exists():
+    if not there(path):
         raise UserError(f"--data {text}: no such file or directory")
     return path
 

@@ -54,12 +54,13 @@ def test_what_tools_leave_is_no_data(tmp_path: Path, leftover: str) -> None:
 
 
 def test_every_kind_that_is_read(tmp_path: Path) -> None:
-    read = ["a.json", "b.jsonl", "c.JSONL", "d.ndjson", "e.csv", "f.tsv", "g.parquet", "h.jsonl.gz", "sub/i.Csv.GZ"]
+    read = ["a.json", "b.jsonl", "c.JSONL", "d.ndjson", "e.csv", "f.tsv", "g.parquet", "h.jsonl.gz"]
+    read += ["i.json.zst", "j.ARROW", "k.feather", "sub/l.Csv.GZ", "sub/m.TSV.ZST"]
     assert names(make(tmp_path, *read)) == read
 
 
 @pytest.mark.parametrize(
-    "other", ["b.jsonl.zst", "b.arrow", "notes.txt", "b.xlsx", "b.parquet.gz", "b.gz", "b", "b.bin"]
+    "other", ["b.jsonl.bz2", "b.jsonl.gz.gz", "b.arrow.zst", "b.xlsx", "b.parquet.gz", "b.gz", "b", "b.bin"]
 )
 def test_what_is_there_and_not_read_is_an_error_that_names_it(tmp_path: Path, other: str) -> None:
     shown = refusal(make(tmp_path, "a.jsonl", other))
@@ -159,7 +160,7 @@ def saved(root: Path, split: str | None = None) -> Path:
 
 def test_what_save_to_disk_wrote(tmp_path: Path) -> None:
     chosen = choose(saved(tmp_path / "d"), "train")
-    assert chosen.saved and [file.name for file in chosen.files] == ["data-00000-of-00001.arrow"]
+    assert [file.name for file in chosen.files] == ["data-00000-of-00001.arrow"]
     assert "no split 'train'; there: test" in refusal(saved(tmp_path / "t", "test"))
     assert "what datasets.save_to_disk wrote" in refusal(tmp_path)
     (tmp_path / "d/data-00000-of-00001.arrow").rename(tmp_path / "d/data-00001-of-00002.arrow")
@@ -199,12 +200,12 @@ def test_damaged_splits_of_save_to_disk_are_an_error(tmp_path: Path, text: str) 
 
 def test_a_recipe_is_refused_for_its_directory_before_anything_runs(tmp_path: Path) -> None:
     make(tmp_path / "d", "train.jsonl", "test.jsonl")
-    make(tmp_path / "e", "a.jsonl", "b.jsonl.zst")
+    make(tmp_path / "e", "a.jsonl", "b.jsonl.xz")
     sources = [{"path": "d", "split": "dev"}, {"path": "e"}]
     recipe = {"backend": "verl", "method": "sft", "model": {"path": "a/b"}, "data": {"train": sources}}
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     with pytest.raises(UserError) as caught:
         load(tmp_path / "r.yaml")
-    dev, zst = map(str, caught.value.problems)
+    dev, xz = map(str, caught.value.problems)
     assert "data.train[0].path: " in dev and "no split 'dev'; there: test, train" in dev
-    assert "data.train[1].path: " in zst and "cannot read b.jsonl.zst" in zst
+    assert "data.train[1].path: " in xz and "cannot read b.jsonl.xz" in xz

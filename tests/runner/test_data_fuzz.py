@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -9,6 +10,7 @@ import json
 import os
 import random
 import tempfile
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +86,19 @@ def layout(rows: list[dict[str, Any]], kind: str) -> tuple[str, bytes]:
         return "a.json", json.dumps(rows).encode()
     if kind == "pretty":
         return "a.json", json.dumps(rows, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    if kind == "under":
+        return "a.json", json.dumps({"version": 1, "rows of it": rows}, indent=len(rows) % 2 or None).encode()
+    if kind == "text":
+        text = "\n\n".join(json.dumps(row, indent=1, ensure_ascii=False) for row in rows)
+        return "a.txt", text.encode("utf-8", "surrogatepass")
     if kind == "object":
         return "a.json", json.dumps(rows[0], indent=1).encode()
     return "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def outcome(path: Path) -> list[Row] | str:
+def outcome(path: Path, **fields: Any) -> list[Row] | str:
     try:
-        return list(read(source_of(path)))
+        return list(read(source_of(path, **fields)))
     except BadData as error:
         return str(error)
 
@@ -126,8 +133,10 @@ def check_lines(found: list[Row], text: str) -> None:
 
 
 def check_whole(found: list[Row], value: Any) -> None:
-    """An array, or the one object of a file."""
+    """An array, the rows under a key, or the one object of a file."""
     expected = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) and "(row" in "".join(row.where for row in found):
+        expected = next(rows for rows in value.values() if isinstance(rows, list) and len(rows) == len(found))
     if isinstance(value, Exception):
         assert any(row.problem and explained(row.problem) for row in found)
         return
@@ -136,9 +145,13 @@ def check_whole(found: list[Row], value: Any) -> None:
         assert explained(row.problem) if row.problem else same(row.value, wanted)
 
 
+def one_object(found: list[Row], text: str) -> bool:
+    return len(found) <= 1 and isinstance(plain(text), dict)
+
+
 def check_csv(found: list[Row], text: str) -> None:
     header = text.split("\n")[0]
-    delimiter = "," if "," in header else max(";\t", key=header.count) if set(header) & set(";\t") else ","
+    delimiter = "," if "," in header else max(";\t|", key=header.count) if set(header) & set(";\t|") else ","
     cells = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter) if row]
     assert len(found) == max(0, len(cells) - 1)
     for row, values in zip(found, cells[1:], strict=True):
@@ -148,12 +161,26 @@ def check_csv(found: list[Row], text: str) -> None:
             assert row.value == dict(zip(cells[0], values, strict=True))
 
 
+def check_text(found: list[Row], text: str) -> None:
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    wanted = [list(group) for blank, group in groupby(lines, lambda line: not line.strip()) if not blank]
+    assert [row.value for row in found] == [{"text": "\n".join(group)} for group in wanted]
+    assert [lines[int(row.where) - 1] for row in found] == [group[0] for group in wanted]
+
+
+def decoded(data: bytes) -> str | None:
+    """A whole text as UTF-8, or as what its byte order mark says."""
+    marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    codec = next((name for mark, name in marks.items() if data.startswith(mark)), "utf-8-sig")
+    try:
+        return data.decode(codec)
+    except UnicodeDecodeError:
+        return None
+
+
 def check(path: Path, data: bytes) -> None:
     found = outcome(path)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = None
+    text = decoded(data)
     if isinstance(found, str):
         event("refused")
         assert found.startswith(str(path)), "the place comes first"
@@ -165,7 +192,9 @@ def check(path: Path, data: bytes) -> None:
     start = text.lstrip(" \t\r\n\x0b\x0c")
     if path.suffix == ".csv":
         check_csv(found, text)
-    elif start.startswith("[") or (len(found) <= 1 and isinstance(plain(text), dict)):
+    elif path.suffix == ".txt":
+        check_text(found, text)
+    elif start.startswith("[") or "(row" in "".join(r.where for r in found) or one_object(found, text):
         check_whole(found, plain(text))
     else:
         check_lines(found, text)
@@ -184,7 +213,7 @@ def check(path: Path, data: bytes) -> None:
 @given(st.lists(ROW, min_size=1, max_size=4), st.integers(0, 1 << 32))
 def test_damaged_files(rows: list[dict[str, Any]], seed: int) -> None:
     choose = random.Random(f"{seed} {rows}")  # hypothesis's own choices are mostly the simplest
-    name, content = layout(rows, choose.choice(["lines", "array", "pretty", "object", "csv"]))
+    name, content = layout(rows, choose.choice(["lines", "array", "pretty", "object", "under", "csv", "text"]))
     content = damaged(content, choose)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from runner.data import json_rows, row
-from runner.data.read import BadData, local_files, read
+from runner.data import json_cursor, row
+from runner.data.read import BadData, files_of, read
 from runner.data.spec import source_of
 
 
@@ -50,7 +50,7 @@ def test_an_array_and_lines_are_told_apart_by_what_the_file_holds(tmp_path: Path
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64])
 def test_a_json_array_is_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(json_rows, "CHUNK", chunk)
+    monkeypatch.setattr(json_cursor, "CHUNK", chunk)
     wanted = [{"n": n, "text": 'x\\"[' * n, "deep": [{"中": n}]} for n in range(20)] + [12345, "a", 1.5e3, None]
     assert [value for _, value in rows(write(tmp_path / "a.json", json.dumps(wanted, indent=1)))] == wanted
 
@@ -79,7 +79,7 @@ def test_a_directory_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", '{"n": 2}')
     write(tmp_path / "a.csv", "n\n1\n")
     assert [value["n"] for _, value in rows(tmp_path)] == ["1", 2]
-    files = local_files(source_of(tmp_path))
+    files = files_of(source_of(tmp_path))
     assert files and [file.name for file in files.files] == ["a.csv", "b.jsonl"]
 
 
@@ -111,14 +111,16 @@ def test_max_samples_takes_the_first(tmp_path: Path) -> None:
         ("a.json", '[{"a": "\n"}]', "a.json:1: not JSON: Invalid control character"),
         ("a.csv", 'q,a\n"1,2\n', "a.csv:2: not CSV: unexpected end of data"),
         ("a.csv", "q,a,q\n1,2,3\n", "a.csv:1: column 'q' stands twice in the header"),
-        ("a.txt", "x", "a.txt: cannot read .txt; allowed: json, jsonl"),
+        ("a.xml", "x", "a.xml: cannot read .xml; allowed: json, jsonl"),
         ("a.jsonl", '{"a": 1}\n{"a": "é"}'.encode("latin-1"), "a.jsonl:2: not UTF-8 (byte 0xe9)"),
         ("a.json", '[{"a": 1},\n{"a": "é"}]'.encode("latin-1"), "a.json:1: not UTF-8 (byte 0xe9)"),
-        ("a.csv", "q\ngé\n".encode("latin-1"), "a.csv:1: not UTF-8 (byte 0xe9)"),
-        ("a.csv", "q\na\n".encode("utf-16"), "a.csv: is UTF-16"),
+        ("a.csv", "q\ngé\n".encode("latin-1"), "a.csv:1: not UTF-8 (byte 0xe9), here or below; it may be"),
+        ("a.csv", "q\né".encode("utf-16")[:-1], "a.csv:2: not utf-16-le (byte 0xe9)"),
         ("a.jsonl", '{"a": 1}\n'.encode("utf-16-le"), "a.jsonl: is UTF-16"),
         ("a.jsonl", '{"a": 1}\n'.encode("utf-16-be"), "a.jsonl: is UTF-16"),
         ("a.jsonl", gzip.compress(b"{}", mtime=0), "a.jsonl: is gzip"),
+        ("a.jsonl", b"\x28\xb5\x2f\xfd", "a.jsonl: is zstd; let its name end in .zst"),
+        ("a.csv", b"ARROW1\0\0", "a.csv: is an Arrow file; let its name end in .arrow"),
         ("a.csv", b"PK\x03\x04 excel", "a.csv: is a zip or Excel file"),
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a.jsonl: is a pointer of Git LFS"),
     ],
@@ -144,7 +146,7 @@ def test_a_row_that_cannot_be_read_leaves_those_beside_it(tmp_path: Path, bad: s
     if not problem.startswith("not JSON"):
         for chunk in (10, 1 << 20):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(json_rows, "CHUNK", chunk)
+                patch.setattr(json_cursor, "CHUNK", chunk)
                 array = rows(write(tmp_path / "a.json", f'[{{"a": "]"}},\n{bad},\n{{"a": 2}}]'))
             assert array == [("1 (row 1)", {"a": "]"}), ("2 (row 2)", problem), ("3 (row 3)", {"a": 2})]
 
@@ -159,11 +161,72 @@ def test_a_csv_row_of_other_length_leaves_those_beside_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_rows_under_a_key_are_told_with_what_reads_them(tmp_path: Path, indent: int | None) -> None:
-    nested = {"version": "1", "note": [], "data": [{"q": 1}, {"q": 2}]}
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.JSON.gz"])
+def test_rows_under_a_key_are_read(tmp_path: Path, indent: int | None, name: str) -> None:
+    wanted = [{"q": "a", "type": "bridge", "answer": "x"}, {"q": 2, "parts": [{"type": "text"}]}]
+    text = json.dumps({"version": "1", "note": [], "tags": ["a"], "data": wanted, "end": {"data": []}}, indent=indent)
+    data = gzip.compress(text.encode(), mtime=0) if name.endswith("gz") else text.encode()
+    found = list(read(source_of(write(tmp_path / name, data))))
+    assert [row.value for row in found] == wanted
+    lines = [text[: text.index('"q": "a"')].count("\n"), text[: text.index('"q": 2')].count("\n")]
+    assert [row.where for row in found] == [f"{n + (not indent)} (row {row})" for row, n in enumerate(lines, 1)]
+    beside = tuple(f"{key} (beside 'data')" for key in ("version", "note", "tags", "end"))
+    assert [row.beside for row in found] == [beside, ()], "what is not read is named once"
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_rows_under_several_keys_are_refused_with_what_reads_them(tmp_path: Path, indent: int | None) -> None:
+    nested = {"version": "1", "data": [{"q": 1}, {"q": 2}], "more": [{"q": 1}]}
     shown = refusal(write(tmp_path / "a.json", json.dumps(nested, indent=indent)))
-    assert "one object, not rows; they seem to be under 'data' (2)" in shown
+    assert "one object with rows under several keys, 'data' (2), 'more' (1)" in shown
     assert """jq -c '.["data"][]' a.json > rows.jsonl""" in shown
+
+
+def test_a_row_under_a_key_that_cannot_be_read_leaves_those_beside_it(tmp_path: Path) -> None:
+    text = '{"data": [{"a": 1},\n{"a": 1, "a": 2},\n{"a": 3}]}'
+    assert rows(write(tmp_path / "a.json", text)) == [
+        ("1 (row 1)", {"a": 1}),
+        ("2 (row 2)", "key 'a' stands twice in one object"),
+        ("3 (row 3)", {"a": 3}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text,place",
+    [
+        ('{"data": [{"a": 1},\n{"a" 2}]}', "a.json:2: not JSON: Expecting ':' delimiter"),
+        ('{"data": [{"a": 1},\n{"a": 2}', "a.json:2: not JSON: the file ends inside the array"),
+        ('{"data": [{"a": 1},\n{"a": 2}]', "a.json:2: not JSON: the file ends inside the object"),
+        ('{"data": [{"a": 1},\n{"a": 2}]}\n{}', "a.json:3: not JSON: text after the end of the object"),
+        ('{"data": [{"a": 1},\n{"a": 2}],\n"data": 1}', "a.json:3: not JSON: key 'data' stands twice"),
+        ('{"data": [{"a": 1},\n{"a": 2}],\nb: 1}', "a.json:3: not JSON: expected a key in double quotes"),
+    ],
+)
+def test_a_broken_object_of_rows_is_named_with_its_line(tmp_path: Path, text: str, place: str) -> None:
+    assert f"{tmp_path}/{place}" in refusal(write(tmp_path / "a.json", text))
+
+
+def test_json_lines_that_look_like_an_object_of_rows_stay_lines(tmp_path: Path) -> None:
+    line = {"documents": [{"title": "t"}], "q": 1}
+    for name in ("a.json", "a.jsonl"):
+        text = f"{json.dumps(line)}\n" * 2
+        assert rows(write(tmp_path / name, text)) == [("1", line), ("2", line)]
+        cut = rows(write(tmp_path / name, f'{json.dumps(line)}\n{{"documents": [\n{json.dumps(line)}'))
+        assert [where for where, _ in cut] == ["1", "2", "3"]
+    one = write(tmp_path / "one.jsonl", json.dumps(line))
+    assert rows(one, columns={"prompt": "q"}) == [("1", line)], "what the recipe calls a column is at a row's top"
+
+
+def test_rows_under_a_key_are_never_held(tmp_path: Path) -> None:
+    """A file of 40 MB on one line, and another's."""
+    row = json.dumps({"q": "x" * 10_000})
+    for end in ("", "\n"):
+        write(tmp_path / "a.json", f'{{"data": [{f",{end}".join([row] * 4_000)}], "version": 1}}')
+        tracemalloc.start()
+        assert sum(1 for _ in read(source_of(tmp_path / "a.json"))) == 4_000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16 << 20
 
 
 @pytest.mark.parametrize("indent", [None, 1])
@@ -178,7 +241,7 @@ def test_a_file_of_one_conversation_is_one_row(tmp_path: Path, indent: int | Non
 
 def test_a_row_over_the_limit_is_named_and_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row, "LIMIT", 1 << 20)
-    monkeypatch.setattr(json_rows, "LIMIT", 1 << 20)
+    monkeypatch.setattr(json_cursor, "LIMIT", 1 << 20)
     monkeypatch.setattr("runner.data.csv_rows.LIMIT", 1 << 20)
     long = b"x" * (30 << 20)
     write(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": "%s"}\n{"a": 3}\n' % long)

@@ -1,0 +1,93 @@
+"""What of a source of rows can be told wrong before anything runs: files that are not there, and fields for others."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from recipes import data_files, remote, schema
+from recipes.errors import Problem, UserError, did_you_mean
+from recipes.paths import TEXT_KINDS, data_kind, hub_name, local_path, scheme
+from recipes.yaml_text import Document, Values
+from recipes.yaml_text import Path as FieldPath
+
+# Which kinds of files a field is for, and how to call them.
+FOR_FILES = {
+    "encoding": (TEXT_KINDS, "text files (json, csv, txt)"),
+    "delimiter": (("csv",), "csv and tsv files"),
+    "text": (("text",), "txt files"),
+}
+NO_TEXT_ENCODINGS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7", "mbcs", "oem")
+
+
+def sources_of(value: Values) -> Iterator[tuple[FieldPath, Values]]:
+    """Each source of rows of a recipe, with its place."""
+    data = value["data"]
+    for index, source in enumerate(data["train"]):
+        yield ("data", "train", index), source
+    for index, source in enumerate(data.get("validation", {}).get("sources", [])):
+        yield ("data", "validation", "sources", index), source
+
+
+def source_problems(place: FieldPath, source: Values, document: Document, root: Path) -> Iterator[Problem]:
+    """A path without data, and fields that cannot act on what it holds or have a value that none has."""
+    for leaf, text in (("encoding", _no_encoding(source)), ("delimiter", _no_delimiter(source))):
+        if text:
+            yield document.problem((*place, leaf), text)
+    try:
+        kinds = _kinds(source, root)
+    except UserError as error:
+        yield document.problem((*place, "path"), error.problems[0].text)
+        return
+    fields = schema.schema()["$defs"]["source"]["properties"]
+    for leaf, (wanted, shown) in FOR_FILES.items():
+        default = fields[leaf]["default"]  # stands in every recipe that is written out whole
+        if source.get(leaf, default) != default and kinds is not None and not kinds & set(wanted):
+            what = f"holds {', '.join(sorted(kinds))}" if kinds else "is a data set of a hub"
+            yield document.problem((*place, leaf), f"belongs to {shown}, and {source['path']} {what}; take it out")
+
+
+def _kinds(source: Values, root: Path) -> set[str] | None:
+    """The kinds of a source's files: none of a hub's data set, None where only the store knows.
+
+    Raises:
+        UserError: there are no such files.
+    """
+    text = source["path"]
+    path = local_path(text, root)
+    if path is not None:
+        if not data_files.there(path):
+            siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+            raise UserError(f"no such file: {path}{did_you_mean(path.name, siblings)}")
+        return {
+            data_kind(Path(file.name)) or "" for file in data_files.choose(path, source.get("split", "train")).files
+        }
+    if not scheme(text) or hub_name(text):
+        return set()
+    if problem := remote.problem(text):
+        raise UserError(problem)
+    kind = data_kind(PurePosixPath(text))
+    return {kind} if kind else None
+
+
+def _no_encoding(source: Values) -> str:
+    name = source.get("encoding", "utf-8")
+    try:
+        b"".decode(name)
+        known = codecs.lookup(name).name.replace("_", "-") not in NO_TEXT_ENCODINGS
+    except (LookupError, ValueError, UnicodeError):
+        known = False
+    names = ["utf-8", "utf-16", "gb18030", "big5", "shift_jis", "euc_kr", "cp1252", "cp1251"]
+    near = did_you_mean(name, names)
+    return (
+        "" if known else f"{name!r} is no encoding of text; allowed: {', '.join(names)} and Python's other ones{near}"
+    )
+
+
+def _no_delimiter(source: Values) -> str:
+    given = source.get("delimiter")
+    if given is None or (len(given) == 1 and given not in '"\r\n'):
+        return ""
+    tab = r'; a tab is written "\t", in double quotes' if given in (r"\t", "tab", "TAB") else ""
+    return f"{given!r} is not allowed; allowed: one character that is no quote and no line's end{tab}"
