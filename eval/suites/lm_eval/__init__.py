@@ -18,15 +18,22 @@ LOSSES = (*PER, "perplexity")
 OF_TASK = "task "  # before a field of a task's own number, in the records of a group
 
 
+def fields(key: str) -> tuple[str, str]:
+    """Where the records hold a metric: the field of its weights ("" of a plain mean), and that of its values."""
+    name, comma, of_filter = key.partition(",")
+    return (PER[name] + comma + of_filter, f"nats{comma}{of_filter}") if name in PER else ("", key)
+
+
 def values(metric: str) -> Values | None:
     """Where a metric's samples stand: lower is better of losses, and of what the task says so (lower_is_better)."""
     names, _, key = metric.rpartition(".")
     _, _, task = names.partition(":")[2].partition(":")
     name = key.partition(",")[0]
+    weight, field = fields(key)
     return Values(
-        key=(OF_TASK if task else "") + key,
+        key=(OF_TASK if task else "") + field,
         better="lower" if name in LOSSES else "higher",
-        weight=f"{PER[name]},{key}" if name in PER else "",
+        weight=weight,
         subset=task,
         examples=name not in LOSSES,
     )

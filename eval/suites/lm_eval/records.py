@@ -15,7 +15,7 @@ from typing import Any
 
 from eval.statistics import Z95, Measure, mean, perplexity, ratio
 from eval.suites import Record
-from eval.suites.lm_eval import OF_TASK, PER
+from eval.suites.lm_eval import OF_TASK, PER, fields
 
 Outcome = Mapping[str, Any]  # what lm_eval.simple_evaluate returns, of one suite
 SHOWN = 200  # characters of a prompt's end
@@ -64,8 +64,7 @@ def told(suite: str, outcome: Outcome, version: str, seed: int) -> Told:
             found = _pooled([kept.get((task, key)) for task in below])
             measure = _measure(key, found, value, about, seed) if found else None
             if measure and found and group == top:
-                for task in below:
-                    _keep(records[task], key, found, "")
+                _keep({n: r for task in below for n, r in records[task].items()}, key, found, "")
             count = sum(len(records[task]) for task in below)
             measures[metric_id(suite, group, top, key)] = measure or _borrowed(value, error, count, about)
     return Told([r for task in tasks for r in records[task].values()], measures, _lower(suite, outcome, top, measures))
@@ -159,12 +158,11 @@ def _pooled(parts: Sequence[Series | None]) -> Series | None:
 
 def _keep(records: Mapping[str, Record], key: str, found: Series, prefix: str) -> None:
     """Put a metric's values, and their weights, into the records of a task."""
-    name = key.partition(",")[0]
-    for sample, record in records.items():
-        if sample in found.values:
-            record[prefix + key] = found.values[sample]
-            if found.weights:
-                record[f"{PER[name]},{key}"] = found.weights[sample]
+    weight, field_ = fields(key)
+    for sample in found.values:
+        records[sample][prefix + field_] = found.values[sample]
+        if weight:
+            records[sample][weight] = found.weights[sample]
 
 
 def _leaves(group: str, groups: Mapping[str, Sequence[str]]) -> list[str]:

@@ -85,16 +85,21 @@ def _content(path: str) -> Mapping[str, Any]:
 
 def _load(suite: str, index: Any) -> Loaded:
     path, name = task_file(suite), suite.removeprefix(LM_EVAL)
+    content = _content(path) if path else {}
     if not path and name not in index.all_tasks:
         text = f"{suite}: lm-eval has no task, group or tag {name!r}{did_you_mean(name, index.all_tasks)}"
         raise UserError(f"{text}; `lm_eval:FILE.yaml` takes a task file of your own")
-    unsafe = sorted(set(_unsafe(_content(path) if path else name, index)))
+    unsafe = sorted(set(_unsafe(content or name, index)))
     if unsafe:
         _refuse_code(suite, unsafe)  # before anything of the task is run: its own module may ask for more
+    if "group" in content and index.task_index[content["group"]].yaml_path != Path(path or ""):
+        other = index.task_index[content["group"]].yaml_path
+        raise UserError(f"{suite}: {other} has a group {content['group']} too; give one of them another name")
     beside = contextlib.chdir(Path(path).parent) if path else contextlib.nullcontext()
     try:
         with beside:
-            loaded = index.load([name])
+            # lm-eval takes a task by its file's path, but a group only by its name in the index.
+            loaded = index.load([content.get("group", name)])
     except FAULTS as error:
         raise UserError(f"{suite}: lm-eval cannot load it: {_first(error)}") from None
     tasks, groups = loaded["tasks"], loaded.get("groups", {})
