@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.conftest import Recipe, inside
+from tests.real.conftest import Recipe, _ensure, inside
 from tests.real.test_eval_worker import ADAPTER, _environment
 
 pytestmark = pytest.mark.real
@@ -257,3 +257,27 @@ eval: {{suites: [perplexity, "lm_eval:{tasks}/words_mc.yaml"], max_samples: 8}}
     assert "8 / 0 / 0 | better" in line or "0 / 8 / 0 | worse" in line or "no difference shown" in line
     refused = recipe("eval", run.name, "--suites", "lm_eval:gsm", code=2)
     assert "has no task, group or tag 'gsm'" in refused.stderr
+
+
+@pytest.mark.slow
+def test_vllm_answers_as_transformers_does(
+    lm_python: Path, tiny_model: Path, eval_python: Path, tasks: Path, tmp_path: Path
+) -> None:
+    """Of an adapter, too: merged for the one, beside its base for the other; in float32, within rounding."""
+    adapter = tmp_path / "adapter"
+    inside(eval_python, ADAPTER, str(tiny_model), str(adapter), cwd=tmp_path)
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    python = _ensure("eval-lm-vllm")
+    suites = [f"lm_eval:{tasks / name}.yaml" for name in NAMES]
+    found = {}
+    for engine, which in (("transformers", lm_python), ("vllm", python)):
+        (tmp_path / engine).mkdir()
+        how = {"chat_template_kwargs": {"enable_thinking": False}, "engine": engine}
+        worker(which, spec(tmp_path / engine, adapter, suites, base=str(tiny_model), **how))
+        found[engine] = results(tmp_path / engine / "out")
+    one, other = found["transformers"]["metrics"], found["vllm"]["metrics"]
+    assert one.keys() == other.keys()
+    for name in one:
+        assert other[name]["value"] == pytest.approx(one[name]["value"], rel=1e-4), name
+    settings = [f["provenance"]["suites"]["lm_eval:words_mc"]["settings"] for f in found.values()]
+    assert [s.pop("engine").split()[0] for s in settings] == ["transformers", "vllm"] and settings[0] == settings[1]

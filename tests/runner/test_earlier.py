@@ -43,5 +43,28 @@ def test_results_of_another_model_are_not_mixed(tmp_path: Path) -> None:
     assert "are of another model or engine, and are left out" in said[0]
 
 
+def test_a_suite_of_lm_eval_is_added_whatever_asked_it(tmp_path: Path) -> None:
+    """It says of itself what engine that was; the engine that is told stays that of the suites of our own."""
+    about = made.provenance(suites=("lm_eval:gsm8k",))
+    about["engine"] = {"engine": "vllm"}
+    kept, said = after(tmp_path, about, **{"lm_eval:gsm8k.acc": 0.5})
+    assert set(kept) == {"perplexity", "test_loss", "qmsum.rougeL", "lm_eval:gsm8k.acc", "qmsum", "lm_eval:gsm8k"}
+    assert said == [] and read_results(tmp_path).provenance.engine["engine"] == "transformers"
+
+
+def test_of_another_engine_only_suites_of_lm_eval_stay(tmp_path: Path) -> None:
+    earlier = made.provenance(suites=("perplexity", "lm_eval:gsm8k"))
+    had = {"perplexity": made.measure(9.0), "lm_eval:gsm8k.acc": made.measure(0.5)}
+    new = made.provenance(suites=("generation",))
+    new["engine"]["engine"] = "vllm"
+    write_typed(tmp_path / "results.json", made.results({"generation.tokens": made.measure(3.0)}, new))
+    said: list[str] = []
+    model = Model(name="tuned", path="m", output=tmp_path)
+    whole = with_earlier(model, made.results(had, earlier), said.append)
+    assert set(whole.metrics) == {"lm_eval:gsm8k.acc", "generation.tokens"}
+    assert "the earlier perplexity are of another model or engine" in said[0]
+    assert whole.provenance.engine["engine"] == "vllm"
+
+
 def test_there_may_be_none(tmp_path: Path) -> None:
     assert earlier_results(tmp_path) is None

