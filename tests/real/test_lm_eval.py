@@ -94,9 +94,11 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def spec(directory: Path, model: Path, suites: list[str], **fields: Any) -> Path:
-    base = fields.pop("base", None)
-    models = [{"name": "m", "path": str(model), "base": base, "output": str(directory / "out")}]
+def spec(directory: Path, model: Path, suites: list[str], base: Path | None = None, **fields: Any) -> Path:
+    """Of a model, or of an adapter after its base, which the same worker scores first."""
+    models = [{"name": "m", "path": str(model), "base": base and str(base), "output": str(directory / "out")}]
+    if base:
+        models.insert(0, {"name": "base", "path": str(base), "output": str(directory / "out" / "base")})
     path = directory / "spec.json"
     path.write_text(json.dumps({"models": models, "suites": suites, "device": "cpu"} | fields))
     return path
@@ -151,7 +153,7 @@ def test_numbers_are_those_of_the_command_line_to_the_last_digit(
     inside(eval_python, ADAPTER, str(tiny_model), str(adapter), cwd=tmp_path)
     how = {"num_fewshot": 2, "system": "Be brief.", "generation": {"max_gen_toks": 6}, "batch": 4}
     suites = [f"lm_eval:{tasks / name}.yaml" for name in NAMES]
-    path = spec(tmp_path, adapter, suites, base=str(tiny_model), lm_eval=how, max_samples=10)
+    path = spec(tmp_path, adapter, suites, base=tiny_model, lm_eval=how, max_samples=10)
     worker(lm_python, path)
     theirs = command_line(
         lm_python, tasks, f"pretrained={tiny_model},peft={adapter},dtype=float32", [f"{name}.yaml" for name in NAMES],
@@ -160,6 +162,8 @@ def test_numbers_are_those_of_the_command_line_to_the_last_digit(
     )  # fmt: skip
     found = results(tmp_path / "out")
     assert {name: ours(found, name) for name in NAMES} == {name: numbers(theirs, name) for name in NAMES}
+    base = results(tmp_path / "out" / "base")
+    assert all(abs(ours(base, "words_ppl")[key] - value) > 1e-3 for key, value in ours(found, "words_ppl").items())
     assert 0 < found["metrics"]["lm_eval:words_mc.acc"]["value"] < 1
     for name in NAMES:
         for key, value in numbers(theirs, name).items():
@@ -273,7 +277,7 @@ def test_vllm_answers_as_transformers_does(
     for engine, which in (("transformers", lm_python), ("vllm", python)):
         (tmp_path / engine).mkdir()
         how = {"chat_template_kwargs": {"enable_thinking": False}, "engine": engine}
-        worker(which, spec(tmp_path / engine, adapter, suites, base=str(tiny_model), **how))
+        worker(which, spec(tmp_path / engine, adapter, suites, base=tiny_model, **how))
         found[engine] = results(tmp_path / engine / "out")
     one, other = found["transformers"]["metrics"], found["vllm"]["metrics"]
     assert one.keys() == other.keys()
