@@ -6,7 +6,8 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate $(UPGRADE)
 LOCKED := adapters/llamafactory/requirements.lock adapters/llamafactory/requirements-cuda.lock \
 	adapters/verl/requirements.lock adapters/verl/requirements-cuda.lock \
-	eval/locks/requirements.lock eval/locks/requirements-vllm-cuda.lock
+	eval/locks/requirements.lock eval/locks/requirements-vllm-cuda.lock \
+	eval/locks/requirements-lm.lock eval/locks/requirements-lm-vllm-cuda.lock
 define newline
 
 
@@ -73,7 +74,7 @@ lock: .venv/ready ## remake every lock; UPGRADE=--upgrade takes the newest versi
 	$(LOCK) pyproject.toml --extra build --output-file requirements.lock
 	$(LOCK) pyproject.toml --extra build --extra dev --output-file requirements-dev.lock
 	$(foreach name,$(LOCKED),$(LOCK) $(dir $(name))$(subst .lock,.in,$(notdir $(name))) --output-file $(name)$(newline))
-	$(LOCK) eval/locks/requirements-vllm.in --override eval/locks/requirements-vllm.overrides --output-file eval/locks/requirements-vllm.lock
+	$(foreach name,requirements-vllm requirements-lm-vllm,$(LOCK) eval/locks/$(name).in --override eval/locks/requirements-vllm.overrides --output-file eval/locks/$(name).lock$(newline))
 
 test-newest: .venv/ready ## the unit tests on the newest of everything that a user's pip would install
 	$(call unit_tests_with,highest,.venv-newest)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.errors import UserError, did_you_mean
+from recipes.suites import LM_EVAL
 from recipes.typed import read_typed
 
 
@@ -39,6 +40,18 @@ class Judge:
     parallel: int = 4
 
 
+@dataclass(frozen=True, kw_only=True)
+class LmEval:
+    """How lm-evaluation-harness asks; None leaves it to the task."""
+
+    num_fewshot: int | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 8
+    chat_template: bool = True
+    system: str | None = None
+    think_end_token: str | None = None
+
+
 LONGEST = 32_768
 
 
@@ -66,6 +79,7 @@ class Spec:
     scorer: str = "rougeL"  # of free answers; or embedding:DIRECTORY, bleurt:DIRECTORY
     judge: Judge | None = None  # of the suite reference
     subsets: tuple[str, ...] = ()  # of LongBench; `e`: all of LongBench-E; empty: what there is
+    lm_eval: LmEval = field(default_factory=LmEval)
     seed: int = 42
     progress: bool = False
 
@@ -103,7 +117,7 @@ class Merged:
 
 
 def read_spec(path: Path, suites: Collection[str], engines: Collection[str]) -> Spec:
-    """The specification in a JSON file.
+    """The specification in a JSON file; `suites` are those that may be asked, LM_EVAL for all of lm-eval's.
 
     Raises:
         UserError: unknown fields, suites or engines, or files that are not there.
@@ -112,7 +126,8 @@ def read_spec(path: Path, suites: Collection[str], engines: Collection[str]) -> 
         spec = read_typed(Spec, path)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
-    problems = [f"unknown suite {name!r}{did_you_mean(name, suites)}" for name in spec.suites if name not in suites]
+    unknown = [n for n in spec.suites if n not in suites and not (LM_EVAL in suites and n.startswith(LM_EVAL))]
+    problems = [f"unknown suite {name!r}{did_you_mean(name, suites)}" for name in unknown]
     if spec.engine not in engines:
         problems.append(f"unknown engine {spec.engine!r}; allowed: {', '.join(engines)}")
     files = {"rows": spec.rows, "test_prompts": spec.test_prompts, "chat_template": spec.chat_template}

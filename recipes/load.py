@@ -13,6 +13,7 @@ from recipes import checks, schema
 from recipes.errors import UserError, did_you_mean
 from recipes.methods import METHODS
 from recipes.paths import local_path, lookup_problem, template_file
+from recipes.suites import absolute_suite
 from recipes.typed import from_json
 from recipes.types import Recipe
 from recipes.visible import visible
@@ -205,5 +206,6 @@ def _resolve(value: Values, path: Path) -> Values:
             reward["path"] = str((path.parent / reward["path"]).resolve())
     kind, colon, where = judged["scorer"].partition(":")
     judged["scorer"] = kind + colon + str(local_path(where, path.parent) or where if colon else "")
+    judged["suites"] = [absolute_suite(suite, path.parent) for suite in judged["suites"]]
     judged["data"] = {suite: str(local_path(where, path.parent) or where) for suite, where in judged["data"].items()}
     return full

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recipes import schema
-from recipes.errors import Problem
+from recipes.errors import Problem, did_you_mean
 from recipes.methods import METHODS, Rows
 from recipes.paths import local_path
-from recipes.suites import ROW_SUITES
+from recipes.suites import LM_EVAL, ROW_SUITES, absolute_suite, suite_id, task_file
 from recipes.yaml_text import Document, Values
 
 ANSWERED = ("generation", "reference")  # of data.test_prompts, which are training rows where none are held out
@@ -29,12 +29,36 @@ def suite_problems(value: Values, document: Document, root: Path, *, held_out: b
             text = f"{suite} needs rows that are held out; set data.validation.fraction: 0.1, say, or eval.data.{suite}"
         if text:
             yield document.problem(("eval", "suites", index), text)
+    yield from _lm_eval_problems(value, document, root)
     kind, colon, where = judged.get("scorer", "").partition(":")
     if colon and not (local_path(where, root) or Path(where)).is_dir():
         text = (
             f"no such directory: {local_path(where, root) or where}; the model of an {kind} scorer is a directory here"
         )
         yield document.problem(("eval", "scorer"), text)
+
+
+def _lm_eval_problems(value: Values, document: Document, root: Path) -> Iterator[Problem]:
+    """Task files that are not there or are called alike, and a thinking model whose thoughts would be its answer."""
+    judged = value.get("eval", {})
+    seen: dict[str, str] = {}
+    for index, suite in enumerate(judged.get("suites", [])):
+        if not suite.startswith(LM_EVAL):
+            continue
+        if task_file(suite):
+            path = Path(absolute_suite(suite, root).removeprefix(LM_EVAL))
+            if not path.is_file():
+                siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+                text = f"no such file: {path}{did_you_mean(path.name, siblings)}"
+                yield document.problem(("eval", "suites", index), text)
+        if other := seen.get(suite_id(suite)):
+            text = f"{suite} and {other} would both be called {suite_id(suite)}; give one of the files another name"
+            yield document.problem(("eval", "suites", index), text)
+        seen[suite_id(suite)] = suite
+    thinks = value["model"].get("chat_template_kwargs", {}).get("enable_thinking") is True
+    if seen and thinks and not judged.get("lm_eval", {}).get("think_end_token"):
+        text = "missing; with enable_thinking: true an answer begins behind it: set </think>, say"
+        yield document.problem(("eval", "lm_eval", "think_end_token"), text)
 
 
 def _lacking(suite: str, method: str, rows: Rows) -> str:

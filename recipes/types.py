@@ -154,6 +154,16 @@ class Judge:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LmEval:
+    num_fewshot: int | None
+    generation: Mapping[str, str | int | float | bool | tuple[str, ...]]
+    batch: int
+    chat_template: bool
+    system: str | None
+    think_end_token: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Eval:
     every: int | None
     loss_every: int | None
@@ -167,6 +177,7 @@ class Eval:
     max_samples: int | None
     max_new_tokens: int
     data: Mapping[str, str]
+    lm_eval: LmEval
     longbench_subsets: tuple[str, ...]
     engine: Literal["transformers", "vllm"]
     scorer: str

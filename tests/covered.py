@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from runner.machine.environments import NAMES, VLLM, ensure, environment
+from runner.machine.environments import NAMES, ON_DEMAND, ensure, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = ROOT / ".covered"
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     settings = OWN / "settings"
     packages = ",".join(str(ROOT / name) for name in ("recipes", "adapters", "eval", "runner"))
     settings.write_text(SETTINGS.format(own=OWN, root=ROOT, packages=packages), encoding="utf-8")
-    for name in (*NAMES, VLLM):
+    for name in (*NAMES, *ON_DEMAND):
         _add_coverage(ensure(environment(name, "cpu"), print))
     here = Path(sys.executable).parent.parent
     started = next((here / "lib").glob("python3*/site-packages")) / "covered.pth"

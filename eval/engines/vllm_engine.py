@@ -26,15 +26,20 @@ DEFAULTS = {**VLLM_ON_CPU, "VLLM_LOGGING_LEVEL": "ERROR"}
 TOKENS_AT_ONCE = 2048  # in one pass: bounds the float32 logits of scored prompts at 2048 × vocabulary
 
 
+def set_environment() -> None:
+    """What vLLM reads when it is first imported."""
+    os.environ.update(ALWAYS)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
 def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -> VllmEngine:
     """Load a model, or an adapter merged into its base.
 
     Raises:
         UserError: it cannot be loaded, or vLLM is not in this environment.
     """
-    os.environ.update(ALWAYS)
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     try:
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
     except ImportError as error:
@@ -42,7 +47,7 @@ def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -
     cleanup_dist_env_and_memory()  # of the model before this one
     files = locate(model)
     try:
-        with _whole_model(model, files, spec) as directory:
+        with whole_model(model, files, spec) as directory:
             return _engine(directory, files, spec, tokenizer, turn)
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
@@ -50,7 +55,7 @@ def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -
 
 
 @contextmanager
-def _whole_model(model: Model, files: ModelFiles, spec: Spec) -> Iterator[Path]:
+def whole_model(model: Model, files: ModelFiles, spec: Spec) -> Iterator[Path]:
     """The model's directory; of an adapter, one that holds it merged, as the transformers engine merges it."""
     if files.base is None:
         yield files.directory

@@ -28,7 +28,7 @@ class Source:
 def source(metric: str) -> Source | None:
     """The source of a metric's samples; None for a bare count, and for a metric of no suite that there is."""
     suites = suites_of(metric)
-    found = suite(suites[0]).values(metric) if suites[0] in MODULES else None
+    found = suite(suites[0]).values(metric) if suites[0].partition(":")[0] in MODULES else None
     return Source(suites, found) if found else None
 
 
@@ -78,10 +78,20 @@ def compare(a: Entry, b: Entry, *, allow_unlike: bool = False, seed: int = 42) -
     return [
         Compared(
             metric=metric, a=a.value(metric), b=b.value(metric), paired=test, p_holm=p, unlike=reasons[metric],
-            better=found.values.better if (found := source(metric)) else "neither",
+            better=_better(metric, a),
         )
         for metric, test, p in zip(shared, tests, corrected, strict=True)
     ]  # fmt: skip
+
+
+def _better(metric: str, entry: Entry) -> Better:
+    """Which way is better: as the metric's suite says, and in lm-eval's, as the task that was asked said."""
+    found = source(metric)
+    if found is None:
+        return "neither"
+    suites = (entry.provenance.suites.get(name) for name in found.suites)
+    lower = any(metric in suite.settings.get("lower_is_better", ()) for suite in suites if suite)
+    return "lower" if lower else found.values.better
 
 
 def unlike(metric: str, a: Entry, b: Entry) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from eval.report.curves import Training
 from eval.rows import Row, read_jsonl
 from eval.statistics import Measure
 from recipes.errors import UserError
+from recipes.suites import records_file
 from recipes.typed import read_typed
 
 FILE = "results.json"
@@ -121,6 +122,6 @@ def read_entry(
         UserError: there are no results, or they are damaged.
     """
     results = read_results(directory)
-    files = {suite: directory / f"{suite}.jsonl" for suite in results.provenance.suites}
+    files = {suite: directory / records_file(suite) for suite in results.provenance.suites}
     records = {suite: read_jsonl(file) for suite, file in files.items() if file.is_file()}
     return Entry(name=name, results=results, records=records, training=training or Training(), recipe=recipe or {})

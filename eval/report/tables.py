@@ -10,6 +10,7 @@ from eval.report.compare import Compared, compare, recipe_differences
 from eval.report.results import Entry
 from eval.rows import Row
 from eval.statistics import Measure
+from eval.suites.lm_eval import LOSSES
 from recipes.errors import UserError
 from recipes.typed import to_json
 
@@ -187,8 +188,9 @@ def _difference(row: Compared) -> str:
     shown = f"{test.difference:+.4g}"
     if test.ci95:
         shown += f" [{test.ci95[0]:+.4g}, {test.ci95[1]:+.4g}]"
-    # The test of a perplexity is on its logarithm, the loss per token.
-    return f"{shown} nats" if row.metric == "perplexity" else shown
+    # The test of a perplexity is on its logarithm, the loss per token (lm-eval's: per word or byte).
+    name = row.metric.rpartition(".")[2].partition(",")[0]
+    return f"{shown} nats" if name in LOSSES else shown
 
 
 def _moved(row: Compared) -> tuple[int, int]:

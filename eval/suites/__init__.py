@@ -15,11 +15,11 @@ from eval.engines.cache import Answer
 from eval.engines.requests import Sample
 from eval.spec import Spec
 from eval.statistics import Measure
-from recipes.suites import SUITES
+from recipes.suites import LM_EVAL, SUITES
 
 __all__ = ["MODULES", "Loaded", "Record", "Sample", "Suite", "Values", "answered", "suite"]
 
-MODULES = {name: f"eval.suites.{name}" for name in SUITES}
+MODULES = {name: f"eval.suites.{name}" for name in (*SUITES, LM_EVAL.rstrip(":"))}
 
 Record = dict[str, Any]  # one line of <suite>.jsonl: the sample's id, what was asked, what was answered, its scores
 
@@ -83,7 +83,7 @@ class Suite(Protocol):
 
 
 def suite(name: str) -> Suite:
-    return importlib.import_module(MODULES[name])  # type: ignore[return-value]
+    return importlib.import_module(MODULES[name.partition(":")[0]])  # type: ignore[return-value]
 
 
 def answered(records: list[Record]) -> tuple[list[Record], int]:

@@ -24,8 +24,15 @@ from runner.machine.diagnose import installer_cause
 
 NAMES = (*BACKENDS, "eval")
 EVAL_LOCKS = Path(__file__).parents[2] / "eval" / "locks"
-VLLM = "eval-vllm"  # not in NAMES: built where `--engine vllm` asks for it
-VLLM_LOCKS = {"cpu": EVAL_LOCKS / "requirements-vllm.lock", "cuda": EVAL_LOCKS / "requirements-vllm-cuda.lock"}
+VLLM, LM, LM_VLLM = "eval-vllm", "eval-lm", "eval-lm-vllm"
+# Of evaluation, by device; "any" where one lock serves both. All but `eval` are built when they are first asked for.
+LOCKS = {
+    "eval": {"any": "requirements.lock"},
+    VLLM: {"cpu": "requirements-vllm.lock", "cuda": "requirements-vllm-cuda.lock"},
+    LM: {"any": "requirements-lm.lock"},
+    LM_VLLM: {"cpu": "requirements-lm-vllm.lock", "cuda": "requirements-lm-vllm-cuda.lock"},
+}
+ON_DEMAND = (VLLM, LM, LM_VLLM)  # not in NAMES
 NEEDED_GB = 8  # an environment with the CUDA build of torch, before uv's cache shares files
 TELL_S = 20.0  # between two lines about a build that goes on
 
@@ -72,17 +79,16 @@ class Environment:
 
 
 def environment(name: str, device: str) -> Environment:
-    """The environment of a backend, of `eval` or of `eval-vllm`, on a device (cpu or cuda).
+    """The environment of a backend, or one of evaluation, on a device (cpu or cuda).
 
     Raises:
         UserError: no environment of that name.
     """
-    if name == "eval":
-        return Environment(name=name, device="any", lock=EVAL_LOCKS / "requirements.lock")
-    if name == VLLM:
-        return Environment(name=name, device=device, lock=VLLM_LOCKS[device])
+    if name in LOCKS:
+        where = "any" if "any" in LOCKS[name] else device
+        return Environment(name=name, device=where, lock=EVAL_LOCKS / LOCKS[name][where])
     if name not in BACKENDS:
-        known = (*NAMES, VLLM)
+        known = (*NAMES, *ON_DEMAND)
         raise UserError(f"unknown environment {name!r}; choose from {', '.join(known)}{did_you_mean(name, known)}")
     module = backend(name)
     same = module.LOCKS["cpu"] == module.LOCKS["cuda"] and module.NO_DEPS["cpu"] == module.NO_DEPS["cuda"]
@@ -93,7 +99,7 @@ def environment(name: str, device: str) -> Environment:
 
 def every_environment() -> list[Environment]:
     """All that any device of this machine could want."""
-    found = (environment(name, device) for name in (*NAMES, VLLM) for device in ("cpu", "cuda"))
+    found = (environment(name, device) for name in (*NAMES, *ON_DEMAND) for device in ("cpu", "cuda"))
     return list({wanted.directory: wanted for wanted in found}.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
@@ -11,10 +12,11 @@ from urllib.request import getproxies
 
 from recipes import Recipe
 from recipes.paths import scheme
-from recipes.suites import ROW_SUITES
+from recipes.suites import ROW_SUITES, task_file
 
 ENDPOINT = "https://huggingface.co"
 TIMEOUT_S = 10.0
+LOCAL_DATA = re.compile(r"^dataset_path:\s*[\"']?(json|csv|parquet|arrow|text|/)", re.MULTILINE)
 
 
 def of_hub(recipe: Recipe) -> list[str]:
@@ -25,8 +27,16 @@ def of_hub(recipe: Recipe) -> list[str]:
 
 def taken(names: Iterable[str], suites: Iterable[str], data: Container[str]) -> list[str]:
     """What of these comes from the Hub: `names` are of models and data sets, `data` the suites that have their own."""
-    fetched = [f"the data of {suite}" for suite in suites if suite not in ROW_SUITES and suite not in data]
+    own = {suite for suite in suites if suite in ROW_SUITES or suite in data or _has_own_data(suite)}
+    fetched = [f"the data of {suite}" for suite in suites if suite not in own]
     return [*filter(is_hub_id, names), *fetched]
+
+
+def _has_own_data(suite: str) -> bool:
+    """Whether a task file of lm-eval says that its data are files, as those of `dataset_path: json` are."""
+    path = task_file(suite)
+    text = Path(path).read_text(encoding="utf-8", errors="replace") if path and Path(path).is_file() else ""
+    return bool(LOCAL_DATA.search(text))
 
 
 def is_hub_id(name: str) -> bool:

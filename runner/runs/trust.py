@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from recipes import Recipe, UserError
 from recipes.files import write_text
+from recipes.suites import task_file
 from runner.files import cache_directory
 from runner.runs.rundir import Run
 
@@ -59,6 +60,9 @@ def _asked(recipe: Recipe, verb: str) -> Iterator[str]:
     if verb in ("resume", "eval") and judge.base_url:
         key = f", with the value of the variable {judge.key_env}" if judge.key_env else ""
         yield f"send replies to {judge.base_url}{key} (eval.judge)"
+    files = filter(None, map(task_file, recipe.eval.suites)) if verb in ("resume", "eval") else ()
+    for path in files:
+        yield f"take the task file {path}, which can run Python code (eval.suites)"
     if verb != "resume":
         return
     for reward in recipe.grpo.rewards:

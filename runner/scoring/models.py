@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adapters.native import CPU_ENV
 from eval.report.results import Results
-from eval.spec import LONGEST, Judge, Model, Spec
+from eval.spec import LONGEST, Judge, LmEval, Model, Spec
 from recipes import Recipe, UserError
 from recipes.files import remove_temporaries
-from recipes.suites import GENERATING, JUDGED, ROW_SUITES, SCORED
-from recipes.typed import write_typed
-from runner.failure import Failure
-from runner.files import NewLines, code_directory
-from runner.machine import bundled, diagnose, environments, process
+from recipes.suites import GENERATING, JUDGED, LM_EVAL, ROW_SUITES, SCORED
+from recipes.typed import from_json, to_json
+from runner.machine import bundled, environments, process
 from runner.machine.environments import environment
-from runner.machine.hub import offline_if_unreachable, taken
-from runner.machine.process import clean_environment
-from runner.machine.topology import topology
 from runner.runs.claim import Claimed, claim
 from runner.runs.rundir import Run
 from runner.runs.show import table
@@ -30,6 +23,7 @@ from runner.runs.trust import check_links, check_trusted
 from runner.scoring.answers import take_answers
 from runner.scoring.earlier import earlier_results, with_earlier
 from runner.scoring.rows import canonical
+from runner.scoring.workers import run_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +69,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
         take_answers(run)
     with process.signals_raise(), _alone(run):
         earlier = {model.name: earlier_results(model, say) for model in models}
-        _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
+        run_workers(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
         return {model.name: with_earlier(model, earlier[model.name], say) for model in models}
 
 
@@ -114,7 +108,7 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
     base = bundled.located(recipe.model.path) if recipe.tuning.type == "lora" else None
     about, revision = _about(run, recipe), recipe.model.revision
     models = [Model(name="tuned", path=str(model), base=base, output=output, run=about, revision=revision)]
-    _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, recipe.eval.devices)
+    run_workers(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, recipe.eval.devices)
 
 
 def check_suites(run: Run, say: Callable[[str], None]) -> None:
@@ -128,7 +122,7 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
         return
     base = bundled.located(recipe.model.path)
     models = [Model(name="base", path=base, output=output, revision=recipe.model.revision)]
-    _worker(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, check=True)
+    run_workers(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, check=True)
 
 
 def _about(run: Run, recipe: Recipe) -> dict[str, str]:
@@ -167,7 +161,17 @@ def _run_spec(
         scorer=options.scorer or judged.scorer,
         subsets=options.subsets or judged.longbench_subsets,
         judge=options.judge or _judge(recipe),
+        lm_eval=_lm_eval(recipe),
     )
+
+
+def _lm_eval(recipe: Recipe) -> LmEval:
+    """The recipe's settings; the system prompt of its rows, where all have the same, is that of its questions too."""
+    how = recipe.eval.lm_eval
+    common = {source.system for source in recipe.data.train}
+    own = common.pop() if len(common) == 1 else None
+    settings = from_json(LmEval, to_json(how))
+    return replace(settings, system=(own if how.system is None else how.system) or None)
 
 
 def _check_options(options: EvalOptions, suites: Collection[str]) -> None:
@@ -179,7 +183,9 @@ def _check_options(options: EvalOptions, suites: Collection[str]) -> None:
         ("--max-generation-samples", options.max_generation_samples, GENERATING),
     )
     for option, value, allowed in asked:
-        if value and not set(allowed) & set(suites):
+        # What a task of lm-eval generates, it alone knows.
+        generating = allowed is GENERATING and any(suite.startswith(LM_EVAL) for suite in suites)
+        if value and not generating and not set(allowed) & set(suites):
             text = f"is of the suite{'s' * (len(allowed) > 1)} {', '.join(allowed)}; asked: {', '.join(sorted(suites))}"
             raise UserError(f"{option}: {text}; add one to --suites, or take the option out")
 
@@ -214,7 +220,7 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
     )
     with process.signals_raise():
         earlier = earlier_results(model, say)
-        _worker(spec, output, f"eval:{output}", say)
+        run_workers(spec, output, f"eval:{output}", say)
         return with_earlier(model, earlier, say)
 
 
@@ -239,55 +245,6 @@ def _located(path: str, say: Callable[[str], None]) -> str:
 
 def _existing(path: Path) -> str | None:
     return str(path) if path.is_file() else None
-
-
-def _worker(
-    spec: Spec,
-    output: Path,
-    mark: str,
-    say: Callable[[str], None],
-    devices: Sequence[str] = (),
-    *,
-    check: bool = False,
-) -> None:
-    """Run the worker on a specification, in its environment; `check`: only read the data that it names."""
-    if not check:
-        say(f"scoring {', '.join(spec.suites)}")
-    paths = [path for model in spec.models for path in (model.path, model.base) if path]
-    offline_if_unreachable(taken(paths, spec.suites, spec.data), say)
-    name = environments.VLLM if spec.engine == "vllm" else "eval"
-    python = environments.ensure(environment(name, topology().device), say)
-    if any("bundled" in model.path for model in spec.models):
-        bundled.ensure(python, say)
-    write_typed(output / "spec.json", replace(spec, progress=sys.stderr.isatty()))
-    log = output / "eval.log"
-    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
-    own = {"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1", **CPU_ENV, **chosen}
-    code = process.run(
-        [str(python), "-m", "eval.worker", str(output / "spec.json"), *(["--check"] if check else [])],
-        cwd=output,
-        env=clean_environment(own, needed=[spec.judge.key_env] if spec.judge and spec.judge.key_env else []),
-        log=log,
-        mark=mark,
-        poll=_follow(log, say),
-    )
-    if code == 2:
-        raise UserError(*(diagnose.tail(log, 3).splitlines()))
-    if code:
-        last = diagnose.tail(log)
-        raise Failure("the evaluation", cause=diagnose.cause(last, code), tail=last, log=log)
-
-
-def _follow(log: Path, say: Callable[[str], None]) -> Callable[[], None]:
-    """Passes the worker's plain progress lines on, from now."""
-    new = NewLines(log, log.stat().st_size if log.is_file() else 0)
-
-    def poll() -> None:
-        for line in new():
-            if line.startswith("eval: "):
-                say(f"  {line.removeprefix('eval: ')}")
-
-    return poll
 
 
 def results_table(results: Mapping[str, Results]) -> str:

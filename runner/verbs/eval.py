@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.checks import SWITCHES
 from recipes.data_files import there
-from recipes.errors import UserError
+from recipes.errors import UserError, did_you_mean
 from recipes.paths import template_file, template_problem
-from recipes.suites import ROW_SUITES, SUITES
+from recipes.suites import LM_EVAL, ROW_SUITES, SUITES, absolute_suite, task_file
 from recipes.typed import to_json
 from recipes.yaml_text import parse_value
 from runner.verbs import options
@@ -36,8 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", help="a model directory, Hub id or bundled model, instead of runs")
     add("--data", help="rows in any data format, or the data of the one suite that is named")
     add("--methods", nargs="+", metavar="METHOD", help="only runs of these methods")
-    add("--suites", nargs="+", choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
-    add("--skip", nargs="+", default=[], choices=SUITES, metavar="SUITE", help="suites to leave out")
+    suites = f"{', '.join(SUITES)}, or lm_eval:TASK: a task, a group or a YAML file of lm-eval"
+    add("--suites", nargs="+", type=_suite, metavar="SUITE", help=suites)
+    add("--skip", nargs="+", default=[], type=_suite, metavar="SUITE", help="suites to leave out")
     add("--max-samples", type=options.count, help="rows per suite")
     add("--max-generation-samples", type=options.count, help="rows per suite that generates")
     add(
@@ -62,6 +63,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the results as JSON")
     options.add_trust(parser)
     options.add_runs_dir(parser)
+
+
+def _suite(text: str) -> str:
+    """A suite's name; the path of a task file of lm-eval made absolute."""
+    if text in SUITES:
+        return text
+    if not text.startswith(LM_EVAL) or text == LM_EVAL:
+        known = f"choose from {', '.join(SUITES)}, {LM_EVAL}TASK{did_you_mean(text, SUITES)}"
+        raise argparse.ArgumentTypeError(f"unknown suite {text!r}; {known}")
+    path = task_file(absolute_suite(text, Path.cwd()))
+    if path and not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no such file: {path}")
+    return absolute_suite(text, Path.cwd())
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -123,6 +137,9 @@ def _suite_data(arguments: argparse.Namespace) -> dict[str, str]:
     named = [s for s in arguments.suites or [] if not arguments.model or s not in ROW_SUITES]
     if not arguments.data or not named:
         return {}
+    of_task = [suite for suite in named if suite.startswith(LM_EVAL)]
+    if of_task:
+        raise UserError(f"--data: {of_task[0]} has the data that its task names; a task file can name files of yours")
     if len(named) > 1:
         raise UserError(f"--data goes with one suite, not with {', '.join(named)}; score them one after the other")
     return {named[0]: str(_existing(arguments.data))}

@@ -10,7 +10,7 @@ EXAMPLES = ("recipe setup", "recipe setup verl eval-vllm", "recipe setup --check
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    text = "llamafactory, verl, eval (default: these three), eval-vllm"
+    text = "llamafactory, verl, eval (default: these three), eval-vllm, eval-lm, eval-lm-vllm"
     parser.add_argument("names", nargs="*", metavar="NAME", help=text)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="compare built environments with their locks, file by file")
@@ -19,14 +19,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from runner.machine import installed
-    from runner.machine.environments import NAMES, VLLM, ensure, environment
+    from runner.machine.environments import NAMES, ON_DEMAND, ensure, environment
     from runner.machine.topology import visible_gpus
 
     device = "cuda" if visible_gpus() else "cpu"
     if arguments.prune:
         options.say(f"freed {installed.prune(options.say) / 1e9:.1f} GB")
         return 0
-    names = arguments.names or ((*NAMES, VLLM) if arguments.check else NAMES)
+    names = arguments.names or ((*NAMES, *ON_DEMAND) if arguments.check else NAMES)
     wanted = [environment(name, device) for name in names]
     if not arguments.check:
         for one in wanted:

@@ -101,6 +101,11 @@ def eval_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def lm_python() -> Path:
+    return _ensure("eval-lm")
+
+
+@pytest.fixture(scope="session")
 def vllm_python() -> Path:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: enough for the bundled model
     return _ensure("eval-vllm")

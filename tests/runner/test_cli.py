@@ -64,6 +64,7 @@ def test_a_dry_run_makes_no_directory(capsys: pytest.CaptureFixture[str], tmp_pa
         (["logs", "nothing"], "nothing: no such run"),
         (["eval"], "no finished run"),
         (["eval", "--model", "bundled:smollm2-135m-instruct"], "--model needs --data"),
+        (["eval", "x", "--suites", "lm_eval:gsm8k", "--data", "."], "has the data that its task names"),
         (["setup", "lamafactory"], "did you mean 'llamafactory'?"),
         (["run", "quickstart", "--env", "current"], "has no llamafactory; install llamafactory==0.9.5"),
     ],
@@ -78,6 +79,21 @@ def test_the_users_mistakes_have_exit_code_2(
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, *arguments)
     assert code == 2 and message in err
+
+
+@pytest.mark.parametrize(
+    "suite,message",
+    [
+        ("perplexit", "unknown suite 'perplexit'; choose from perplexity, "),
+        ("perplexit", "lm_eval:TASK; did you mean 'perplexity'?"),
+        ("lm_eval:", "unknown suite 'lm_eval:'"),
+        ("lm_eval:mine.yaml", "lm_eval:mine.yaml: no such file: "),
+    ],
+)
+def test_a_suite_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], suite: str, message: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["eval", "--suites", suite])
+    assert caught.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
 
 
 def test_runs_of_an_empty_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from recipes import UserError
 from runner.failure import Failure
 from runner.machine import environments
-from runner.machine.environments import NAMES, VLLM, Environment, environment
+from runner.machine.environments import NAMES, ON_DEMAND, Environment, environment
 
 
 def empty(tmp_path: Path, text: str = "") -> Environment:
@@ -70,7 +70,7 @@ def test_a_full_disk_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         environments.ensure(empty(tmp_path), print)
 
 
-@pytest.mark.parametrize("name", (*NAMES, VLLM))
+@pytest.mark.parametrize("name", (*NAMES, *ON_DEMAND))
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_locks_are_names_and_versions_only(name: str, device: str) -> None:
     for line in environment(name, device).lock.read_text().splitlines():
@@ -78,5 +78,5 @@ def test_locks_are_names_and_versions_only(name: str, device: str) -> None:
 
 
 def test_an_unknown_environment_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"choose from {', '.join((*NAMES, VLLM))}"):
+    with pytest.raises(UserError, match=f"choose from {', '.join((*NAMES, *ON_DEMAND))}"):
         environment("axolotl", "cpu")

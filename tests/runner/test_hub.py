@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from recipes import load
-from runner.machine.hub import of_hub, offline_if_unreachable
+from runner.machine.hub import of_hub, offline_if_unreachable, taken
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,14 @@ def test_what_is_of_the_hub_is_known() -> None:
     assert of_hub(load("quickstart").recipe) == []
     given = ["model.path=acme/model", "data.train[0].path=acme/rows", "eval.suites=[perplexity,qmsum]"]
     assert of_hub(load("quickstart", given).recipe) == ["acme/model", "acme/rows", "the data of qmsum"]
+
+
+def test_a_task_file_of_lm_eval_may_have_its_data_here(tmp_path: Path) -> None:
+    here, there = tmp_path / "here.yaml", tmp_path / "there.yaml"
+    here.write_text("task: a\ndataset_path: json\ndataset_kwargs: {data_files: {test: a.jsonl}}\n")
+    there.write_text("task: b\ndataset_path: acme/rows\n")
+    suites = ["lm_eval:gsm8k", f"lm_eval:{here}", f"lm_eval:{there}"]
+    assert taken([], suites, {}) == ["the data of lm_eval:gsm8k", f"the data of lm_eval:{there}"]
 
 
 def test_a_hub_that_is_not_there_is_told_and_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

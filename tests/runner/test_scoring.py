@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from adapters.contract import Checkpoint
+from eval.spec import Model
 from recipes import load
 from recipes.typed import write_typed
 from runner.failure import Failure
 from runner.runs import rundir as rundir
+from runner.scoring.models import EvalOptions, _run_spec
 from runner.training import checkpoint_scores as scoring
 from runner.training.checkpoint_scores import EarlyStop, Scorer
 from tests.eval import made
@@ -117,3 +119,32 @@ def test_scores_that_no_longer_rise_end_a_training(tmp_path: Path, evaluated: di
         found.poll()
     found.close()
     assert found.chosen_step() == 20
+
+
+@pytest.mark.parametrize(
+    "systems,given,wanted",
+    [
+        (["Be brief.", "Be brief."], None, "Be brief."),
+        (["Be brief.", "Be kind."], None, None),
+        (["Be brief.", None], None, None),
+        (["Be brief.", "Be brief."], "Be kind.", "Be kind."),
+        (["Be brief.", "Be brief."], "", None),
+        ([None, None], "Be kind.", "Be kind."),
+    ],
+)
+def test_lm_eval_asks_with_the_system_prompt_that_all_rows_have(
+    tmp_path: Path, systems: list[str | None], given: str | None, wanted: str | None
+) -> None:
+    sources = "".join(f"    - {{path: a/b{n}, system: {json.dumps(s)}}}\n" for n, s in enumerate(systems))
+    text = (
+        "backend: llamafactory\nmethod: sft\nmodel: {path: a/b, chat_template_kwargs: {enable_thinking: false}}\n"
+        f"data:\n  train:\n{sources}eval: {{suites: ['lm_eval:gsm8k'], max_samples: 7, lm_eval: "
+        f"{{system: {json.dumps(given)}, num_fewshot: 3, generation: {{until: [a, b], temperature: 0.5}}}}}}\n"
+    )
+    (tmp_path / "r.yaml").write_text(text)
+    loaded = load(tmp_path / "r.yaml")
+    run = rundir.create(loaded, tmp_path / "runs", None)
+    spec = _run_spec(run, loaded.recipe, EvalOptions(), [Model(name="m", path="m", output=tmp_path)], print)
+    assert spec.lm_eval.system == wanted and spec.lm_eval.num_fewshot == 3 and spec.max_samples == 7
+    assert spec.lm_eval.generation == {"until": ["a", "b"], "temperature": 0.5}
+    assert spec.suites == ("lm_eval:gsm8k",) and spec.chat_template_kwargs == {"enable_thinking": False}

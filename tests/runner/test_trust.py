@@ -30,6 +30,8 @@ def own(tmp_path: Path, *overrides: str, recipe: str = "quickstart") -> Run:
          ["eval.suites=reference", "eval.judge={base_url: http://x.example/v1, model: m, key_env: MY_KEY}"], "eval",
          "send replies to http://x.example/v1, with the value of the variable MY_KEY"),
         ("quickstart", ["backend_options={report_to: none}"], "resume", "native options: report_to"),
+        ("quickstart", ["eval.suites=['lm_eval:./quickstart.yaml']"], "eval",
+         "quickstart.yaml, which can run Python code (eval.suites)"),
         ("quickstart", ["backend=verl"], "resume", "load verl's checkpoints, which are pickles"),
     ],
 )  # fmt: skip
