@@ -9,7 +9,7 @@ SUITES = ("perplexity", "preference", "truthfulqa", "truthfulqa_mc", "qmsum", "l
 ROW_SUITES = ("perplexity", "preference", "generation", "reference")  # those that ask the rows of a run
 JUDGED = "reference"  # the one whose replies a judge is asked about
 SCORED = ("truthfulqa", "reference")  # those whose free answers a scorer sets beside the reference
-GENERATING = ("truthfulqa", "qmsum", "longbench", "reference", "generation")
+GENERATING = (*SCORED, "qmsum", "longbench", "generation")
 LM_EVAL = "lm_eval:"  # begins the name of a suite that lm-evaluation-harness asks: lm_eval:TASK, lm_eval:FILE.yaml
 
 # Metric ids begin with their suite's name and a dot, but for these.

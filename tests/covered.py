@@ -18,19 +18,19 @@ from runner.machine.environments import NAMES, ON_DEMAND, ensure, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = ROOT / ".covered"
-# Not within the packages: a child's working directory is another, so that all paths are absolute.
+# Children run a copy of our packages (runner/files.code_directory), in a working directory of their own.
 SETTINGS = """\
 [run]
 parallel = true
 data_file = {own}/data
-source = {packages}
+source_pkgs = recipes, adapters, eval, runner
 concurrency = multiprocessing, thread
 disable_warnings = no-data-collected, module-not-imported
 
 [paths]
 source =
     {root}
-    */project
+    */cache/code/*
 
 [report]
 exclude_also =
@@ -47,8 +47,7 @@ def main(arguments: list[str]) -> int:
     for file in OWN.glob("data*"):
         file.unlink()
     settings = OWN / "settings"
-    packages = ",".join(str(ROOT / name) for name in ("recipes", "adapters", "eval", "runner"))
-    settings.write_text(SETTINGS.format(own=OWN, root=ROOT, packages=packages), encoding="utf-8")
+    settings.write_text(SETTINGS.format(own=OWN, root=ROOT), encoding="utf-8")
     for name in (*NAMES, *ON_DEMAND):
         _add_coverage(ensure(environment(name, "cpu"), print))
     here = Path(sys.executable).parent.parent
