@@ -158,7 +158,8 @@ def _allowed(node: Node) -> str:
     if "x-allowed" in node:
         return str(node["x-allowed"])
     if "enum" in node:
-        return ", ".join("null" if v is None else str(v) for v in node["enum"])
+        values = ["null" if v is None else str(v) for v in node["enum"]]
+        return ", ".join(values + ([node["x-also"]] if "x-also" in node else []))
     types = node.get("type", [])
     words = " or ".join(_KINDS[t] for t in ([types] if isinstance(types, str) else types))
     if node.get("minLength"):

@@ -28,9 +28,7 @@ concurrency = multiprocessing, thread
 disable_warnings = no-data-collected, module-not-imported
 
 [paths]
-source =
-    {root}
-    */cache/code/*
+{paths}
 
 [report]
 exclude_also =
@@ -47,7 +45,9 @@ def main(arguments: list[str]) -> int:
     for file in OWN.glob("data*"):
         file.unlink()
     settings = OWN / "settings"
-    settings.write_text(SETTINGS.format(own=OWN, root=ROOT), encoding="utf-8")
+    packages = ("recipes", "adapters", "eval", "runner")
+    paths = "\n".join(f"{name} =\n    {ROOT}/{name}\n    */{name}" for name in packages)
+    settings.write_text(SETTINGS.format(own=OWN, paths=paths), encoding="utf-8")
     for name in (*NAMES, *ON_DEMAND):
         _add_coverage(ensure(environment(name, "cpu"), print))
     here = Path(sys.executable).parent.parent

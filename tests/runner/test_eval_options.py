@@ -29,7 +29,7 @@ def test_a_base_that_is_asked_for_is_scored_whatever_the_recipe_says(tmp_path: P
     [
         (EvalOptions(scorer="rougeL"), "--scorer: is of the suites truthfulqa, reference; asked: perplexity"),
         (EvalOptions(subsets=("trec",)), "--subsets: is of the suite longbench; asked: perplexity"),
-        (EvalOptions(max_generation_samples=3), "--max-generation-samples: is of the suites truthfulqa, qmsum"),
+        (EvalOptions(max_generation_samples=3), "--max-generation-samples: is of the suites truthfulqa, reference, "),
     ],
 )
 def test_an_option_of_no_suite_that_is_asked_is_refused(tmp_path: Path, options: EvalOptions, message: str) -> None:
