@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes import data_files, formula
+from recipes.columns import fields_of
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
 from recipes.model_files import adapter_problem
@@ -34,6 +35,7 @@ COLUMNS_OF_FORMAT = {
     "conversations": ("conversations", "system", "tools"),
     "preference": ("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
     "feedback": ("prompt", "completion", "label", "messages", "conversations", "system", "tools"),
+    "ranked": ("prompt", "instruction", "completions", "responses", "scores", "ratings", "ranks", "system", "tools"),
     "prompts": ("prompt", "answer", "messages", "conversations", "system"),
     "text": ("text",),
 }
@@ -221,7 +223,11 @@ def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
             yield document.problem((*place, "format"), text)
             continue
         names = [n for f in (allowed if name == "auto" else [name]) for n in COLUMNS_OF_FORMAT[f]]
-        for ours in source.get("columns", {}):
+        for ours, theirs in source.get("columns", {}).items():
+            try:
+                fields_of(theirs)
+            except ValueError as error:
+                yield document.problem((*place, "columns", ours), f"{theirs!r} is no template: {error}")
             if ours not in names:
                 text = f"no column of {name if name != 'auto' else value['method']} rows; allowed: "
                 text += ", ".join(dict.fromkeys(names)) + did_you_mean(ours, names)

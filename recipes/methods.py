@@ -30,8 +30,8 @@ class Rows:
 
 CONVERSATIONS = Rows(formats=("alpaca", "prompt_response", "messages", "conversations"), columns=("",))
 DOCUMENTS = Rows(formats=("text",), columns=("",), chat=False)
-PAIRS = Rows(formats=("preference",), columns=("chosen_", "rejected_"), pair=True)
-FEEDBACK = Rows(formats=("feedback",), columns=("", "kl_"))
+PAIRS = Rows(formats=("preference", "ranked"), columns=("chosen_", "rejected_"), pair=True)
+FEEDBACK = Rows(formats=("feedback", "preference", "ranked"), columns=("", "kl_"))
 PROMPTS = Rows(formats=("prompts",), columns=(), reply=False)
 
 

@@ -97,6 +97,8 @@ REWARDS: dict[str, Callable[[Reward], Function]] = {
     "function": lambda told: _own(told.path or ""),
 }
 
+OF_ANSWER = ("exact", "number", "rouge")  # those that compare a reply with the row's answer
+
 
 def load(rewards: Sequence[Reward]) -> list[Named]:
     """The rewards of a recipe, ready to be called; a second one of a name is `name-2`.

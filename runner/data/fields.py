@@ -50,13 +50,13 @@ def text(row: Fields, key: str, *, optional: bool = False) -> str:
         value = None  # as pandas writes an absent cell
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
-    found = "" if value is None else _joined(value, key)
+    found = "" if value is None else as_text(value, key)
     if not found.strip() and not optional:
         raise BadRow(f"{key} is empty")
     return found
 
 
-def _joined(value: Any, place: str) -> str:
+def as_text(value: Any, place: str) -> str:
     """A text, or a list of text parts as chat APIs have them."""
     if isinstance(value, str):
         return value
@@ -125,7 +125,7 @@ def _message(row: Fields, given: Any, key: str, number: int) -> Message:
     value = turn.get(text_key)
     if name in CALL_ROLES and "tool_calls" not in more:
         return {"role": role, "content": "", **more, "tool_calls": calls_of(value, f"{place}: {text_key}")}
-    said = "" if value is None and "tool_calls" in more else _joined(value, f"{place}: {text_key}")
+    said = "" if value is None and "tool_calls" in more else as_text(value, f"{place}: {text_key}")
     if role == "assistant" and not said.strip() and "tool_calls" not in more:
         raise BadRow(f"{place}: the reply is empty")
     return {"role": role, "content": said, **more}
@@ -143,7 +143,7 @@ def _beside(turn: Message, role: str | None, place: str) -> tuple[Message, set[s
     more: Message = {}
     thought = next((name for name in THOUGHTS if name in said), "")
     if thought:
-        more["reasoning_content"] = _joined(said[thought], f"{place}: {thought}")
+        more["reasoning_content"] = as_text(said[thought], f"{place}: {thought}")
     call = next((name for name in ("tool_calls", "function_call", "tool_call") if name in said), "")
     if call:
         more["tool_calls"] = calls_of(said[call], f"{place}: {call}")

@@ -14,7 +14,6 @@ A new format is one function and one line in FORMATS.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,19 +23,19 @@ from recipes.types import Source
 from recipes.words import texts_in
 from runner.data import honoured
 from runner.data.calls import tools_of
+from runner.data.columns import renamed
 from runner.data.fields import Fields, dialogue, loaded, messages_in, text
 from runner.data.honoured import empty
 from runner.data.irregular import Policy
+from runner.data.ranked import ranked
+from runner.data.turns import assistant_turn, given, prompt_before, prompt_of, reply_of, user_turn
 
 Raw = dict[str, Any]
 
-PROMPTS = {"prompt", "messages", "conversations"}
 LABELS = {
     **dict.fromkeys(("good", "desirable", "chosen", "yes", "thumbs_up", "thumbs up", "+1", "👍"), True),
     **dict.fromkeys(("bad", "undesirable", "rejected", "no", "thumbs_down", "thumbs down", "-1", "-1.0", "👎"), False),
 }
-SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
-TRANSCRIPT = re.compile(r"^\s*(Human|User|H): .*^\s*(Assistant|A): ", re.DOTALL | re.MULTILINE)
 
 
 class Converted(NamedTuple):
@@ -58,16 +57,16 @@ def alpaca(row: Fields) -> Raw:
     for turn in [] if empty(history) else history:
         if not (isinstance(turn, (list, tuple)) and len(turn) == 2 and all(isinstance(t, str) for t in turn)):
             raise BadRow("history must be a list of [question, answer]")
-        messages += [_user(turn[0]), _assistant(turn[1])]
-    return {"messages": [*messages, _user(question), _assistant(text(row, "output"))]}
+        messages += [user_turn(turn[0]), assistant_turn(turn[1])]
+    return {"messages": [*messages, user_turn(question), assistant_turn(text(row, "output"))]}
 
 
 def prompt_response(row: Fields) -> Raw:
     """{"prompt": "Define APR.", "response": "The yearly …"}; both may be message lists, and response completion"""
-    key = _given(row, "response", "completion")
+    key = given(row, "response", "completion")
     reply = messages_in(row.get(key))
-    replies = dialogue(row, reply, key) if reply else [_assistant(text(row, key))]
-    return {"messages": [*_prompt(row), *replies]}
+    replies = dialogue(row, reply, key) if reply else [assistant_turn(text(row, key))]
+    return {"messages": [*prompt_of(row), *replies]}
 
 
 class HalfCharacter(BadRow):
@@ -90,28 +89,28 @@ def conversations(row: Fields) -> Raw:
 
 def preference(row: Fields) -> Raw:
     """{"prompt": "…", "chosen": "…", "rejected": "…"}; they may be message lists that hold the prompt."""
-    chosen, prompt = _reply(row, "chosen")
-    rejected, other = _reply(row, "rejected")
+    chosen, prompt = reply_of(row, "chosen")
+    rejected, other = reply_of(row, "rejected")
     if prompt and other and prompt != other:
         raise BadRow("chosen and rejected begin with different prompts")
     if chosen == rejected:
         raise BadRow("chosen and rejected are equal: nothing to prefer")
-    return {"prompt": _prompt_before(row, prompt or other, chosen), "chosen": [chosen], "rejected": [rejected]}
+    return {"prompt": prompt_before(row, prompt or other, chosen), "chosen": [chosen], "rejected": [rejected]}
 
 
 def feedback(row: Fields) -> Raw:
     """{"prompt": "…", "completion": "…", "label": true}; or messages that end on the reply, and label"""
-    reply, prompt = _reply(row, _given(row, "completion", "messages"))
-    given = row.get("label")
-    label = LABELS.get(str(given).strip().lower(), honoured.truth(given))
+    reply, prompt = reply_of(row, given(row, "completion", "messages"))
+    told = row.get("label")
+    label = LABELS.get(str(told).strip().lower(), honoured.truth(told))
     if label is None:
-        raise BadRow(f"label is {str(given)[:60]!r}; allowed: true or false, or {', '.join(LABELS)}")
-    return {"prompt": _prompt_before(row, prompt, reply), "completion": [reply], "label": label}
+        raise BadRow(f"label is {str(told)[:60]!r}; allowed: true or false, or {', '.join(LABELS)}")
+    return {"prompt": prompt_before(row, prompt, reply), "completion": [reply], "label": label}
 
 
 def prompts(row: Fields) -> Raw:
-    """{"prompt": "What is 2 + 2?", "answer": "4"}"""
-    return {"prompt": _prompt(row), "answer": text(row, "answer")}
+    """{"prompt": "What is 2 + 2?", "answer": "4"}; without an answer where no reward looks at one"""
+    return {"prompt": prompt_of(row), "answer": text(row, "answer", optional=True)}
 
 
 def document(row: Fields) -> Raw:
@@ -125,6 +124,7 @@ FORMATS: dict[str, Callable[[Fields], Raw]] = {
     "messages": messages,
     "conversations": conversations,
     "preference": preference,
+    "ranked": ranked,
     "feedback": feedback,
     "prompts": prompts,
     "text": document,
@@ -132,7 +132,7 @@ FORMATS: dict[str, Callable[[Fields], Raw]] = {
 
 # What a text prompt goes with elsewhere, and which only alpaca reads.
 OF_ALPACA = ("input", "history")
-WITH_TEXT_PROMPT = ("prompt_response", "preference", "feedback", "prompts")
+WITH_TEXT_PROMPT = ("prompt_response", "preference", "ranked", "feedback", "prompts")
 
 # The keys by which `auto` tells a format, the surest first.
 _KEYS = (
@@ -143,7 +143,9 @@ _KEYS = (
     ("prompt_response", ("prompt", "completion")),
     ("preference", ("chosen", "rejected")),
     ("feedback", ("label",)),
-    ("prompts", ("prompt", "answer")),
+    ("ranked", ("completions",)),
+    ("ranked", ("responses",)),
+    ("prompts", ("prompt",)),
     ("text", ("text",)),
 )
 
@@ -183,15 +185,12 @@ def convert(row: Any, format_name: str, source: Source, irregular: Policy = "err
 def _converted(row: Any, format_name: str, source: Source, irregular: Policy) -> Converted:
     if not isinstance(row, dict):
         raise BadRow(f"a row must be a mapping, not {type(row).__name__}")
-    columns = source.columns
-    for theirs in columns.values():
-        if theirs not in row:
-            raise BadRow(f"no column {theirs!r}; it has {', '.join(map(str, row))[:200]}")
-    fields = Fields({**row, **{ours: row[theirs] for ours, theirs in columns.items()}}, irregular)
+    values, origins = renamed(row, source.columns)
+    fields = Fields(values, irregular)
     result = FORMATS[format_name](fields)
     if format_name != "text":
         _finish(result, fields, source, tools=format_name != "prompts")
-    used = {columns.get(key, key) for key in fields.read}
+    used = {theirs for key in fields.read for theirs in origins.get(key, (key,))}
     unused = honoured.refuse(row, used, replies=format_name not in ("prompts", "text"))
     for key in OF_ALPACA if format_name in WITH_TEXT_PROMPT else ():
         if key in unused:
@@ -234,61 +233,3 @@ def _check_text(row: Raw) -> None:
                 raise HalfCharacter(
                     f"{key} holds half a character (a text cut inside an emoji?); {where}", row
                 ) from None
-
-
-def _given(row: Fields, *keys: str) -> str:
-    """The first of keys that stand for one another which says something: tables give every row every key."""
-    there = [key for key in keys if key in row]
-    return next((key for key in there if not empty(row[key])), there[0] if there else keys[0])
-
-
-def _prompt(row: Fields) -> list[Message]:
-    key = _given(row, "prompt", "messages", "conversations")
-    value = row.get(key)
-    if key == "prompt" and not messages_in(value):
-        return [_user(text(row, key))]
-    return dialogue(row, value, key, reply=False)
-
-
-def _prompt_before(row: Fields, begun: list[Message], reply: Message) -> list[Message]:
-    """The prompt of a reply, where the reply's own list may have `begun` with it."""
-    if not begun:
-        if not PROMPTS & set(row) and TRANSCRIPT.search(reply["content"]):
-            raise BadRow(
-                "a whole transcript and no prompt; write it as HH-RLHF does (a blank line, Human: or Assistant:)"
-            )
-        return _prompt(row)
-    if "prompt" in row and not empty(row.get("prompt")):
-        given = _prompt(row)
-        said = [turn["content"].strip() for turn in begun]
-        if any(turn["content"].strip() not in said for turn in given):
-            raise BadRow("prompt is not among the turns that the reply's list begins with; give it in one place")
-    return begun
-
-
-def _reply(row: Fields, key: str) -> tuple[Message, list[Message]]:
-    """The reply under `key`, and the prompt before it where the value is a message list."""
-    found = messages_in(row.get(key)) or ([] if PROMPTS & set(row) else transcript(row.get(key)))
-    if found:
-        *before, reply = dialogue(row, found, key)
-        return reply, before
-    return _assistant(text(row, key)), []
-
-
-def transcript(value: Any) -> list[Message]:
-    """The messages of a conversation as one text, as HH-RLHF has it: a blank line, who speaks, a colon."""
-    if not isinstance(value, str):
-        return []
-    before, *rest = SPEAKER.split(value.lstrip("\n"))
-    if before.strip() or not rest or rest[0] != "Human":
-        return []
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [{"role": roles[who], "content": said} for who, said in zip(rest[::2], rest[1::2], strict=True)]
-
-
-def _user(text: str) -> Message:
-    return {"role": "user", "content": text}
-
-
-def _assistant(text: str) -> Message:
-    return {"role": "assistant", "content": text}

@@ -25,6 +25,10 @@ REASONS = {
 OF_REPLIES = (WEIGHTS, THINKING)  # what GRPO, which learns no reply of the data, need not heed
 
 
+class Unwanted(BadRow):
+    """A row that is left out because the recipe says so, or nothing can be learned of it; the text is counted."""
+
+
 def refuse(keys: dict[Any, Any], used: Iterable[Any], place: str = "", *, replies: bool = True) -> set[str]:
     """The names of what is neither used nor empty.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from recipes.encode import BadRow, Message
+from runner.data.honoured import Unwanted
 
 Policy = Literal["error", "merge", "drop"]
 JOINED = "turns of one speaker in a row are joined"
@@ -14,7 +15,7 @@ CUT = "the turns behind the last reply are left out"
 ADVICE = "set data.irregular: merge, or drop"
 
 
-class Irregular(BadRow):
+class Irregular(Unwanted):
     """A conversation that `data.irregular: drop` leaves out."""
 
 
@@ -33,7 +34,7 @@ def regular(messages: list[Message], policy: Policy, key: str, *, reply: bool) -
     if problem is None:
         return messages, []
     if policy == "drop":
-        raise Irregular(problem)
+        raise Irregular(f"irregular: {problem}")
     if policy == "error":
         raise BadRow(f"{problem}; {ADVICE}")
     end = next((n for n in range(len(messages), 0, -1) if messages[n - 1]["role"] == "assistant" or not reply), 0)

@@ -14,12 +14,13 @@ from recipes.encode import BadRow, Encoded, Encoder, Message
 from recipes.methods import CONVERSATIONS, DOCUMENTS, FEEDBACK, METHODS, PROMPTS
 from recipes.types import Source
 from runner.data.formats import Raw, convert, detect
-from runner.data.irregular import Irregular
+from runner.data.honoured import Unwanted
 from runner.data.notes import Complaints, kind_of, printable
 from runner.data.read import files_of, read
 from runner.data.spec import PrepareSpec
 
 CHUNK = 256
+FROM_PAIRS = "half of a preference pair: the chosen reply is good, the rejected one bad"
 MAX_REASONS = 50  # of malformed rows, told apart in the accounting
 TOO_LONG, PROMPT_TOO_LONG, NOTHING, MALFORMED = (
     "longer than max_length",
@@ -42,7 +43,7 @@ class Preparation:
 
     def __init__(self, spec: PrepareSpec, encoder: Encoder | Documents) -> None:
         self.method, self.kind = spec.method, METHODS[spec.method].rows
-        self.data, self.max_length = spec.data, spec.max_length
+        self.data, self.max_length, self.needs_answer = spec.data, spec.max_length, spec.needs_answer
         self.encoder = encoder
         self.dropped: Counter[str] = Counter()
         self.rows_in: Counter[str] = Counter()
@@ -52,7 +53,7 @@ class Preparation:
         self.left_out: dict[str, list[str]] = {}  # files of splits that were not asked for
         self.unused: Counter[str] = Counter()  # rows in which a column that no format reads says something
         self.longest_dropped = 0
-        self._previous: list[Message] | None = None  # KTO: the reply before the chunk
+        self._before: list[Raw] = []  # KTO: the last rows before the chunk, the newest first
         self._reported = time.monotonic()
 
     def rows(self, sources: Iterable[Source]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
@@ -86,13 +87,21 @@ class Preparation:
                 if format_name == "auto":
                     format_name = detect(raw.value, self.method, source.columns)
                 row, unused, done = convert(raw.value, format_name, source, self.data.irregular)
-            except Irregular as error:
-                self.dropped[f"irregular: {kind_of(str(error))}"] += 1
+                if self.kind is PROMPTS and self.needs_answer and not row["answer"].strip():
+                    raise BadRow(f"no answer, which the reward {self.needs_answer} looks at")
+            except Unwanted as error:
+                self.dropped[kind_of(str(error))] += 1
                 continue
             except BadRow as error:
                 self._bad(raw.place, str(error))
                 continue
             self.unused.update(map(printable, unused))
+            if self.kind is FEEDBACK and "chosen" in row:  # a pair is two examples
+                self.rows_in[source.path] += 1
+                for key in ("chosen", "rejected"):
+                    one = {"prompt": row["prompt"], "completion": row[key], "label": key == "chosen"}
+                    yield raw.place, one, [*done, FROM_PAIRS]
+                continue
             yield raw.place, row, done
 
     def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
@@ -130,7 +139,7 @@ class Preparation:
                 self.notes.update([*done, *noted])
                 yield row, kept[0], kept[1]
         if self.kind is FEEDBACK:
-            self._previous = chunk[-1][1]["completion"]
+            self._before = [row for _, row, _ in chunk[:-3:-1]]
 
     def _conversations(self, row: Raw, n: int, chunk: list[Any]) -> list[Any]:
         if self.kind is DOCUMENTS:
@@ -144,13 +153,19 @@ class Preparation:
         return [row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]]
 
     def _other_reply(self, n: int, chunk: list[Any]) -> list[Message]:
-        """KTO estimates its KL term on mismatched pairs: this prompt with the reply of the row before (as TRL)."""
-        if n == 0 and self._previous is not None:
-            return self._previous
-        other: list[Message] = chunk[n - 1][1]["completion"]
-        if len(chunk) == 1 and self._previous is None:
+        """KTO estimates its KL term on mismatched pairs: this prompt with the reply of the row before (as TRL).
+
+        That is the nearest row before it, or else behind it, of another prompt: a pair's two rows have one.
+        """
+        rows = [row for _, row, _ in chunk]
+        others = chain(reversed(rows[:n]), self._before, reversed(rows[n + 1 :]))
+        nearest = next(others, None)
+        if nearest is None:
             raise Stop(f"{self.method} needs at least 2 rows: its KL term pairs each prompt with another row's reply")
-        return other
+        mine = rows[n]["prompt"]
+        other = next((row for row in chain([nearest], others) if row["prompt"] != mine), nearest)
+        reply: list[Message] = other["completion"]
+        return reply
 
     def _fit(self, place: str, parts: list[Encoded]) -> tuple[list[Encoded], bool] | None:
         """The parts within max_length and whether one was cut; None where the row is dropped."""

@@ -18,6 +18,7 @@ class PrepareSpec:
 
     model: path, revision, trust_remote_code, chat_template, chat_template_kwargs.
     max_length: of a row, or of its prompt where rows stay text.
+    needs_answer: the reward that looks at a prompt's answer, if one does.
     """
 
     method: str
@@ -25,6 +26,7 @@ class PrepareSpec:
     data: Data
     max_length: int
     directory: Path
+    needs_answer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

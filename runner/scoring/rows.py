@@ -54,7 +54,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _format(raw: Row) -> str:
     """The format of the first row, tried for preferences before plain replies: those have a prompt too."""
-    for method in ("dpo", "kto", "grpo", "sft", "pretrain"):
+    for method in ("dpo", "kto", "sft", "grpo", "pretrain"):
         with contextlib.suppress(BadRow):
             return detect(raw.value, method)
     return detect(raw.value, "sft")

@@ -10,6 +10,7 @@ from adapters.contract import PreparedData
 from recipes import Problem, Recipe, UserError
 from recipes.files import read_json
 from recipes.methods import METHODS
+from recipes.rewards import OF_ANSWER
 from recipes.typed import read_typed, write_typed
 from runner.data.spec import Accounting, PrepareSpec
 from runner.failure import Failure
@@ -78,6 +79,7 @@ def specification(recipe: Recipe, model: str, directory: Path) -> PrepareSpec:
         data=recipe.data,
         max_length=recipe.grpo.rollouts.max_prompt_length if prompts_only else recipe.data.max_length,
         directory=directory,
+        needs_answer=next((reward.type for reward in recipe.grpo.rewards if reward.type in OF_ANSWER), ""),
     )
 
 

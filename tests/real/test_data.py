@@ -343,3 +343,28 @@ def test_a_base_model_learns_to_stop_where_its_template_ends_a_turn(
     model = Path(done.stdout.splitlines()[-1]) / "model"
     assert json.loads((model / "generation_config.json").read_text())["eos_token_id"] == [0, 2]
     assert json.loads((model / "tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"
+
+
+def test_kto_learns_from_pairs_with_mismatched_replies(
+    recipe: Recipe, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
+) -> None:
+    """Each pair is two examples; the KL term's reply is never one of the same prompt."""
+    rows = [{"prompt": f"question {n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(3)]
+    done = recipe("run", recipe_for(rows, tmp_path, tiny_model, "kto"), "--no-eval")
+    assert "6 rows = 6 trained" in done.stderr and "note: half of a preference pair: " in done.stderr
+    run = Path(done.stdout.splitlines()[-1])
+    read = """
+import json, sys
+from datasets import load_from_disk
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+print(json.dumps([
+    [row["kto_tags"], *(tokenizer.decode(row[name]) for name in ("input_ids", "kl_input_ids"))]
+    for row in load_from_disk(sys.argv[2])["train"]
+]))
+"""
+    found = json.loads(inside(llamafactory_python, read, str(tiny_model), str(run / "data/tokenized"), cwd=tmp_path))
+    for place, (good, row, other) in enumerate(found):
+        number = place // 2
+        assert good == (place % 2 == 0) and f"{'good' if good else 'bad'} {number}" in row
+        assert f"question {number}" in other and f"good {number}" not in other and f"bad {number}" not in other
