@@ -38,6 +38,7 @@ COLUMNS_OF_FORMAT = {
     "ranked": ("prompt", "instruction", "completions", "responses", "scores", "ratings", "ranks", "system", "tools"),
     "prompts": ("prompt", "answer", "messages", "conversations", "system"),
     "text": ("text",),
+    "longbench": (),
 }
 
 
@@ -213,6 +214,13 @@ def _source_checks(value: Values, document: Document, root: Path) -> Iterator[Pr
 
 
 def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
+    if value["data"].get("overlong") == "middle" and value["method"] != "sft":
+        text = f"middle cuts the user's turn of an sft row; allowed with {value['method']}: drop, truncate, error"
+        yield document.problem(("data", "overlong"), text)
+    yield from _formats_and_columns(value, document)
+
+
+def _formats_and_columns(value: Values, document: Document) -> Iterator[Problem]:
     """Formats and columns that do not go together, and rows that would be trained on and held out at once."""
     allowed = METHODS[value["method"]].rows.formats
     trained = {_rows_of(source): place for place, source in sources_of(value) if place[1] == "train"}

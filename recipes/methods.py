@@ -28,7 +28,7 @@ class Rows:
     chat: bool = True
 
 
-CONVERSATIONS = Rows(formats=("alpaca", "prompt_response", "messages", "conversations"), columns=("",))
+CONVERSATIONS = Rows(formats=("alpaca", "prompt_response", "messages", "conversations", "longbench"), columns=("",))
 DOCUMENTS = Rows(formats=("text",), columns=("",), chat=False)
 PAIRS = Rows(formats=("preference", "ranked"), columns=("chosen_", "rejected_"), pair=True)
 FEEDBACK = Rows(formats=("feedback", "preference", "ranked"), columns=("", "kl_"))

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from recipes import data_files, remote, schema
 from recipes.errors import Problem, UserError, did_you_mean
+from recipes.longbench import subset_files
 from recipes.paths import TEXT_KINDS, data_kind, hub_name, local_path, scheme
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
@@ -32,6 +33,9 @@ def sources_of(value: Values) -> Iterator[tuple[FieldPath, Values]]:
 
 def source_problems(place: FieldPath, source: Values, document: Document, root: Path) -> Iterator[Problem]:
     """A path without data, and fields that cannot act on what it holds or have a value that none has."""
+    yield from _longbench_problems(place, source, document, root)
+    if source.get("format") == "longbench":
+        return
     for leaf, text in (("encoding", _no_encoding(source)), ("delimiter", _no_delimiter(source))):
         if text:
             yield document.problem((*place, leaf), text)
@@ -46,6 +50,23 @@ def source_problems(place: FieldPath, source: Values, document: Document, root: 
         if source.get(leaf, default) != default and kinds is not None and not kinds & set(wanted):
             what = f"holds {', '.join(sorted(kinds))}" if kinds else "is a data set of a hub"
             yield document.problem((*place, leaf), f"belongs to {shown}, and {source['path']} {what}; take it out")
+
+
+def _longbench_problems(place: FieldPath, source: Values, document: Document, root: Path) -> Iterator[Problem]:
+    """Fields of LongBench beside another format, and subsets that are not there."""
+    if source.get("format") != "longbench":
+        for leaf in ("subsets", "answers"):
+            if source.get(leaf, schema.schema()["$defs"]["source"]["properties"][leaf]["default"]) not in ([], "first"):
+                yield document.problem((*place, leaf), "belongs to format: longbench; take it out, or set that format")
+        return
+    path = local_path(source["path"], root)
+    try:
+        if path is not None and not path.exists():
+            raise UserError(f"no such file or directory: {path}")
+        if path is not None:
+            subset_files(path, source.get("subsets", ()), buckets=False)
+    except UserError as error:
+        yield document.problem((*place, "path"), error.problems[0].text)
 
 
 def _kinds(source: Values, root: Path) -> set[str] | None:

@@ -44,6 +44,8 @@ class Source:
     encoding: str
     delimiter: str | None  # None: told from the header
     text: Literal["paragraph", "line", "file"]
+    subsets: tuple[str, ...]  # of LongBench; empty: all that are there
+    answers: Literal["first", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Data:
     train: tuple[Source, ...]
     validation: Validation
     max_length: int
-    overlong: Literal["drop", "truncate", "error"]
+    overlong: Literal["drop", "truncate", "middle", "error"]
     train_on: Literal["all_turns", "last_turn"]
     packing: bool
     test_prompts: int

@@ -7,9 +7,8 @@ gives where there is none. Example row: {"input": "Who won?", "context": "…", 
 
 from __future__ import annotations
 
-import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,20 +24,14 @@ from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
 from eval.suites.hub import fetched
+from eval.suites.longbench_prompts import ARCHIVE, REPOSITORY, definitions
+from eval.suites.longbench_prompts import prompt as asked
 from eval.suites.truncate import cut_middle, cut_note
-from recipes.errors import UserError, did_you_mean
+from recipes.errors import UserError
+from recipes.longbench import subset_files
 
-DEFINITIONS = Path(__file__).parent / "definitions" / "longbench"
 # https://github.com/THUDM/LongBench/blob/main/LongBench/pred.py: few-shot and code prompts go without a chat template.
 NO_CHAT = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
-
-
-def definitions() -> tuple[dict[str, str], dict[str, int]]:
-    """The official prompts and new-token limits by subset."""
-    prompts, limits = (
-        json.loads((DEFINITIONS / f"dataset2{name}.json").read_text(encoding="utf-8")) for name in ("prompt", "maxlen")
-    )
-    return prompts, limits
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
@@ -47,7 +40,7 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         if spec.data.get("longbench")
         else from_hub("longbench: no data is given (its data.zip, or a directory of <subset>.jsonl)")
     )
-    files = _files(source, spec.subsets)
+    files = subset_files(source, spec.subsets)
     limit = spec.max_generation_samples or spec.max_samples
     samples: list[Sample] = []
     for name, path in files.items():
@@ -67,37 +60,11 @@ def _room(name: str, text: Text, max_positions: int, spec: Spec) -> int:
 
 
 def from_hub(missing: str) -> Path:
-    """The official data.zip: a file of data, so that no code of the data set's repository runs."""
+    """The official data.zip."""
     from huggingface_hub import hf_hub_download
 
     failing = f"{missing}, and THUDM/LongBench could not be downloaded from the Hub"
-    return fetched(lambda: hf_hub_download("THUDM/LongBench", "data.zip", repo_type="dataset"), failing)
-
-
-def _files(source: Path, wanted: tuple[str, ...]) -> dict[str, Path | zipfile.Path]:
-    """The wanted subsets' files; of the zip, which holds everything, LongBench-E only where it is asked for.
-
-    `wanted`: subset names, `e` for all of LongBench-E; empty for what there is.
-    """
-    zipped = zipfile.is_zipfile(source)
-    found: Sequence[Path | zipfile.Path]
-    if zipped:
-        found = list(zipfile.Path(source, "data/").iterdir())
-    else:
-        found = [source] if source.is_file() else sorted(source.glob("*.jsonl"))
-    stems = {path.name.removesuffix(".jsonl"): path for path in found}
-    files = {name: path for name, path in stems.items() if name.removesuffix("_e") in SUBSETS}
-    if not files:
-        raise UserError(f"{source}: longbench: no <subset>.jsonl; the subsets are {', '.join(SUBSETS)}")
-    buckets = [name for name in files if name.endswith("_e")]
-    every = [name for name in files if not (zipped and name in buckets)]
-    names = [name for asked in wanted for name in (buckets if asked == "e" else [asked])] or every
-    gone = [
-        f"{source}: longbench: no subset {name!r}{did_you_mean(name, files)}" for name in names if name not in files
-    ]
-    if gone:
-        raise UserError(*gone)
-    return {name: files[name] for name in names}
+    return fetched(lambda: hf_hub_download(REPOSITORY, ARCHIVE, repo_type="dataset"), failing)
 
 
 def _rows(name: str, path: Path | zipfile.Path, limit: int | None) -> list[Row]:
@@ -139,7 +106,7 @@ def _samples(name: str, rows: list[Row], text: Text, max_positions: int, spec: S
 
 def _encoder(subset: str, template: str, room: int, text: Text) -> Callable[[Row], tuple[list[int], bool]]:
     def encode(row: Row) -> tuple[list[int], bool]:
-        prompt, truncated = cut_middle(text, template.format(context=row["context"], input=row["input"]), room)
+        prompt, truncated = cut_middle(text, asked(template, row), room)
         return text.prompt_ids(prompt, chat=subset not in NO_CHAT), truncated
 
     return encode

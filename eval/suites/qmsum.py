@@ -21,7 +21,8 @@ from eval.rows import Row, checked, half_a_character, keys_of, not_texts, read_l
 from eval.spec import Spec
 from eval.statistics import Measure, mean
 from eval.suites import Loaded, Record, Sample, Values, answered
-from eval.suites.longbench import definitions, from_hub
+from eval.suites.longbench import from_hub
+from eval.suites.longbench_prompts import definitions
 from eval.suites.truncate import cut_middle, cut_note
 from recipes.errors import UserError
 

@@ -21,7 +21,7 @@ from recipes.encode import BadRow, Message
 from recipes.methods import METHODS
 from recipes.types import Source
 from recipes.words import texts_in
-from runner.data import honoured
+from runner.data import honoured, longbench
 from runner.data.calls import tools_of
 from runner.data.columns import renamed
 from runner.data.fields import Fields, dialogue, loaded, messages_in, text
@@ -128,6 +128,7 @@ FORMATS: dict[str, Callable[[Fields], Raw]] = {
     "feedback": feedback,
     "prompts": prompts,
     "text": document,
+    "longbench": longbench.conversation,
 }
 
 # What a text prompt goes with elsewhere, and which only alpaca reads.

@@ -15,6 +15,7 @@ from recipes.methods import CONVERSATIONS, DOCUMENTS, FEEDBACK, METHODS, PROMPTS
 from recipes.types import Source
 from runner.data.formats import Raw, convert, detect
 from runner.data.honoured import Unwanted
+from runner.data.middle import without_middle
 from runner.data.notes import Complaints, kind_of, printable
 from runner.data.read import files_of, read
 from runner.data.spec import PrepareSpec
@@ -45,6 +46,7 @@ class Preparation:
         self.method, self.kind = spec.method, METHODS[spec.method].rows
         self.data, self.max_length, self.needs_answer = spec.data, spec.max_length, spec.needs_answer
         self.encoder = encoder
+        self.last_only = self.kind is not CONVERSATIONS or spec.data.train_on == "last_turn"
         self.dropped: Counter[str] = Counter()
         self.rows_in: Counter[str] = Counter()
         self.problems = Complaints()
@@ -122,8 +124,7 @@ class Preparation:
         if not chunk:
             return
         conversations = [self._conversations(row, n, chunk) for n, (_, row, _) in enumerate(chunk)]
-        last_only = self.kind is not CONVERSATIONS or self.data.train_on == "last_turn"
-        encoded = iter(self.encoder.encode(list(chain.from_iterable(conversations)), last_only=last_only))
+        encoded = iter(self.encoder.encode(list(chain.from_iterable(conversations)), last_only=self.last_only))
         for (place, row, done), parts in zip(chunk, conversations, strict=True):
             results = [next(encoded) for _ in parts]
             bad = next((r for r in results if isinstance(r, BadRow)), None)
@@ -134,10 +135,11 @@ class Preparation:
             if noted and self.data.on_note == "error":
                 self._bad(place, "; ".join(noted))
                 continue
-            kept = self._fit(place, [r for r in results if isinstance(r, Encoded)])
+            row, whole, cut = self._shortened(row, [r for r in results if isinstance(r, Encoded)])
+            kept = self._fit(place, whole)
             if kept is not None:
                 self.notes.update([*done, *noted])
-                yield row, kept[0], kept[1]
+                yield row, kept[0], cut or kept[1]
         if self.kind is FEEDBACK:
             self._before = [row for _, row, _ in chunk[:-3:-1]]
 
@@ -166,6 +168,13 @@ class Preparation:
         other = next((row for row in chain([nearest], others) if row["prompt"] != mine), nearest)
         reply: list[Message] = other["completion"]
         return reply
+
+    def _shortened(self, row: Raw, parts: list[Encoded]) -> tuple[Raw, list[Encoded], bool]:
+        """The row without the middle of its longest user turn where it is too long and `data.overlong` is middle."""
+        if self.data.overlong != "middle" or len(parts[0].ids) <= self.max_length:
+            return row, parts, False
+        found = without_middle(row["messages"], parts[0], self.max_length, self.encoder, self.last_only)
+        return (row, parts, False) if found is None else ({"messages": found[0]}, [found[1]], True)
 
     def _fit(self, place: str, parts: list[Encoded]) -> tuple[list[Encoded], bool] | None:
         """The parts within max_length and whether one was cut; None where the row is dropped."""

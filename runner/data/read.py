@@ -13,7 +13,7 @@ from recipes.errors import UserError
 from recipes.paths import data_kind, hub_name, scheme
 from recipes.remote import Remote, explained
 from recipes.types import Source
-from runner.data import csv_rows, json_rows, remote, tables, text_rows
+from runner.data import csv_rows, json_rows, longbench, remote, tables, text_rows
 from runner.data.row import BadData, Row, TextFile
 
 __all__ = ["BadData", "Row", "files_of", "read"]
@@ -27,6 +27,8 @@ def files_of(source: Source) -> Chosen | None:
     """
     path = Path(source.path)
     try:
+        if source.format == "longbench":  # its reader chooses by subsets
+            return Chosen((path,), {}) if path.exists() else None
         if scheme(source.path):
             return None if hub_name(source.path) else remote.choose(source.path, source.split)
         return data_files.choose(path, source.split) if data_files.there(path) else None
@@ -43,6 +45,8 @@ def read(source: Source, files: Chosen | None = None) -> Iterator[Row]:
     Raises:
         BadData: a file that cannot be read or parsed, with its line.
     """
+    if source.format == "longbench":
+        return islice(longbench.rows(source), source.max_samples)
     files = files or files_of(source)
     return islice(_of_files(files, source) if files else _hub(source), source.max_samples)
 

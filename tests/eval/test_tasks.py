@@ -22,7 +22,8 @@ from eval.metrics.text import repeated_share
 from eval.score import passed_over, score_longbench
 from eval.spec import Spec
 from eval.suites import suite
-from eval.suites.longbench import DEFINITIONS, NO_CHAT, definitions, files
+from eval.suites.longbench import NO_CHAT, files
+from eval.suites.longbench_prompts import DEFINITIONS, definitions
 from eval.suites.truncate import cut_middle
 from eval.suites.truthfulqa_data import PRIMER
 from eval.suites.truthfulqa_mc import mc1, mc2

@@ -32,7 +32,7 @@ ENCODED = {
     "cp1252": "Qu’est-ce que le taux à l’année ? Où est-il déjà écrit ?",
     "cp1251": "Что такое годовая ставка? Объясните просто.",
 }
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\ufeff"), max_size=30)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\ufeff\x00"), max_size=30)
 
 
 def rows(path: Path, **more: Any) -> list[tuple[str, Any]]:
