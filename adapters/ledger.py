@@ -107,6 +107,7 @@ def runner_fields() -> list[Entry]:
                 "on_bad_row",
                 "on_note",
                 "irregular",
+                "contamination",
                 "seed",
             )
         ),

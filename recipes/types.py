@@ -66,6 +66,7 @@ class Data:
     on_bad_row: Literal["error", "drop"]
     on_note: Literal["warn", "error"]
     irregular: Literal["error", "merge", "drop"]
+    contamination: Literal["warn", "drop", "off"]
     seed: int
 
 

@@ -13,6 +13,7 @@ from recipes.documents import Documents
 from recipes.encode import BadRow, Encoded, Encoder, Message
 from recipes.methods import CONVERSATIONS, DOCUMENTS, FEEDBACK, METHODS, PROMPTS
 from recipes.types import Source
+from runner.data.contamination import Scored
 from runner.data.formats import Raw, convert, detect
 from runner.data.honoured import Unwanted
 from runner.data.middle import without_middle
@@ -21,6 +22,7 @@ from runner.data.read import files_of, read
 from runner.data.spec import PrepareSpec
 
 CHUNK = 256
+CONTAMINATED = "contamination: holds a question or reference of the suite {suite}, by which the recipe is scored"
 FROM_PAIRS = "half of a preference pair: the chosen reply is good, the rejected one bad"
 MAX_REASONS = 50  # of malformed rows, told apart in the accounting
 TOO_LONG, PROMPT_TOO_LONG, NOTHING, MALFORMED = (
@@ -42,10 +44,10 @@ class Stop(Exception):
 class Preparation:
     """One pass over the sources of one split group, with its counts."""
 
-    def __init__(self, spec: PrepareSpec, encoder: Encoder | Documents) -> None:
+    def __init__(self, spec: PrepareSpec, encoder: Encoder | Documents, scored: Scored | None = None) -> None:
         self.method, self.kind = spec.method, METHODS[spec.method].rows
         self.data, self.max_length, self.needs_answer = spec.data, spec.max_length, spec.needs_answer
-        self.encoder = encoder
+        self.encoder, self.scored = encoder, scored
         self.last_only = self.kind is not CONVERSATIONS or spec.data.train_on == "last_turn"
         self.dropped: Counter[str] = Counter()
         self.rows_in: Counter[str] = Counter()
@@ -98,6 +100,11 @@ class Preparation:
                 self._bad(raw.place, str(error))
                 continue
             self.unused.update(map(printable, unused))
+            if self.scored and (suite := self.scored.suite_in(row)):
+                if self.data.contamination == "drop":
+                    self.dropped[CONTAMINATED.format(suite=suite)] += 1
+                    continue
+                done = [*done, CONTAMINATED.format(suite=suite)]
             if self.kind is FEEDBACK and "chosen" in row:  # a pair is two examples
                 self.rows_in[source.path] += 1
                 for key in ("chosen", "rejected"):

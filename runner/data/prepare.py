@@ -25,6 +25,7 @@ from recipes.model_files import refuse_adapter
 from recipes.stops import for_model
 from recipes.typed import read_typed, write_typed
 from recipes.types import Source
+from runner.data.contamination import read_scored
 from runner.data.notes import printable
 from runner.data.packs import Packed
 from runner.data.passes import Preparation, Stop
@@ -49,7 +50,10 @@ def prepare(spec: PrepareSpec) -> Accounting:
             encoder = load(spec.model)
     except BadRow as error:
         raise Stop(str(error)) from None
-    train = Preparation(spec, encoder)
+    try:
+        train = Preparation(spec, encoder, read_scored(spec.scored, spec.longbench_subsets))
+    except BadData as error:
+        raise Stop(printable(str(error))) from None
     rows = _write(train, spec.data.train, work / "train")
     validation = spec.data.validation
     held_out: Preparation | None = None
@@ -139,7 +143,7 @@ def _account(
         unused_columns=dict(sum((p.unused for p in passes), Counter[str]())),
         sha256={name: _sha256(directory / f"{name}.jsonl") for name in splits},
         notes=dict(sum((p.notes for p in passes), Counter[str]())),
-        model_notes=tuple(encoder.end.notes),
+        model_notes=(*encoder.end.notes, *_unseen(spec.unseen)),
         end_tokens=for_model(encoder.end, template),
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
         sequences=packed.sequences if packed else 0,
@@ -149,6 +153,13 @@ def _account(
     if len(indices) + accounting.validation + dropped.total() != accounting.rows_in:
         raise AssertionError(f"rows do not add up: {accounting}")
     return accounting
+
+
+def _unseen(suites: tuple[str, ...]) -> Iterator[str]:
+    if suites:
+        given = ", ".join(f"eval.data.{suite}" for suite in suites if not suite.startswith("lm_eval:"))
+        how = f"; give them as {given} to have that done" if given else ""
+        yield f"the training rows are not compared with the data of {', '.join(suites)}, which are not here{how}"
 
 
 def _sha256(path: Path) -> str:

@@ -28,7 +28,7 @@ def files_of(source: Source) -> Chosen | None:
     path = Path(source.path)
     try:
         if source.format == "longbench":  # its reader chooses by subsets
-            return Chosen((path,), {}) if path.exists() else None
+            return Chosen((), {}) if path.exists() else None
         if scheme(source.path):
             return None if hub_name(source.path) else remote.choose(source.path, source.split)
         return data_files.choose(path, source.split) if data_files.there(path) else None

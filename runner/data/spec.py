@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class PrepareSpec:
     model: path, revision, trust_remote_code, chat_template, chat_template_kwargs.
     max_length: of a row, or of its prompt where rows stay text.
     needs_answer: the reward that looks at a prompt's answer, if one does.
+    scored, unseen: the suites of the recipe whose data lie here, with their places, and those whose data do not.
     """
 
     method: str
@@ -27,6 +28,9 @@ class PrepareSpec:
     max_length: int
     directory: Path
     needs_answer: str = ""
+    scored: Mapping[str, str] = field(default_factory=dict)
+    longbench_subsets: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from recipes import Problem, Recipe, UserError
 from recipes.files import read_json
 from recipes.methods import METHODS
 from recipes.rewards import OF_ANSWER
+from recipes.suites import ROW_SUITES
 from recipes.typed import read_typed, write_typed
 from runner.data.spec import Accounting, PrepareSpec
 from runner.failure import Failure
@@ -67,6 +68,9 @@ def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str]
 def specification(recipe: Recipe, model: str, directory: Path) -> PrepareSpec:
     """What `runner.data.prepare` is told."""
     prompts_only = not METHODS[recipe.method].rows.columns
+    given = recipe.eval.data
+    looked_at = recipe.eval.suites if recipe.data.contamination != "off" else ()
+    scored = {suite: given[suite] for suite in looked_at if suite in given}
     return PrepareSpec(
         method=recipe.method,
         model={
@@ -79,6 +83,9 @@ def specification(recipe: Recipe, model: str, directory: Path) -> PrepareSpec:
         data=recipe.data,
         max_length=recipe.grpo.rollouts.max_prompt_length if prompts_only else recipe.data.max_length,
         directory=directory,
+        scored=scored,
+        longbench_subsets=recipe.eval.longbench_subsets,
+        unseen=tuple(suite for suite in looked_at if suite not in scored and suite not in ROW_SUITES),
         needs_answer=next((reward.type for reward in recipe.grpo.rewards if reward.type in OF_ANSWER), ""),
     )
 

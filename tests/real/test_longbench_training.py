@@ -90,3 +90,19 @@ def test_the_archive_is_read_and_what_is_not_there_is_named(recipe: Recipe, tiny
     bad = write(tmp_path / "bad", {"samsum": [{"input": "x", "context": "y"}]})
     said = recipe("run", recipe_file(tmp_path, tiny_model, {"path": str(bad)}), code=2).stderr
     assert "samsum.jsonl:1: `answers`: expected a list of texts" in said
+
+
+def test_training_on_what_is_scored_is_named(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    meetings = rows("qmsum", 3, 30)
+    for n, row in enumerate(meetings):
+        row["answers"] = [" ".join(f"word{n}x{k}" for k in range(20))]
+    write(tmp_path / "lb", {"qmsum": meetings, "samsum": rows("samsum", 2, 30)})
+    write(tmp_path / "scored", {"qmsum": meetings[:2]})
+    scored = {"suites": ["qmsum"], "data": {"qmsum": str(tmp_path / "scored/qmsum.jsonl")}}
+    file = recipe_file(tmp_path, tiny_model, {"path": "lb"}, eval=scored)
+    said = recipe("run", file, "--no-eval").stderr
+    told = "holds a question or reference of the suite qmsum, by which the recipe is scored"
+    assert f"note: contamination: {told}: 2 rows" in said
+    said = recipe("run", file, "--no-eval", "--set", "data.contamination=drop").stderr
+    assert f"5 rows = 3 trained + 2 dropped (contamination: {told})" in said
+    assert "warning: 2 of 5 rows are dropped" in said
