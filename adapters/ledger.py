@@ -108,6 +108,8 @@ def runner_fields() -> list[Entry]:
                 "on_note",
                 "irregular",
                 "contamination",
+                "dedup",
+                "thinking",
                 "seed",
             )
         ),

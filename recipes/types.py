@@ -67,6 +67,8 @@ class Data:
     on_note: Literal["warn", "error"]
     irregular: Literal["error", "merge", "drop"]
     contamination: Literal["warn", "drop", "off"]
+    dedup: Literal["exact"] | None
+    thinking: Literal["keep", "drop"]
     seed: int
 
 

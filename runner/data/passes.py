@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -20,9 +21,11 @@ from runner.data.middle import without_middle
 from runner.data.notes import Complaints, kind_of, printable
 from runner.data.read import files_of, read
 from runner.data.spec import PrepareSpec
+from runner.data.thinking import DROPPED, without_thinking
 
 CHUNK = 256
 CONTAMINATED = "contamination: holds a question or reference of the suite {suite}, by which the recipe is scored"
+DUPLICATE = "duplicate of an earlier row"
 FROM_PAIRS = "half of a preference pair: the chosen reply is good, the rejected one bad"
 MAX_REASONS = 50  # of malformed rows, told apart in the accounting
 TOO_LONG, PROMPT_TOO_LONG, NOTHING, MALFORMED = (
@@ -58,6 +61,7 @@ class Preparation:
         self.unused: Counter[str] = Counter()  # rows in which a column that no format reads says something
         self.longest_dropped = 0
         self._before: list[Raw] = []  # KTO: the last rows before the chunk, the newest first
+        self.seen: set[bytes] = set()  # 16 bytes a row, where duplicates are looked for
         self._reported = time.monotonic()
 
     def rows(self, sources: Iterable[Source]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
@@ -100,6 +104,12 @@ class Preparation:
                 self._bad(raw.place, str(error))
                 continue
             self.unused.update(map(printable, unused))
+            if self.data.thinking == "drop":
+                row, some = without_thinking(row)
+                done = [*done, *[DROPPED] * some]
+            if self.data.dedup and self._seen_before(row):
+                self.dropped[DUPLICATE] += 1
+                continue
             if self.scored and (suite := self.scored.suite_in(row)):
                 if self.data.contamination == "drop":
                     self.dropped[CONTAMINATED.format(suite=suite)] += 1
@@ -112,6 +122,12 @@ class Preparation:
                     yield raw.place, one, [*done, FROM_PAIRS]
                 continue
             yield raw.place, row, done
+
+    def _seen_before(self, row: Raw) -> bool:
+        digest = hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=16).digest()
+        known = digest in self.seen
+        self.seen.add(digest)
+        return known
 
     def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
         if self.data.on_bad_row == "drop" and reason == MALFORMED:

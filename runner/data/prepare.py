@@ -59,6 +59,7 @@ def prepare(spec: PrepareSpec) -> Accounting:
     held_out: Preparation | None = None
     if validation.sources:
         held_out = Preparation(spec, encoder)
+        held_out.seen = train.seen
         chosen = _write(held_out, validation.sources, work / "validation")
         splits: Splits = {"train": (rows, range(len(rows.tokens))), "validation": (chosen, range(len(chosen.tokens)))}
     else:

@@ -368,3 +368,13 @@ print(json.dumps([
         number = place // 2
         assert good == (place % 2 == 0) and f"{'good' if good else 'bad'} {number}" in row
         assert f"question {number}" in other and f"good {number}" not in other and f"bad {number}" not in other
+
+
+def test_duplicates_and_thinking_go_where_the_recipe_says_so(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    thought = {"instruction": "question 1", "output": f"<think>hm</think>{alpaca(1)['output']}"}
+    rows = [alpaca(1), alpaca(2), alpaca(1), thought, alpaca(3)]
+    (tmp_path / "held.jsonl").write_text("".join(json.dumps(alpaca(n)) + "\n" for n in (3, 4)))
+    file = recipe_for(rows, tmp_path, tiny_model, validation={"sources": [{"path": "held.jsonl"}]}, dedup="exact")
+    assert "7 rows = 4 trained + 1 held out + 2 dropped (duplicate of an" in recipe("run", file, "--no-eval").stderr
+    said = recipe("run", file, "--no-eval", "--set", "data.thinking=drop").stderr
+    assert "7 rows = 3 trained + 1 held out + 3 dropped (duplicate of an" in said
