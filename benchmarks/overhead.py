@@ -18,11 +18,12 @@ import yaml
 
 from benchmarks.measure import once
 from recipes import load
+from runner.machine.bundled import located
 from runner.machine.process import clean_environment
 from runner.machine.topology import topology
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run
-from runner.training.planning import make_plan, model_path
+from runner.training.planning import make_plan
 from runner.training.prepare import prepare
 from runner.training.train import Options, ready_python
 
@@ -65,7 +66,7 @@ def prepared(work: Path, name: str) -> tuple[Run, Path]:
     loaded = load("quickstart", OVERRIDES)
     python = ready_python(loaded.recipe, topology(), Options(runs_dir=work))
     run = rundir.create(loaded, work, name)
-    prepare(run, loaded.recipe, python, model_path(loaded.recipe), lambda text: None)
+    prepare(run, loaded.recipe, python, located(loaded.recipe.model.path), lambda text: None)
     run.update(state="interrupted")
     return run, python
 

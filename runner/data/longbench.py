@@ -45,10 +45,10 @@ def rows(source: Source) -> Iterator[Row]:
 
 
 def _archive(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
     if name != REPOSITORY:
         raise BadData(f"{name}: no such file or directory; LongBench on the Hub is {REPOSITORY}")
+    from huggingface_hub import hf_hub_download
+
     try:
         return Path(hf_hub_download(REPOSITORY, ARCHIVE, repo_type="dataset"))
     except (OSError, ValueError) as error:
