@@ -9,6 +9,7 @@ rewritten, and said. Loss falls on each reply with its end-of-turn and what the 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -46,7 +47,7 @@ class Encoded:
 
     @property
     def supervised(self) -> int:
-        return sum(label != IGNORE for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORE)
 
     def cut(self, length: int) -> Encoded:
         return replace(self, ids=self.ids[:length], labels=self.labels[:length])
@@ -124,9 +125,11 @@ class Encoder:
         )
         found = []
         for ids, offsets, reading in zip(batch["input_ids"], batch["offset_mapping"], readings, strict=True):
-            starts = {start for start, _ in reading.spans}
-            astride = any(begin < start < end for begin, end in offsets for start in starts)
-            whole = Encoded(ids, _labels(ids, offsets, reading.spans), reading.notes)
+            begins = [begin for begin, _ in offsets]
+            # The token before a border reaches over it, if any does.
+            before = ((bisect_left(begins, start), start) for start, _ in reading.spans)
+            astride = any(place and offsets[place - 1][1] > start for place, start in before)
+            whole = Encoded(ids, _labels(ids, begins, reading.spans), reading.notes)
             found.append((self._in_pieces(reading) or whole) if astride else whole)
         return found
 
@@ -146,20 +149,17 @@ class Encoder:
             if ids and first.startswith("▁") and not text.startswith(" "):
                 return None
             ids += piece["input_ids"]
-            labels += _labels(piece["input_ids"], piece["offset_mapping"], [(0, end - start)])
+            begins = [begin for begin, _ in piece["offset_mapping"]]
+            labels += _labels(piece["input_ids"], begins, [(0, end - start)])
         return Encoded(ids, labels, reading.notes)
 
 
-def _labels(ids: list[int], offsets: list[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[int]:
+def _labels(ids: list[int], begins: list[int], spans: Sequence[tuple[int, int]]) -> list[int]:
     """A token has loss where it begins inside a reply."""
     labels = [IGNORE] * len(ids)
-    token = 0
     for start, end in spans:
-        while token < len(ids) and offsets[token][0] < start:
-            token += 1
-        while token < len(ids) and offsets[token][0] < end:
-            labels[token] = ids[token]
-            token += 1
+        first, last = bisect_left(begins, start), bisect_left(begins, end)
+        labels[first:last] = ids[first:last]
     return labels
 
 
