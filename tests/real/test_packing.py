@@ -93,6 +93,7 @@ def test_each_row_has_the_loss_that_it_has_alone(
         assert apart < 1e-5 and together > 1e-3  # rows that see each other would be noticed
 
 
+@pytest.mark.slow
 def test_whole_trainings_are_the_same(
     recipe: Recipe, llamafactory_python: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
