@@ -52,6 +52,8 @@ class Preparation:
         self.left_out: dict[str, list[str]] = {}  # files of splits that were not asked for
         self.unused: Counter[str] = Counter()  # rows in which a column that no format reads says something
         self.longest_dropped = 0
+        self.formats: dict[str, str] = {}  # of each source, told from its first row where it does not say
+        self.place, self.own_notes = "", list[str]()  # of the row that `rows` gave last
         self._previous: list[Message] | None = None  # KTO: the reply before the chunk
         self._reported = time.monotonic()
 
@@ -85,6 +87,7 @@ class Preparation:
                     raise BadRow(raw.problem)
                 if format_name == "auto":
                     format_name = detect(raw.value, self.method, source.columns)
+                self.formats[source.path] = format_name
                 row, unused, done = convert(raw.value, format_name, source, self.data.irregular)
             except Irregular as error:
                 self.dropped[f"irregular: {kind_of(str(error))}"] += 1
@@ -127,7 +130,8 @@ class Preparation:
                 continue
             kept = self._fit(place, [r for r in results if isinstance(r, Encoded)])
             if kept is not None:
-                self.notes.update([*done, *noted])
+                self.place, self.own_notes = place, [*done, *noted]
+                self.notes.update(self.own_notes)
                 yield row, kept[0], kept[1]
         if self.kind is FEEDBACK:
             self._previous = chunk[-1][1]["completion"]

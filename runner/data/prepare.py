@@ -42,13 +42,7 @@ def prepare(spec: PrepareSpec) -> Accounting:
     directory = spec.directory
     work = directory / "work"
     shutil.rmtree(work, ignore_errors=True)
-    try:
-        with _without_torch(bool(spec.model["trust_remote_code"])):
-            refuse_adapter(spec.model["path"], spec.model["revision"])
-            load = load_encoder if METHODS[spec.method].rows.chat else load_documents
-            encoder = load(spec.model)
-    except BadRow as error:
-        raise Stop(str(error)) from None
+    encoder = encoder_of(spec)
     train = Preparation(spec, encoder)
     rows = _write(train, spec.data.train, work / "train")
     validation = spec.data.validation
@@ -70,6 +64,21 @@ def prepare(spec: PrepareSpec) -> Accounting:
     accounting = _account(spec, encoder, train, held_out, splits, packed, directory)
     shutil.rmtree(work)
     return accounting
+
+
+def encoder_of(spec: PrepareSpec) -> Encoder | Documents:
+    """What encodes the rows of a method with the model's tokenizer.
+
+    Raises:
+        Stop: the model cannot be used.
+    """
+    try:
+        with _without_torch(bool(spec.model["trust_remote_code"])):
+            refuse_adapter(spec.model["path"], spec.model["revision"])
+            load = load_encoder if METHODS[spec.method].rows.chat else load_documents
+            return load(spec.model)
+    except BadRow as error:
+        raise Stop(str(error)) from None
 
 
 @contextmanager
