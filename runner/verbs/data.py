@@ -10,6 +10,9 @@ EXAMPLES = (
     "recipe data check rows.jsonl",
     "recipe data check quickstart",
     "recipe data preview quickstart --row 3 --ids",
+    "recipe data convert rows.csv --to messages -o rows.jsonl",
+    "recipe data sample 8 --format preference -o starter.jsonl",
+    "recipe data split rows.jsonl --fraction 0.1",
 )
 SHOWN = 50
 
@@ -18,6 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="VERB", required=True, dest="data_verb")
     _check(verbs.add_parser("check", help="every problem with its line, duplicates, languages, lengths in tokens"))
     _preview(verbs.add_parser("preview", help="a row as it is trained on, with its loss mask"))
+    _convert(verbs.add_parser("convert", help="rows of any readable file as JSON lines of another format"))
+    _sample(verbs.add_parser("sample", help="a valid starter file of a format"))
+    _split(verbs.add_parser("split", help="two files beside a file: rows to train on, rows held out"))
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +46,80 @@ def _preview(parser: argparse.ArgumentParser) -> None:
     options.add_set(parser)
 
 
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a file or directory of rows; its format is told from the first")
+    parser.add_argument("--to", required=True, choices=_formats(), help="the format to write")
+    _add_output(parser)
+
+
+def _sample(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("count", type=options.count, metavar="N", help="how many rows")
+    parser.add_argument("--format", required=True, choices=_formats(), help="the format of the rows")
+    _add_output(parser)
+
+
+def _split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a file of rows, written as FILE.train and FILE.validation .jsonl")
+    parser.add_argument("--fraction", type=_fraction, required=True, metavar="F", help="how many to hold out, 0 to 1")
+    parser.add_argument("--seed", type=int, default=42, help="of the choice (default: 42, as data.seed)")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=options.path, metavar="FILE", help="write here (default: stdout)")
+
+
+def _formats() -> list[str]:
+    from runner.data.formats import FORMATS
+
+    return list(FORMATS)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return value
+
+
 def run(arguments: argparse.Namespace) -> int | None:
-    return {"check": _run_check, "preview": _run_preview}[arguments.data_verb](arguments)
+    verbs = {
+        "check": _run_check,
+        "preview": _run_preview,
+        "convert": _run_convert,
+        "sample": _run_sample,
+        "split": _run_split,
+    }
+    return verbs[arguments.data_verb](arguments)
+
+
+def _run_convert(arguments: argparse.Namespace) -> int:
+    import sys
+
+    from runner.training.rewrite import convert_file
+
+    sys.stdout.write(convert_file(arguments.file, arguments.to, arguments.output, options.say))
+    return 0
+
+
+def _run_sample(arguments: argparse.Namespace) -> int:
+    import sys
+
+    from runner.data.samples import samples
+    from runner.training.rewrite import write_samples
+
+    sys.stdout.write(write_samples(samples(arguments.count, arguments.format), arguments.output))
+    return 0
+
+
+def _run_split(arguments: argparse.Namespace) -> int:
+    from runner.training.rewrite import split_file
+
+    for target, count in split_file(arguments.file, arguments.fraction, arguments.seed):
+        print(f"{target}: {count:,} rows")
+    return 0
 
 
 def _run_preview(arguments: argparse.Namespace) -> int:

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipes.encode import BadRow
 from recipes.errors import UserError
 from runner import cli
+from runner.data.formats import FORMATS, convert
 from runner.data.inspected import Part, Preview, Span
 from runner.data.languages import language
+from runner.data.rewrite import rewritten, rows_of
+from runner.data.spec import source_of
 from runner.training.inspect import check_file
 from runner.training.views import check_text, percentile, preview_text
 
@@ -113,3 +117,82 @@ def test_a_percentile_is_the_nearest_rank_of_the_sorted_lengths(lengths: list[in
 )
 def test_the_language_of_a_reply_is_told_roughly(text: str, name: str) -> None:
     assert language(text) == name
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_starter_file_is_of_its_format_and_converts_to_each_of_its_kind(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "starter.jsonl"
+    assert cli.main(["data", "sample", "20", "--format", name, "-o", str(file)]) == 0
+    found = check_file(str(file), None, 50, print)
+    assert list(found.formats.values()) == [name]
+    assert (found.rows, found.usable, found.duplicates, found.unused_columns) == (20, 20, 0, {})
+    for to in FORMATS:
+        code = cli.main(["data", "convert", str(file), "--to", to])
+        shown = capsys.readouterr()
+        assert code == (0 if rows_of(to) is rows_of(name) else 2)
+        if code:
+            assert f"{file}:1: rows of {name} are no {to}" in shown.err and not shown.out
+            continue
+        back = [convert(json.loads(line), to, source_of("x")).row for line in shown.out.splitlines()]
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        assert back == [convert(row, name, source_of("x")).row for row in rows]
+
+
+TEXT = st.text(min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
+TURNS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3)
+
+
+@given(
+    TURNS, st.none() | TEXT, st.booleans(), st.sampled_from(["alpaca", "prompt_response", "messages", "conversations"])
+)
+def test_a_conversation_reads_back_as_it_was_or_is_refused(
+    turns: list[tuple[str, str]], system: str | None, silent: bool, to: str
+) -> None:
+    """Only alpaca has no place for a reply's weight; nothing else of these may be refused."""
+    given = [{"role": "system", "content": system}] if system else []
+    for question, answer in turns:
+        given += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    raw = {"messages": [*given[:-1], {**given[-1], **({"weight": 0} if silent else {})}]}
+    row = convert(raw, "messages", source_of("x")).row
+    if silent and to == "alpaca":
+        with pytest.raises(BadRow, match="does not fit alpaca"):
+            rewritten(row, "messages", to)
+        return
+    assert convert(rewritten(row, "messages", to), to, source_of("x")).row == row
+
+
+def test_a_row_that_does_not_fit_is_named_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = {"role": "assistant", "content": "x", "reasoning_content": "hm"}
+    user = {"role": "user", "content": "q"}
+    file = write(tmp_path, {"messages": [user, {**call, "reasoning_content": ""}]}, {"messages": [user, call]})
+    out = tmp_path / "out.jsonl"
+    assert cli.main(["data", "convert", file, "--to", "alpaca", "-o", str(out)]) == 2
+    assert f"{file}:2: it does not fit alpaca" in capsys.readouterr().err and not out.exists()
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    file = write(tmp_path, ROWS[0])
+    before = Path(file).read_text()
+    assert cli.main(["data", "sample", "2", "--format", "text", "-o", file]) == 2
+    assert Path(file).read_text() == before
+
+
+@given(st.integers(2, 60), st.floats(0.01, 0.6))
+def test_a_split_has_every_row_once(count: int, fraction: float) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        rows = [{"text": str(n), "more": n} for n in range(count)]
+        file = write(Path(name), *rows)
+        code = cli.main(["data", "split", file, "--fraction", str(fraction)])
+        found = [
+            [json.loads(line) for line in (Path(name) / f"rows.{part}.jsonl").read_text().splitlines()]
+            for part in ("train", "validation")
+        ]
+        assert code == 0 and all(found)
+        assert sorted(found[0] + found[1], key=lambda row: int(row["text"])) == rows
+        assert len(found[1]) == max(1, round(count * fraction))
