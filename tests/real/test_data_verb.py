@@ -42,3 +42,21 @@ def test_a_check_counts_what_the_tokenizer_makes_of_the_rows(recipe: Recipe, tin
     found = json.loads(recipe("data", "check", str(file), "--model", str(tiny_model), "--json").stdout)
     assert found["method"] == "pretrain" and found["usable"] == 2 and found["bad"] == 1
     assert sum(found["lengths"].values()) == 2 and found["tokens"] == 2 + 4  # an end token each
+
+
+def test_more_than_half_of_the_rows_gone_is_an_error_unless_it_is_allowed(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    good = [json.dumps({"instruction": f"q{n}", "output": "a"}) for n in range(3)]
+    file = tmp_path / "rows.jsonl"
+    changed = [
+        f"model.path={tiny_model}", f"data.train=[{{path: {file}}}]", "data.on_bad_row=drop", "training.max_steps=1",
+        "training.global_batch_size=1", "training.micro_batch_size=1",
+    ]  # fmt: skip
+    options = [word for field in changed for word in ("--set", field)]
+    file.write_text("\n".join([*good, *["{}"] * 4]))
+    stopped = recipe("run", "quickstart", *options, code=2)
+    assert "4 of 7 rows would be dropped" in stopped.stderr and "data.allow_loss: true" in stopped.stderr
+    recipe("run", "quickstart", *options, "--set", "data.allow_loss=true")
+    file.write_text("\n".join([*good, *["{}"] * 3]))  # just half
+    assert "warning: 3 of 6 rows" in recipe("run", "quickstart", *options).stderr
