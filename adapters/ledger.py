@@ -105,6 +105,7 @@ def runner_fields() -> list[Entry]:
                 "train_on",
                 "test_prompts",
                 "on_bad_row",
+                "allow_loss",
                 "on_note",
                 "irregular",
                 "contamination",

@@ -65,6 +65,7 @@ class Data:
     test_prompts: int
     on_bad_row: Literal["error", "drop"]
     on_note: Literal["warn", "error"]
+    allow_loss: bool
     irregular: Literal["error", "merge", "drop"]
     contamination: Literal["warn", "drop", "off"]
     dedup: Literal["exact"] | None

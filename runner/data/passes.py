@@ -62,6 +62,8 @@ class Preparation:
         self.longest_dropped = 0
         self._before: list[Raw] = []  # KTO: the last rows before the chunk, the newest first
         self.seen: set[bytes] = set()  # 16 bytes a row, where duplicates are looked for
+        self.formats: dict[str, str] = {}  # of each source, told from its first row where it does not say
+        self.place, self.own_notes = "", list[str]()  # of the row that `rows` gave last
         self._reported = time.monotonic()
 
     def rows(self, sources: Iterable[Source]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
@@ -94,6 +96,7 @@ class Preparation:
                     raise BadRow(raw.problem)
                 if format_name == "auto":
                     format_name = detect(raw.value, self.method, source.columns)
+                self.formats[source.path] = format_name
                 row, unused, done = convert(raw.value, format_name, source, self.data.irregular)
                 if self.kind is PROMPTS and self.needs_answer and not row["answer"].strip():
                     raise BadRow(f"no answer, which the reward {self.needs_answer} looks at")
@@ -161,7 +164,8 @@ class Preparation:
             row, whole, cut = self._shortened(row, [r for r in results if isinstance(r, Encoded)])
             kept = self._fit(place, whole)
             if kept is not None:
-                self.notes.update([*done, *noted])
+                self.place, self.own_notes = place, [*done, *noted]
+                self.notes.update(self.own_notes)
                 yield row, kept[0], cut or kept[1]
         if self.kind is FEEDBACK:
             self._before = [row for _, row, _ in chunk[:-3:-1]]

@@ -43,13 +43,7 @@ def prepare(spec: PrepareSpec) -> Accounting:
     directory = spec.directory
     work = directory / "work"
     shutil.rmtree(work, ignore_errors=True)
-    try:
-        with _without_torch(bool(spec.model["trust_remote_code"])):
-            refuse_adapter(spec.model["path"], spec.model["revision"])
-            load = load_encoder if METHODS[spec.method].rows.chat else load_documents
-            encoder = load(spec.model)
-    except BadRow as error:
-        raise Stop(str(error)) from None
+    encoder = encoder_of(spec)
     try:
         train = Preparation(spec, encoder, read_scored(spec.scored, spec.longbench_subsets))
     except BadData as error:
@@ -65,6 +59,8 @@ def prepare(spec: PrepareSpec) -> Accounting:
     else:
         splits = split_rows(rows, validation.fraction, spec.data.seed)
     _check_not_empty(splits, train)
+    for one in filter(None, [train, held_out]):
+        _check_loss(one)
     for name, (writer, indices) in splits.items():
         write_lines(writer, indices, directory / f"{name}.jsonl")
     packed = None
@@ -75,6 +71,21 @@ def prepare(spec: PrepareSpec) -> Accounting:
     accounting = _account(spec, encoder, train, held_out, splits, packed, directory)
     shutil.rmtree(work)
     return accounting
+
+
+def encoder_of(spec: PrepareSpec) -> Encoder | Documents:
+    """What encodes the rows of a method with the model's tokenizer.
+
+    Raises:
+        Stop: the model cannot be used.
+    """
+    try:
+        with _without_torch(bool(spec.model["trust_remote_code"])):
+            refuse_adapter(spec.model["path"], spec.model["revision"])
+            load = load_encoder if METHODS[spec.method].rows.chat else load_documents
+            return load(spec.model)
+    except BadRow as error:
+        raise Stop(str(error)) from None
 
 
 @contextmanager
@@ -108,6 +119,19 @@ def _check_not_empty(splits: Splits, train: Preparation) -> None:
                 "; ".join(f"{count} {reason}" for reason, count in train.dropped.items()) or "the sources are empty"
             )
             raise Stop(f"no {name} row is left of {train.rows_in.total()}: {reasons}")
+
+
+def _check_loss(preparation: Preparation) -> None:
+    """More than half of the rows gone is a mistake of the recipe or of the data, unless it says otherwise."""
+    gone, rows = preparation.dropped.total(), preparation.rows_in.total()
+    if gone * 2 > rows and not preparation.data.allow_loss:
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in preparation.dropped.most_common())
+        longest = preparation.longest_dropped
+        limit = f" (the longest has {longest:,} tokens, the limit is {preparation.max_length:,})" if longest else ""
+        raise Stop(
+            f"data: {gone:,} of {rows:,} rows would be dropped: {reasons}{limit}; look at them with `recipe data "
+            "check`, or set data.allow_loss: true"
+        )
 
 
 def _account(

@@ -77,14 +77,19 @@ Splits = dict[str, tuple[Writer, Sequence[int]]]
 
 def split_rows(rows: Writer, fraction: float, seed: int) -> Splits:
     count = len(rows.tokens)
-    held_out = round(count * fraction)
-    if fraction and not held_out and count > 1:
-        held_out = 1
-    chosen = set(random.Random(seed).sample(range(count), held_out))
+    chosen = held_out(count, fraction, seed)
     splits: Splits = {"train": (rows, [n for n in range(count) if n not in chosen])}
     if chosen:
         splits["validation"] = (rows, sorted(chosen))
     return splits
+
+
+def held_out(count: int, fraction: float, seed: int) -> set[int]:
+    """Which of `count` rows are held out: at least one, where there are two and a fraction is asked for."""
+    wanted = round(count * fraction)
+    if fraction and not wanted and count > 1:
+        wanted = 1
+    return set(random.Random(seed).sample(range(count), wanted))
 
 
 def write_lines(writer: Writer, indices: Sequence[int], target: Path) -> None:

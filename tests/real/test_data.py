@@ -198,7 +198,7 @@ def test_equal_complaints_are_folded(recipe: Recipe, tiny_model: Path, tmp_path:
     assert "rows.jsonl:2: no 'output'; it has instruction … and 299 more rows like this" in shown
     assert "rows.jsonl:302: messages holds half a character" in shown
     assert shown.count("rows.jsonl:") == 2
-    done = recipe("run", file, "--set", "data.on_bad_row=drop", "--no-eval")
+    done = recipe("run", file, "--set", "data.on_bad_row=drop", "--set", "data.allow_loss=true", "--no-eval")
     assert "302 rows = 1 trained + 300 dropped (malformed: no 'output') + 1 dropped (malformed: messages" in done.stderr
 
 
@@ -252,7 +252,8 @@ for number in range(int(count)):
     overlong, bad = choose.choice(["drop", "truncate"]), choose.choice(["drop", "drop", "error"])
     fraction, others = 0.0 if apart else choose.choice([0.0, 0.3]), sources[1:] if apart else []
     data = {"train": to_json(sources[: 1 if apart else None]), "overlong": overlong, "on_bad_row": bad,
-            "test_prompts": 2, "seed": number, "validation": {"fraction": fraction, "sources": to_json(others)}}
+            "allow_loss": True, "test_prompts": 2, "seed": number,
+            "validation": {"fraction": fraction, "sources": to_json(others)}}
     spec = from_json(PrepareSpec, {
         "method": method, "model": told, "max_length": choose.choice([30, 60, 90]), "directory": str(directory / "out"),
         "data": with_defaults(data, schema()["properties"]["data"]),

@@ -1,0 +1,125 @@
+"""A check of rows: every problem with its line, duplicates, languages, lengths; nothing is written.
+
+Without a tokenizer rows are read and converted only, which any Python with these packages can do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from recipes.documents import Documents
+from recipes.encode import BadRow, Encoded, Encoder
+from recipes.types import Source
+from runner.data.formats import Raw, detect
+from runner.data.inspected import Checked
+from runner.data.languages import language
+from runner.data.notes import printable
+from runner.data.passes import MALFORMED, Preparation, Stop
+from runner.data.read import BadData, read
+from runner.data.spec import PrepareSpec
+
+# In this order: preferences have a prompt too, and documents may stand beside one.
+GUESSED = ("dpo", "kto", "sft", "grpo", "pretrain")
+ANY_LENGTH = 1 << 40  # tokens
+
+
+class _Check(Preparation):
+    """A preparation that goes on behind every bad row, cuts nothing for its length, and may have no tokenizer."""
+
+    def __init__(self, spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int) -> None:
+        data = replace(spec.data, on_bad_row="error", overlong="drop")
+        super().__init__(replace(spec, data=data, max_length=ANY_LENGTH), encoder)  # type: ignore[arg-type]
+        self.shown, self.bad, self.told = shown, 0, list[str]()
+
+    def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
+        self.bad += 1
+        if self.bad <= self.shown:
+            self.told.append(printable(f"{place}: {text}"))
+
+    def _report(self) -> None:
+        """Stdout is the user's here."""
+
+    def _encode(self, chunk: list[tuple[str, Raw, list[str]]]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+        if self.encoder is not None:
+            yield from super()._encode(chunk)
+            return
+        for place, row, done in chunk:
+            self.place = place
+            self.notes.update(done)
+            yield row, [], False
+
+
+def method_of(source: Source) -> str:
+    """The method that rows like the first readable one are for; `sft` where none is.
+
+    Raises:
+        BadData: the file cannot be read so far.
+    """
+    for raw in read(source):
+        for method in GUESSED if not raw.problem else ():
+            with contextlib.suppress(BadRow):
+                detect(raw.value, method, source.columns)
+                return method
+    return "sft"
+
+
+def check(spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int) -> Checked:
+    """Read every row, held-out ones too; the first `shown` problems and repeated rows are told one by one."""
+    train = _Check(spec, encoder, shown)
+    usable = duplicates = tokens = 0
+    broken: list[str] = []
+    repeats: list[str] = []
+    first: dict[bytes, int] = {}  # row number by digest: no text is kept
+    lengths, languages = Counter[str](), Counter[str]()
+    try:
+        for row, parts, _ in train.rows([*spec.data.train, *spec.data.validation.sources]):
+            usable += 1
+            text = json.dumps(row, sort_keys=True, ensure_ascii=True, default=str)
+            earlier = first.setdefault(hashlib.blake2b(text.encode(), digest_size=12).digest(), usable)
+            if earlier != usable:
+                duplicates += 1
+                if duplicates <= shown:
+                    repeats.append(printable(f"{train.place}: the same as row {earlier} of the usable ones"))
+            languages.update(map(language, replies(row)))
+            if parts:
+                length = max(len(part.ids) for part in parts)
+                lengths[str(length)] += 1
+                tokens += length
+    except BadData as error:
+        broken.append(printable(str(error)))
+    except Stop as stop:
+        broken.extend(stop.problems)
+    return Checked(
+        method=spec.method,
+        formats=train.formats,
+        files=train.files,
+        rows=train.rows_in.total(),
+        usable=usable,
+        bad=train.bad,
+        dropped=train.dropped,
+        problems=tuple(train.told),
+        broken=tuple(broken),
+        duplicates=duplicates,
+        repeats=tuple(repeats),
+        languages=dict(languages.most_common()),
+        unused_columns=train.unused,
+        notes=train.notes,
+        lengths=lengths,
+        tokens=tokens,
+    )
+
+
+def replies(row: Raw) -> list[str]:
+    """The texts that a model would learn to write of a canonical row."""
+    if "text" in row:
+        return [row["text"]]
+    if "answer" in row:
+        return [row["answer"]]
+    said: list[Any] = row.get("messages") or row.get("completion") or row["chosen"]
+    return [turn["content"] for turn in said if turn["role"] == "assistant" and turn["content"]]

@@ -1,0 +1,146 @@
+"""Looks at a recipe's rows through the preparation that training uses: one row as it is trained on, or a check of all.
+
+Usage: python -m runner.data.inspect SPEC.json
+
+SPEC holds a runner.data.inspected.InspectSpec; a Preview or a Checked goes to its `target`. What is wrong with the
+data as a whole goes to `problems.json`, exit code 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from recipes.documents import Documents
+from recipes.encode import IGNORE, Encoded, Encoder
+from recipes.errors import UserError
+from recipes.files import write_json
+from recipes.methods import FEEDBACK, METHODS, Rows
+from recipes.typed import read_typed, write_typed
+from runner.data.check import check
+from runner.data.contamination import read_scored
+from runner.data.formats import Raw
+from runner.data.inspected import InspectSpec, Part, Preview, Span
+from runner.data.notes import printable
+from runner.data.passes import Preparation, Stop
+from runner.data.prepare import encoder_of
+from runner.data.read import BadData
+from runner.data.spec import PrepareSpec
+from runner.data.written import held_out
+
+
+def preview(spec: PrepareSpec, row: int) -> Preview:
+    """The training row of that number, from 1, as it is before packing.
+
+    Raises:
+        Stop: there is none.
+    """
+    encoder = encoder_of(spec)
+    index = _index(spec, encoder, row)
+    train = Preparation(spec, encoder, read_scored(spec.scored, spec.longbench_subsets))
+    canonical, parts, truncated = _nth(train, spec, index, row)
+    names = _names(METHODS[spec.method].rows)
+    return Preview(
+        row=row,
+        place=printable(train.place),
+        truncated=truncated,
+        parts=tuple(_part(name, part, encoder.tokenizer) for name, part in zip(names, parts, strict=True)),
+        notes=tuple(map(printable, train.own_notes)) + _said(canonical),
+        problems=tuple(train.problems.lines()),
+    )
+
+
+def _said(canonical: Raw) -> tuple[str, ...]:
+    return (f"label: {str(canonical['label']).lower()}",) if "label" in canonical else ()
+
+
+def _index(spec: PrepareSpec, encoder: Encoder | Documents, row: int) -> int:
+    """Where the row stands among all that are kept: some are held out, by their count."""
+    validation = spec.data.validation
+    if validation.sources or not validation.fraction:
+        return row - 1
+    every = Preparation(spec, encoder, read_scored(spec.scored, spec.longbench_subsets))
+    count = sum(1 for _ in _rows(every, spec))
+    chosen = held_out(count, validation.fraction, spec.data.seed)
+    kept = (n for n in range(count) if n not in chosen)
+    found = next(islice(kept, row - 1, None), None)
+    if found is None:
+        raise Stop(f"no training row {row}: there are {count - len(chosen)}, and {len(chosen)} are held out")
+    return found
+
+
+def _nth(train: Preparation, spec: PrepareSpec, index: int, row: int) -> tuple[Raw, list[Encoded], bool]:
+    count = 0
+    for found in _rows(train, spec):
+        if count == index:
+            return found
+        count += 1
+    dropped = "".join(f"; {n} dropped ({reason})" for reason, n in train.dropped.items())
+    raise Stop(f"no training row {row}: there are {count}{dropped}")
+
+
+def _rows(train: Preparation, spec: PrepareSpec) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+    try:
+        yield from train.rows(spec.data.train)
+    except BadData as error:
+        raise Stop(*train.problems.lines(), printable(str(error))) from None
+
+
+def _names(kind: Rows) -> tuple[str, ...]:
+    if kind is FEEDBACK:
+        return ("", "for the KL term: this prompt with the reply of another row")
+    if not kind.columns:
+        return ("prompt; the backend adds what opens the reply",)
+    return tuple(column.rstrip("_") for column in kind.columns)
+
+
+def _part(name: str, part: Encoded, tokenizer: Any) -> Part:
+    loss = tuple(label != IGNORE for label in part.labels)
+    return Part(
+        name=name,
+        ids=tuple(part.ids),
+        loss=loss,
+        pieces=tuple(_piece(tokenizer, number) for number in part.ids),
+        spans=tuple(_spans(part.ids, loss, tokenizer)),
+    )
+
+
+def _spans(ids: list[int], loss: tuple[bool, ...], tokenizer: Any) -> Iterator[Span]:
+    """Text by what each run of tokens adds to all before it: alone, SentencePiece would lose its first space."""
+    end, before = 0, ""
+    for has_loss, run in groupby(loss):
+        begin, end = end, end + len(list(run))
+        whole = _decoded(tokenizer, ids[:end])
+        added = whole[len(before) :] if whole.startswith(before) else _decoded(tokenizer, ids[begin:end])
+        before = whole
+        yield Span(text=added, loss=has_loss)
+
+
+def _piece(tokenizer: Any, number: int) -> str:
+    text = _decoded(tokenizer, [number])
+    return str(tokenizer.convert_ids_to_tokens(number)) if "\ufffd" in text or not text else text
+
+
+def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def main(spec_file: Path) -> int:
+    spec = read_typed(InspectSpec, spec_file)
+    try:
+        if spec.row:
+            write_typed(spec.target, preview(spec.prepare, spec.row))
+        else:
+            encoder = encoder_of(spec.prepare)
+            write_typed(spec.target, check(spec.prepare, encoder, spec.shown))
+    except (Stop, UserError) as stop:
+        write_json(spec.prepare.directory / "problems.json", [str(problem) for problem in stop.problems])
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,77 @@
+"""What `recipe data` asks of the backend's environment, and what it hears: JSON files, typed on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.data.spec import PrepareSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSpec:
+    """One question about the rows of a preparation; `row` (from 1) is for a preview, 0 asks for a check."""
+
+    prepare: PrepareSpec
+    row: int
+    shown: int  # problems and duplicates told one by one
+    target: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Neighbouring tokens that all have loss, or all have none, as text."""
+
+    text: str
+    loss: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One conversation or document: ids and loss are equally long; `pieces` is each token's own text."""
+
+    name: str
+    ids: tuple[int, ...]
+    loss: tuple[bool, ...]
+    pieces: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """A training row as it is trained on; `problems` are those of the rows that were read to find it."""
+
+    row: int
+    place: str
+    truncated: bool
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check found.
+
+    usable counts the rows that could be trained on, whatever their length; rows = usable + bad + the sum of dropped.
+    lengths counts rows by tokens of their longest conversation; empty without a tokenizer. broken says why reading
+    ended before the end.
+    """
+
+    method: str
+    formats: Mapping[str, str]
+    files: Mapping[str, int]
+    rows: int
+    usable: int
+    bad: int
+    dropped: Mapping[str, int]
+    problems: tuple[str, ...]
+    broken: tuple[str, ...]
+    duplicates: int
+    repeats: tuple[str, ...]
+    languages: Mapping[str, int]
+    unused_columns: Mapping[str, int]
+    notes: Mapping[str, int]
+    lengths: Mapping[str, int]
+    tokens: int
