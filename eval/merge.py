@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from eval.engines.loading import check_fits, resize_for, whole_model
+from eval.engines.loading import adapted, load_whole, resize_for
 from eval.spec import Merge, Merged
 from recipes.errors import UserError
 from recipes.files import read_json
@@ -34,7 +34,6 @@ def main(spec: Merge) -> Merged:
         ValueError: the adapter does nothing, a weight is no number, or the merged model answers otherwise.
         UserError: weights are missing, or the adapter is of another base.
     """
-    from peft import PeftModel
     from transformers import AutoConfig, AutoTokenizer
 
     trust, target, revision = spec.trust_remote_code, Path(spec.target), spec.revision
@@ -45,16 +44,15 @@ def main(spec: Merge) -> Merged:
     asked = _ids(tokenizer, spec.prompts)
 
     # float32 whatever the base is kept in: a small change of a large 16-bit weight would be rounded away.
-    base = whole_model(spec.base, revision=revision, dtype=torch.float32, trust_remote_code=trust)
+    base = load_whole(spec.base, revision=revision, dtype=torch.float32, trust_remote_code=trust)
     resize_for(base, Path(spec.adapter))
     before = _log_probs(base, asked)
-    adapted = PeftModel.from_pretrained(base, spec.adapter)
-    check_fits(adapted, Path(spec.adapter))
-    wanted = _log_probs(adapted, asked)
+    tuned = adapted(base, Path(spec.adapter))
+    wanted = _log_probs(tuned, asked)
     effect = _largest(before, wanted)
     if effect == 0:
         raise ValueError("the adapter changes no answer: its weights are zero, or are for another model")
-    whole = adapted.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
+    whole = tuned.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
     ends = Path(spec.adapter, "generation_config.json")  # written where training taught another end of turn
     if ends.is_file():
         whole.generation_config.eos_token_id = read_json(ends)["eos_token_id"]
@@ -62,9 +60,9 @@ def main(spec: Merge) -> Merged:
     tokenizer.save_pretrained(target)
     for template in Path(spec.adapter).glob("chat_template*"):
         shutil.copyfile(template, target / template.name)
-    del base, adapted, whole
+    del base, tuned, whole
 
-    merged = whole_model(str(target), dtype=dtype, trust_remote_code=trust)
+    merged = load_whole(str(target), dtype=dtype, trust_remote_code=trust)
     found, name = _log_probs(merged, asked), str(dtype).removeprefix("torch.")
     gap, limit = _largest(wanted, found), LIMITS[name]
     if not gap <= limit:

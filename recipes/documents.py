@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.encode import BadRow, Encoded, load_tokenizer, vocabulary_of
+from recipes.encode import BadRow, Encoded, load_tokenizer, unreadable, vocabulary_of
 from recipes.mask import Stops
 from recipes.stops import TurnEnd
 
@@ -34,12 +34,8 @@ class Documents:
         found: list[Encoded | BadRow] = []
         for ids in self.tokenizer(list(texts), return_attention_mask=False)["input_ids"]:
             whole = list(ids) if ids and ids[-1] == end else [*ids, end]
-            highest = max(whole)
-            if self.vocabulary is not None and highest >= self.vocabulary:
-                token = self.tokenizer.convert_ids_to_tokens(highest)
-                found.append(BadRow(f"token {token!r} is none of the {self.vocabulary} that the model's embedding has"))
-            else:
-                found.append(Encoded(whole, list(whole)))
+            text = unreadable(self.tokenizer, whole, self.vocabulary)
+            found.append(BadRow(text) if text else Encoded(whole, list(whole)))
         return found
 
 

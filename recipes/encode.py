@@ -110,11 +110,8 @@ class Encoder:
         return reading
 
     def _checked(self, encoded: Encoded) -> Encoded | BadRow:
-        highest = max(encoded.ids, default=0)
-        if self.vocabulary is None or highest < self.vocabulary:
-            return encoded
-        text = f"token {self.tokenizer.convert_ids_to_tokens(highest)!r} has the id {highest}"
-        return BadRow(f"{text}, and the model's embedding has {self.vocabulary} rows (vocab_size): it cannot read it")
+        text = unreadable(self.tokenizer, encoded.ids, self.vocabulary)
+        return BadRow(text) if text else encoded
 
     def _tokenize(self, readings: Sequence[Reading]) -> list[Encoded]:
         batch = self.tokenizer(
@@ -199,6 +196,15 @@ def load_encoder(spec: Mapping[str, Any]) -> Encoder:
         end=turn_end(template.render, added, tokenizer.eos_token_id, generation, tokenizer.bos_token),
         vocabulary=vocabulary_of(spec),
     )
+
+
+def unreadable(tokenizer: Any, ids: Sequence[int], vocabulary: int | None) -> str:
+    """Why a model whose embedding has so many rows cannot read these tokens; "" where it can."""
+    highest = max(ids, default=0)
+    if vocabulary is None or highest < vocabulary:
+        return ""
+    text = f"token {tokenizer.convert_ids_to_tokens(highest)!r} has the id {highest}"
+    return f"{text}, and the model's embedding has {vocabulary} rows (vocab_size): it cannot read it"
 
 
 def vocabulary_of(spec: Mapping[str, Any]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from recipes import data_files, remote, schema
 from recipes.errors import Problem, UserError, did_you_mean
@@ -44,19 +45,22 @@ def source_problems(place: FieldPath, source: Values, document: Document, root: 
     except UserError as error:
         yield document.problem((*place, "path"), error.problems[0].text)
         return
-    fields = schema.schema()["$defs"]["source"]["properties"]
     for leaf, (wanted, shown) in FOR_FILES.items():
-        default = fields[leaf]["default"]  # stands in every recipe that is written out whole
-        if source.get(leaf, default) != default and kinds is not None and not kinds & set(wanted):
+        if source.get(leaf, default := _default(leaf)) != default and kinds is not None and not kinds & set(wanted):
             what = f"holds {', '.join(sorted(kinds))}" if kinds else "is a data set of a hub"
             yield document.problem((*place, leaf), f"belongs to {shown}, and {source['path']} {what}; take it out")
+
+
+def _default(leaf: str) -> Any:
+    """Of a source's field: it stands in every recipe that is written out whole."""
+    return schema.schema()["$defs"]["source"]["properties"][leaf]["default"]
 
 
 def _longbench_problems(place: FieldPath, source: Values, document: Document, root: Path) -> Iterator[Problem]:
     """Fields of LongBench beside another format, and subsets that are not there."""
     if source.get("format") != "longbench":
         for leaf in ("subsets", "answers"):
-            if source.get(leaf, schema.schema()["$defs"]["source"]["properties"][leaf]["default"]) not in ([], "first"):
+            if source.get(leaf, default := _default(leaf)) != default:
                 yield document.problem((*place, leaf), "belongs to format: longbench; take it out, or set that format")
         return
     path = local_path(source["path"], root)

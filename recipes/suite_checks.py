@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recipes import schema
 from recipes.errors import Problem, did_you_mean
-from recipes.methods import METHODS, Rows
+from recipes.methods import METHODS
 from recipes.paths import local_path
 from recipes.suites import LM_EVAL, ROW_SUITES, absolute_suite, suite_id, task_file
 from recipes.yaml_text import Document, Values
@@ -22,7 +22,7 @@ def suite_problems(value: Values, document: Document, root: Path, *, held_out: b
     for index, suite in enumerate(judged.get("suites", [])):
         if suite not in ROW_SUITES or suite in judged.get("data", {}):
             continue
-        text = _lacking(suite, method, METHODS[method].rows)
+        text = lacking(suite, method)
         if text:
             text += f"; take it out, or give rows of its own as eval.data.{suite}"
         elif not held_out and not (suite in ANSWERED and prompts):
@@ -61,7 +61,9 @@ def _lm_eval_problems(value: Values, document: Document, root: Path) -> Iterator
         yield document.problem(("eval", "lm_eval", "think_end_token"), text)
 
 
-def _lacking(suite: str, method: str, rows: Rows) -> str:
+def lacking(suite: str, method: str) -> str:
+    """Why the rows of a method cannot serve a suite; "" where they can."""
+    rows = METHODS[method].rows
     if suite in ANSWERED and not rows.chat:
         return f"{method} rows have no prompt"
     if suite == "preference" and not rows.pair:

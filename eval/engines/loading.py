@@ -34,6 +34,7 @@ def load_model(model: Model, files: ModelFiles, spec: Spec) -> Any:
     Raises:
         UserError: the files cannot be loaded.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
@@ -41,7 +42,7 @@ def load_model(model: Model, files: ModelFiles, spec: Spec) -> Any:
     device = device_of(spec.device)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=spec.trust_remote_code)
-        loaded = whole_model(
+        loaded = load_whole(
             source,
             config=config,
             dtype=dtype_of(spec.dtype, device, config),
@@ -49,7 +50,9 @@ def load_model(model: Model, files: ModelFiles, spec: Spec) -> Any:
             device_map=_placement(spec.device, device),
         )
         if files.base:
-            loaded = _with_adapter(loaded, files)
+            loaded = adapted(loaded, files.directory)
+            if loaded.dtype == torch.float32:  # costs no precision there, and makes it as fast as the base
+                loaded = loaded.merge_and_unload()
     except UserError as error:
         raise UserError(f"model {model.name}: {error}") from None
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
@@ -57,7 +60,7 @@ def load_model(model: Model, files: ModelFiles, spec: Spec) -> Any:
     return loaded.eval()
 
 
-def whole_model(source: str, **how: Any) -> Any:
+def load_whole(source: str, **how: Any) -> Any:
     """A causal model all of whose weights are in its files: transformers makes up what is missing, at random.
 
     Raises:
@@ -91,18 +94,21 @@ def _placement(wanted: str, device: str) -> Any:
     return "auto" if wanted == "auto" and torch.cuda.device_count() > 1 else {"": device}
 
 
-def _with_adapter(loaded: Any, files: ModelFiles) -> Any:
-    """The adapter on its base; merged in float32, where that costs no precision and makes it as fast as the base."""
-    import torch
+def adapted(base: Any, adapter: Path) -> Any:
+    """An adapter on its base, which is given the embedding rows that it was trained with.
+
+    Raises:
+        UserError: the adapter is of another base, or its file is not whole.
+    """
     from peft import PeftModel
 
-    resize_for(loaded, files.directory)
-    adapted = PeftModel.from_pretrained(loaded, str(files.directory))
-    check_fits(adapted, files.directory)
-    return adapted.merge_and_unload() if loaded.dtype == torch.float32 else adapted
+    resize_for(base, adapter)
+    found = PeftModel.from_pretrained(base, str(adapter))
+    _check_fits(found, adapter)
+    return found
 
 
-def check_fits(adapted: Any, adapter: Path) -> None:
+def _check_fits(found: Any, adapter: Path) -> None:
     """Compare an adapter's file with what PEFT made of it: it passes over what the base lacks, and makes up the rest.
 
     Raises:
@@ -114,7 +120,7 @@ def check_fits(adapted: Any, adapter: Path) -> None:
     for file in adapter.glob("adapter_model*.safetensors"):
         with safe_open(file, "pt") as tensors:
             there |= {_bare(key) for key in tensors.keys() if "lora_" in key}  # noqa: SIM118 (it is no mapping)
-    wanted = {_bare(name) for name, _ in adapted.named_parameters() if "lora_" in name}
+    wanted = {_bare(name) for name, _ in found.named_parameters() if "lora_" in name}
     if not there:
         return  # of another kind, or pickled
     if missing := sorted(wanted - there):

@@ -5,27 +5,22 @@ Without a tokenizer rows are read and converted only, which any Python with thes
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from recipes.documents import Documents
-from recipes.encode import BadRow, Encoded, Encoder
+from recipes.encode import Encoded, Encoder
 from recipes.types import Source
-from runner.data.formats import Raw, detect
+from runner.data.formats import Raw, guess
 from runner.data.inspected import Checked
 from runner.data.languages import language
 from runner.data.notes import printable
-from runner.data.passes import MALFORMED, Preparation, Stop
+from runner.data.passes import MALFORMED, Preparation, Stop, digest
 from runner.data.read import BadData, read
 from runner.data.spec import PrepareSpec
 
-# In this order: preferences have a prompt too, and documents may stand beside one.
-GUESSED = ("dpo", "kto", "sft", "grpo", "pretrain")
 ANY_LENGTH = 1 << 40  # tokens
 
 
@@ -62,10 +57,8 @@ def method_of(source: Source) -> str:
         BadData: the file cannot be read so far.
     """
     for raw in read(source):
-        for method in GUESSED if not raw.problem else ():
-            with contextlib.suppress(BadRow):
-                detect(raw.value, method, source.columns)
-                return method
+        if not raw.problem and (found := guess(raw.value)):
+            return found[0]
     return "sft"
 
 
@@ -80,8 +73,7 @@ def check(spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int) ->
     try:
         for row, parts, _ in train.rows([*spec.data.train, *spec.data.validation.sources]):
             usable += 1
-            text = json.dumps(row, sort_keys=True, ensure_ascii=True, default=str)
-            earlier = first.setdefault(hashlib.blake2b(text.encode(), digest_size=12).digest(), usable)
+            earlier = first.setdefault(digest(row), usable)
             if earlier != usable:
                 duplicates += 1
                 if duplicates <= shown:

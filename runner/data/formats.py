@@ -15,6 +15,7 @@ A new format is one function and one line in FORMATS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from recipes.encode import BadRow, Message
@@ -168,6 +169,18 @@ def detect(row: Any, method: str, columns: Mapping[str, str] | None = None) -> s
     wanted = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in choices)
     found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
     raise BadRow(f"no {method} format has these keys: {found[:200]}; known: {wanted}; or map yours with `columns`")
+
+
+# In this order: preferences have a prompt too, and documents may stand beside one.
+GUESSED = ("dpo", "kto", "sft", "grpo", "pretrain")
+
+
+def guess(row: Any) -> tuple[str, str] | None:
+    """The method that a row by itself seems to be for, and its format; None where no method has such rows."""
+    for method in GUESSED:
+        with suppress(BadRow):
+            return method, detect(row, method)
+    return None
 
 
 def convert(row: Any, format_name: str, source: Source, irregular: Policy = "error") -> Converted:

@@ -44,6 +44,11 @@ class Stop(Exception):
         self.problems = problems
 
 
+def digest(row: Raw) -> bytes:
+    """16 bytes that tell whether two canonical rows say the same."""
+    return hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=16).digest()
+
+
 class Preparation:
     """One pass over the sources of one split group, with its counts."""
 
@@ -100,24 +105,14 @@ class Preparation:
                 row, unused, done = convert(raw.value, format_name, source, self.data.irregular)
                 if self.kind is PROMPTS and self.needs_answer and not row["answer"].strip():
                     raise BadRow(f"no answer, which the reward {self.needs_answer} looks at")
+                self.unused.update(map(printable, unused))
+                row, done = self._wanted(row, done)
             except Unwanted as error:
                 self.dropped[kind_of(str(error))] += 1
                 continue
             except BadRow as error:
                 self._bad(raw.place, str(error))
                 continue
-            self.unused.update(map(printable, unused))
-            if self.data.thinking == "drop":
-                row, some = without_thinking(row)
-                done = [*done, *[DROPPED] * some]
-            if self.data.dedup and self._seen_before(row):
-                self.dropped[DUPLICATE] += 1
-                continue
-            if self.scored and (suite := self.scored.suite_in(row)):
-                if self.data.contamination == "drop":
-                    self.dropped[CONTAMINATED.format(suite=suite)] += 1
-                    continue
-                done = [*done, CONTAMINATED.format(suite=suite)]
             if self.kind is FEEDBACK and "chosen" in row:  # a pair is two examples
                 self.rows_in[source.path] += 1
                 for key in ("chosen", "rejected"):
@@ -126,11 +121,26 @@ class Preparation:
                 continue
             yield raw.place, row, done
 
-    def _seen_before(self, row: Raw) -> bool:
-        digest = hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=16).digest()
-        known = digest in self.seen
-        self.seen.add(digest)
-        return known
+    def _wanted(self, row: Raw, done: list[str]) -> tuple[Raw, list[str]]:
+        """The row as the recipe wants it, and what was done to it.
+
+        Raises:
+            Unwanted: the recipe leaves it out.
+        """
+        if self.data.thinking == "drop":
+            row, some = without_thinking(row)
+            done = [*done, *[DROPPED] * some]
+        if self.data.dedup:
+            own = digest(row)
+            if own in self.seen:
+                raise Unwanted(DUPLICATE)
+            self.seen.add(own)
+        if self.scored and (suite := self.scored.suite_in(row)):
+            told = CONTAMINATED.format(suite=suite)
+            if self.data.contamination == "drop":
+                raise Unwanted(told)
+            done = [*done, told]
+        return row, done
 
     def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
         if self.data.on_bad_row == "drop" and reason == MALFORMED:

@@ -12,6 +12,7 @@ from eval.report.results import Results
 from eval.spec import LONGEST, Judge, LmEval, Model, Spec
 from recipes import Recipe, UserError
 from recipes.files import remove_temporaries
+from recipes.suite_checks import lacking
 from recipes.suites import GENERATING, JUDGED, LM_EVAL, ROW_SUITES, SCORED
 from recipes.typed import from_json, to_json
 from runner.machine import bundled, environments, process
@@ -135,7 +136,7 @@ def _run_spec(
     judged = recipe.eval
     wanted = [s for s in (options.suites or judged.suites or ("perplexity",)) if s not in options.skip]
     data = {**judged.data, **(options.data or {})}
-    left_out = {s: text for s in wanted if s not in data and (text := _no_rows(s, recipe.method))}
+    left_out = {s: text for s in wanted if s not in data and (text := lacking(s, recipe.method))}
     for suite, text in left_out.items():
         say(f"{suite} is left out: {text}; it can have rows of its own as eval.data.{suite}")
     if not set(wanted) - set(left_out):
@@ -180,12 +181,12 @@ def _check_options(options: EvalOptions, suites: Collection[str]) -> None:
         ("--judge-url", options.judge, (JUDGED,)),
         ("--scorer", options.scorer, SCORED),
         ("--subsets", options.subsets, ("longbench",)),
-        ("--max-generation-samples", options.max_generation_samples, GENERATING),
-    )
-    for option, value, allowed in asked:
         # What a task of lm-eval generates, it alone knows.
-        generating = allowed is GENERATING and any(suite.startswith(LM_EVAL) for suite in suites)
-        if value and not generating and not set(allowed) & set(suites):
+        ("--max-generation-samples", options.max_generation_samples, (*GENERATING, LM_EVAL)),
+    )
+    kinds = {LM_EVAL if suite.startswith(LM_EVAL) else suite for suite in suites}
+    for option, value, allowed in asked:
+        if value and not kinds & set(allowed):
             text = f"is of the suite{'s' * (len(allowed) > 1)} {', '.join(allowed)}; asked: {', '.join(sorted(suites))}"
             raise UserError(f"{option}: {text}; add one to --suites, or take the option out")
 
@@ -222,15 +223,6 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         earlier = earlier_results(model, say)
         run_workers(spec, output, f"eval:{output}", say)
         return with_earlier(model, earlier, say)
-
-
-def _no_rows(suite: str, method: str) -> str | None:
-    """Why the validation rows of a method cannot serve a suite; None where they can."""
-    if method == "pretrain" and suite in ("generation", "reference", "preference"):
-        return "pretrain rows have no prompt"
-    if suite == "preference" and method not in ("dpo", "orpo"):
-        return f"{method} rows have no chosen and rejected replies"
-    return "grpo rows have no reply" if suite == "perplexity" and method == "grpo" else None
 
 
 def _located(path: str, say: Callable[[str], None]) -> str:

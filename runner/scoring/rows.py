@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +11,8 @@ from typing import Any
 from eval.rows import half_a_character
 from recipes import UserError
 from recipes.encode import BadRow
-from runner.data.formats import HalfCharacter, convert, detect
-from runner.data.read import BadData, Row, read
+from runner.data.formats import HalfCharacter, convert, detect, guess
+from runner.data.read import BadData, read
 from runner.data.spec import source_of
 
 
@@ -44,17 +43,9 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         try:
             if raw.problem:
                 raise BadRow(raw.problem)
-            name = name or _format(raw)
+            name = name or (found[1] if (found := guess(raw.value)) else detect(raw.value, "sft"))
             yield convert(raw.value, name, source).row
         except HalfCharacter as error:
             yield error.row  # counted as a failure by each suite that would ask it; the others are scored
         except BadRow as error:
             raise UserError(f"{raw.place}: {error}") from None
-
-
-def _format(raw: Row) -> str:
-    """The format of the first row, tried for preferences before plain replies: those have a prompt too."""
-    for method in ("dpo", "kto", "sft", "grpo", "pretrain"):
-        with contextlib.suppress(BadRow):
-            return detect(raw.value, method)
-    return detect(raw.value, "sft")

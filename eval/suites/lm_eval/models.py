@@ -15,7 +15,7 @@ from typing import Any
 
 from eval.encode import Text
 from eval.engines.directory import ModelFiles
-from eval.engines.loading import cause, load_model, resize_for
+from eval.engines.loading import adapted, cause, load_model
 from eval.spec import Model, Spec
 from recipes.errors import UserError
 from recipes.files import write_text
@@ -49,11 +49,10 @@ def _in_transformers(model: Model, files: ModelFiles, spec: Spec) -> Any:
 
     whole = load_model(model, replace(files, directory=files.base or files.directory, base=None), spec)
     if files.base:
-        from peft import PeftModel
-
-        resize_for(whole, files.directory)
         try:
-            whole = PeftModel.from_pretrained(whole, str(files.directory)).eval()
+            whole = adapted(whole, files.directory).eval()
+        except UserError as error:
+            raise UserError(f"model {model.name}: {error}") from None
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"model {model.name}: cannot load {files.directory}: {cause(error)}") from None
     return HFLM(
