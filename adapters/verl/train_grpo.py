@@ -46,7 +46,8 @@ def main(file: Path, template: Path | None, revision: str | None, rank: int, end
     _clear(directory, segments)  # of an attempt that was killed
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_go_on_noting, args=(segments,), daemon=True).start()
-    threading.Thread(target=_end_with_runner, args=(os.getppid(), directory, segments), daemon=True).start()
+    runner = os.getppid()
+    threading.Thread(target=_end_with_runner, args=(runner, directory, segments), daemon=True).start()
     try:
         if ended and rank:
             ray_nodes.take_part(config, rank, ended)
@@ -54,6 +55,8 @@ def main(file: Path, template: Path | None, revision: str | None, rank: int, end
             with ray_nodes.token(), ray_nodes.head(config, ended) if ended else nullcontext():
                 _train(config, template, segments)
     finally:
+        if os.getppid() != runner:
+            _kill_rest()
         _clear(directory, segments)
         shutil.rmtree(elsewhere, ignore_errors=True)
 
@@ -142,17 +145,23 @@ def _end_with_runner(runner: int, directory: Path, segments: Path) -> None:
 
     Ray may not let go: of a main thread that waits for it, or of its own shutdown.
     """
-    import psutil
-
     while os.getppid() == runner:
         time.sleep(1)
     time.sleep(GRACE_S)
     _note_shared_memory(segments)
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
+    _kill_rest()
     _clear(directory, segments)
     os._exit(128 + signal.SIGTERM)
+
+
+def _kill_rest() -> None:
+    """Kill what else carries the run's mark: workers of Ray and vLLM's engine outlive a raylet that has ended."""
+    import psutil
+
+    for other in psutil.process_iter():
+        with suppress(psutil.Error):
+            if other.pid != os.getpid() and other.environ().get("RECIPE_RUN") == os.environ["RECIPE_RUN"]:
+                other.kill()
 
 
 def _clear(directory: Path, segments: Path) -> None:
