@@ -63,6 +63,13 @@ _NAMES: tuple[tuple[str, str], ...] = (
         "training.gradient_checkpointing",
         "use_gradient_checkpointing enable_gradient_checkpointing activation_checkpointing",
     ),
+    ("training.optimizer", "optim optimizer_type use_muon"),
+    ("training.kernels", "enable_liger_kernel use_liger use_liger_kernel liger_kernel"),
+    ("training.compile", "torch_compile use_torch_compile"),
+    ("training.dataloader_workers", "dataloader_num_workers"),
+    ("training.group_by_length", "train_sampling_strategy length_grouped_sampling"),
+    ("training.neftune_alpha", "neftune_noise_alpha"),
+    ("tuning.lora_plus_ratio", "loraplus_lr_ratio"),
     ("training.log_every", "logging_steps log_interval"),
     ("training.seed", "random_seed random_state"),
     ("preference.beta", "pref_beta dpo_beta orpo_alpha rl_beta"),
@@ -99,14 +106,11 @@ _NAMES: tuple[tuple[str, str], ...] = (
 _MACHINES = "the machines are variables: N_GPUS, NNODES, NODE_RANK, MASTER_ADDR"
 _RESUME = "`recipe resume RUN` goes on with a run"
 _PLACE = "a run's directory is --runs-dir and --name of `recipe run`"
-_LENGTHS = "on llamafactory it is backend_options.train_sampling_strategy: group_by_length"
 HINTS: Mapping[str, str] = {
     **{name: f"here it is {field}" for field, names in _NAMES for name in names.split()},
     **dict.fromkeys(("resume_from_checkpoint", "auto_resume_from_checkpoints", "resume_mode"), _RESUME),
     **dict.fromkeys(("output_dir", "default_local_dir"), _PLACE),
     **dict.fromkeys(("n_gpus_per_node", "num_gpus", "nnodes"), _MACHINES),
-    **dict.fromkeys(("group_by_length", "train_sampling_strategy"), _LENGTHS),
-    **dict.fromkeys(("optim", "optimizer"), "nothing to set: the optimizer is AdamW"),
     **dict.fromkeys(("preprocessing_num_workers", "dataset_num_proc"), "nothing to set: the runner prepares the rows"),
 }
 

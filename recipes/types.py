@@ -28,6 +28,7 @@ class Tuning:
     target_modules: Literal["all-linear"] | tuple[str, ...]
     rslora: bool
     dora: bool
+    lora_plus_ratio: float | None
     quantization: Literal["4bit", "8bit"] | None
 
 
@@ -79,6 +80,7 @@ class Training:
     max_steps: int | None
     global_batch_size: int
     micro_batch_size: int
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "lion", "muon"]
     learning_rate: float  # filled in by method and tuning
     scheduler: Literal["cosine", "linear", "constant"]
     warmup_ratio: float
@@ -88,6 +90,11 @@ class Training:
     max_grad_norm: float
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     gradient_checkpointing: bool
+    kernels: Literal["auto", "liger", "none"]
+    compile: bool
+    dataloader_workers: int
+    group_by_length: bool
+    neftune_alpha: float | None
     log_every: int
     seed: int
 

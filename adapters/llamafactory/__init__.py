@@ -13,7 +13,7 @@ from typing import Any
 from adapters import native
 from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
 from adapters.ledger import Entry
-from adapters.llamafactory import options, settings
+from adapters.llamafactory import options, settings, sharding
 from adapters.llamafactory.checkpoints import whole_checkpoints
 from adapters.native import CPU_ENV, batch_problem, launcher, precision, to_yaml, visible_devices
 from adapters.refusals import refusals
@@ -26,6 +26,7 @@ METHODS: tuple[str, ...] = tuple(settings.STAGE)
 QUANTIZATIONS: tuple[str, ...] = ("4bit", "8bit")
 STRATEGIES: tuple[str, ...] = ("ddp", "deepspeed-zero2", "deepspeed-zero3", "fsdp", "fsdp2")
 CHECKPOINTS: tuple[str, ...] = ("checkpoint-*",)
+EIGHT_BIT = ("adamw_8bit", "paged_adamw_8bit", "lion")  # of bitsandbytes
 _HERE = Path(__file__).parent
 LOCKS: Mapping[str, Path] = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
 NO_DEPS: Mapping[str, tuple[str, ...]] = {"cpu": (), "cuda": ()}
@@ -43,7 +44,7 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     batch = batch_problem(recipe, topology)
     if batch:
         found.append(document.problem(("training", "global_batch_size"), batch))
-    strategy, tuning = settings.strategy(recipe), recipe.tuning
+    strategy, tuning = sharding.strategy(recipe), recipe.tuning
     if strategy != "ddp" and not topology.gpus:
         text = f"{strategy} needs GPUs on llamafactory; on a CPU: ddp"
         found.append(document.problem(("distributed", "strategy"), text))
@@ -56,6 +57,11 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     if recipe.model.attention == "flash_attention_2" and not topology.gpus:
         text = "flash_attention_2 needs a GPU; allowed on a CPU: auto, sdpa, eager"
         found.append(document.problem(("model", "attention"), text))
+    if recipe.training.kernels == "liger" and not topology.gpus:
+        found.append(document.problem(("training", "kernels"), "liger needs a GPU; allowed on a CPU: auto, none"))
+    if recipe.training.optimizer in EIGHT_BIT and not topology.gpus:
+        text = f"{recipe.training.optimizer} needs a GPU; allowed on a CPU: adamw, adafactor, muon"
+        found.append(document.problem(("training", "optimizer"), text))
     if recipe.data.packing and recipe.model.attention == "flash_attention_2" and recipe.training.micro_batch_size > 1:
         text = "must be 1 with data.packing and flash_attention_2 on llamafactory; raise data.max_length instead"
         found.append(document.problem(("training", "micro_batch_size"), text))
@@ -76,8 +82,12 @@ def plan(
     metrics = f"backend/metrics-{attempt}.jsonl"
     files = {"backend/train.yaml": to_yaml(config)}
     if "deepspeed" in config:
-        files["backend/deepspeed.json"] = json.dumps(settings.deepspeed(recipe, topology), indent=1) + "\n"
-    script = ("-m", "adapters.llamafactory.train", "backend/train.yaml", metrics, *([str(stop)] if stop else []))
+        files["backend/deepspeed.json"] = json.dumps(sharding.deepspeed(recipe, topology), indent=1) + "\n"
+    options = [
+        *(["--stop", str(stop)] if stop else []),
+        *(["--need-liger"] if recipe.training.kernels == "liger" else []),
+    ]
+    script = ("-m", "adapters.llamafactory.train", *options, "backend/train.yaml", metrics)
     return Plan(
         backend=NAME,
         argv=(*launcher(str(paths.python), topology), *script),
@@ -125,6 +135,7 @@ _NAMES = {
     "grad_norm": "grad_norm",
     "epoch": "epoch",
     "step_time_s": "step_time_s",
+    "tokens": "tokens",
     "memory_gb": "memory_gb",
     "rewards/chosen": "rewards/chosen",
     "rewards/rejected": "rewards/rejected",

@@ -79,7 +79,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ),
     ("of the simpo loss; use the recipe's preference.loss, which has none", "simpo_gamma"),
     (_MACHINES, "local_rank master_addr master_port ray_init_kwargs ray_num_workers use_cpu"),
-    ("the optimizer is adamw_torch, which takes none", "optim_args optim_target_modules"),
+    ("use the recipe's training.optimizer", "optim optim_args optim_target_modules use_muon"),
     ("a secret does not belong into a recipe; set HF_TOKEN", "hub_token hf_hub_token"),
     ("models come from Hugging Face's hub only; use the recipe's model.path", "ms_hub_token om_hub_token"),
     ("models are kept where HF_HOME says; set that variable", "cache_dir"),
@@ -126,7 +126,7 @@ OF_LORA = (
 )  # fmt: skip
 # What older versions of transformers call them; names of our fields' kind are in recipes/hints.py.
 RENAMED: Mapping[str, str] = {
-    "group_by_length": "write train_sampling_strategy: group_by_length",
+    "group_by_length": "use the recipe's training.group_by_length",
 }
 
 

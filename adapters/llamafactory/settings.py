@@ -6,6 +6,7 @@ from typing import Any
 
 from adapters.contract import Checkpoint, Paths, Topology
 from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
+from adapters.llamafactory.sharding import fsdp, fsdp_config, strategy
 from adapters.native import Config, gradient_accumulation, precision
 from recipes import Recipe, schema
 from recipes.methods import METHODS, methods_with
@@ -14,12 +15,13 @@ from recipes.methods import METHODS, methods_with
 STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}
 ATTENTION = {"auto": "auto", "sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 NOT_LORA = "belongs to tuning.type: lora"
-
-
-def strategy(recipe: Recipe) -> str:
-    """The distributed strategy, `auto` resolved."""
-    asked = recipe.distributed.strategy
-    return "ddp" if asked == "auto" else asked
+# By transformers' names; muon has a key of its own.
+OPTIMIZERS = {
+    "adamw_8bit": "adamw_8bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "adafactor": "adafactor",
+    "lion": "lion_32bit",
+}
 
 
 def entries(recipe: Recipe, topology: Topology) -> list[Entry]:
@@ -51,7 +53,7 @@ def _model(recipe: Recipe) -> list[Entry]:
 def _tuning(recipe: Recipe) -> list[Entry]:
     tuning = recipe.tuning
     kind = mapped("tuning.type", "finetuning_type", tuning.type)
-    names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora", "quantization")
+    names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora", "lora_plus_ratio", "quantization")
     if tuning.type == "full":
         return [kind, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
     targets = "all" if tuning.target_modules == "all-linear" else ",".join(tuning.target_modules)
@@ -64,6 +66,7 @@ def _tuning(recipe: Recipe) -> list[Entry]:
         mapped("tuning.target_modules", "lora_target", targets),
         mapped("tuning.rslora", "use_rslora", tuning.rslora),
         mapped("tuning.dora", "use_dora", tuning.dora),
+        mapped("tuning.lora_plus_ratio", "loraplus_lr_ratio", tuning.lora_plus_ratio),
         mapped("tuning.quantization", "quantization_bit", bits, "NF4, double quantization" if bits == 4 else ""),
     ]
 
@@ -91,6 +94,7 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
             f"{training.global_batch_size} = {training.micro_batch_size} x {topology.world_size} x accumulation",
         ),
         mapped("training.micro_batch_size", "per_device_train_batch_size", training.micro_batch_size),
+        _optimizer(recipe, topology),
         mapped("training.learning_rate", "learning_rate", training.learning_rate),
         mapped("training.scheduler", "lr_scheduler_type", _scheduler(recipe)),
         *warmup,
@@ -101,9 +105,35 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
         mapped(
             "training.gradient_checkpointing", "disable_gradient_checkpointing", not training.gradient_checkpointing
         ),
+        _kernels(recipe, topology),
+        mapped("training.compile", "torch_compile", training.compile or None),
+        mapped("training.dataloader_workers", "dataloader_num_workers", training.dataloader_workers or None),
+        mapped(
+            "training.group_by_length",
+            "train_sampling_strategy",
+            "group_by_length" if training.group_by_length else None,
+        ),
+        mapped("training.neftune_alpha", "neftune_noise_alpha", training.neftune_alpha),
         mapped("training.log_every", "logging_steps", training.log_every),
         mapped("training.seed", "seed", training.seed),
     ]
+
+
+def _optimizer(recipe: Recipe, topology: Topology) -> Entry:
+    name, field = recipe.training.optimizer, "training.optimizer"
+    if name == "muon":
+        return mapped(field, "use_muon", True, "of matrices; AdamW for embeddings, head, biases and norms")
+    # Fused: one kernel for all parameters, equal to rounding.
+    return mapped(field, "optim", OPTIMIZERS.get(name, "adamw_torch_fused" if topology.gpus else "adamw_torch"))
+
+
+def _kernels(recipe: Recipe, topology: Topology) -> Entry:
+    asked, field, key = recipe.training.kernels, "training.kernels", "enable_liger_kernel"
+    if not topology.gpus:
+        return runner(field, "none: they are for GPUs")
+    if asked == "auto":
+        return mapped(field, key, True, "liger, where LLaMA-Factory knows the model's family; its log says which")
+    return mapped(field, key, asked == "liger")
 
 
 def _scheduler(recipe: Recipe) -> str:
@@ -141,7 +171,7 @@ def _distributed(recipe: Recipe, topology: Topology) -> list[Entry]:
     if name.startswith("deepspeed"):
         found.append(mapped("distributed.strategy", "deepspeed", "backend/deepspeed.json", name))
     elif name.startswith("fsdp"):
-        found.append(mapped("distributed.strategy", "fsdp", _fsdp(recipe), f"{name}; fsdp_config beside it"))
+        found.append(mapped("distributed.strategy", "fsdp", fsdp(recipe), f"{name}; fsdp_config beside it"))
     else:
         found.append(runner("distributed.strategy", "ddp: torchrun where there is more than one process"))
     for leaf, sharded in (
@@ -217,7 +247,6 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
         "output_dir": str(paths.checkpoints),
         "overwrite_output_dir": True,  # else it resumes from any checkpoint that it finds, a torn one too
         "save_strategy": "steps",
-        "optim": "adamw_torch",
         "logging_nan_inf_filter": False,  # true shows a loss of NaN as 0
         "ddp_timeout": 7200,
         "disable_tqdm": True,  # the runner shows the progress, and bars make a log unreadable
@@ -237,7 +266,7 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
             "per_device_eval_batch_size": recipe.training.micro_batch_size,
         }
     if strategy(recipe).startswith("fsdp"):
-        own["fsdp_config"] = _fsdp_config(recipe)
+        own["fsdp_config"] = fsdp_config(recipe)
     return own
 
 
@@ -249,38 +278,3 @@ def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
     paths = Paths(run=Path(), python=Path("python"), model="")
     own = dict.fromkeys(_own(recipe, topology, paths), "")
     return own | {"resume_from_checkpoint": "", "bf16": "training.precision", "fp16": "training.precision"} | native
-
-
-def _fsdp(recipe: Recipe) -> str:
-    return "full_shard auto_wrap" + (" offload" if recipe.distributed.offload_parameters else "")
-
-
-def _fsdp_config(recipe: Recipe) -> Config:
-    return {
-        "version": 2 if strategy(recipe) == "fsdp2" else 1,
-        "state_dict_type": "FULL_STATE_DICT",
-        "cpu_ram_efficient_loading": True,
-    }
-
-
-def deepspeed(recipe: Recipe, topology: Topology) -> Config:
-    """The DeepSpeed config; `auto` values are filled in by transformers from the training arguments."""
-    stage = 3 if strategy(recipe) == "deepspeed-zero3" else 2
-    compute = precision(recipe, topology)
-    zero: Config = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
-    if recipe.distributed.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(topology.gpus)}
-    if recipe.distributed.offload_parameters:
-        zero["offload_param"] = {"device": "cpu", "pin_memory": bool(topology.gpus)}
-    if stage == 3:
-        zero |= {"stage3_gather_16bit_weights_on_model_save": True}
-    return {
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-        "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": compute == "bf16"},
-        "fp16": {"enabled": compute == "fp16"},
-        "zero_optimization": zero,
-    }

@@ -1,27 +1,69 @@
 """Runs LLaMA-Factory's trainer on the config that the plan wrote, and reports its metrics; inside its environment.
 
-Usage: python -m adapters.llamafactory.train backend/train.yaml METRICS.jsonl [STOP]
+Usage: python -m adapters.llamafactory.train [OPTIONS] backend/train.yaml METRICS.jsonl
+    --stop STEP    end there, with a checkpoint and the schedule of the whole training
+    --need-liger   its kernels were asked for: an error where the model has none
 
 The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole,
-and an end at step STOP, with a checkpoint and the schedule of the whole training.
+attention of packs without a mask, and a word on the kernels in use.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adapters.llamafactory import packed
 
-def main(config_file: str, metrics_file: str, stop: str = "0") -> None:
+# The families of LLaMA-Factory 0.9.5's model_utils/liger_kernel.py, by `model_type`, whose kernels Liger itself has.
+LIGER = (
+    *("gemma", "gemma2", "gemma3", "gemma3_text", "glm4", "glm4v", "granite", "llama", "llava", "mistral", "mixtral"),
+    *("mllama", "olmo2", "paligemma", "phi3", "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "qwen3_next"),
+    "qwen3_5",
+)
+
+
+def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = False) -> None:
     import yaml
     from llamafactory.train.tuner import run_exp
 
     config = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
     _check_attention(config)
-    run_exp(config, callbacks=[_reporter(Path(metrics_file), int(stop))])
+    _check_kernels(config, need_liger)
+    attention = packed.Attention()
+    if config.get("neat_packing") and config["flash_attn"] == "auto":
+        attention.install()
+        run_exp(config, callbacks=[_reporter(Path(metrics_file), stop), _at_begin(attention.use)])
+    else:
+        run_exp(config, callbacks=[_reporter(Path(metrics_file), stop)])
+
+
+def _check_kernels(config: dict[str, Any], needed: bool) -> None:
+    """Take Liger's kernels out of the config where they cannot act: LLaMA-Factory warns, or ends, only later."""
+    if not config.get("enable_liger_kernel"):
+        return
+    from transformers import AutoConfig
+
+    missing = ""
+    if importlib.util.find_spec("liger_kernel") is None:
+        missing = "this environment has no liger-kernel"
+    else:
+        trust = bool(config.get("trust_remote_code"))
+        path, revision = config["model_name_or_path"], config.get("model_revision", "main")
+        family = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust).model_type
+        if family not in LIGER:
+            missing = f"LLaMA-Factory has none for the family {family}"
+    if missing and needed:
+        sys.exit(f"training.kernels: liger is not possible: {missing}; use none or auto")
+    if missing:
+        config["enable_liger_kernel"] = False
+    print(f"kernels: {f'none, as {missing}' if missing else 'liger'}", flush=True)
 
 
 def _check_attention(config: Any) -> None:
@@ -35,6 +77,16 @@ def _check_attention(config: Any) -> None:
         )
 
 
+def _at_begin(use: Callable[[Any], None]) -> Any:
+    from transformers import TrainerCallback
+
+    class AtBegin(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            use(model)
+
+    return AtBegin()
+
+
 def _reporter(path: Path, stop: int) -> Any:
     import torch
     from transformers import TrainerCallback
@@ -42,9 +94,24 @@ def _reporter(path: Path, stop: int) -> Any:
     class Reporter(TrainerCallback):  # type: ignore[misc]
         """Appends each log of the main process to the metrics file."""
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            self.tokens = 0
+            model.register_forward_pre_hook(self.count, with_kwargs=True)
             self.time, self.step = time.perf_counter(), state.global_step
             self.write(state, {"event": "begin", "total_steps": state.max_steps})
+
+        def count(self, model: Any, args: Any, given: dict[str, Any]) -> None:
+            """Count the tokens that are trained on, filling left out; a tensor, so that no GPU is waited for."""
+            ids, mask = given.get("input_ids"), given.get("attention_mask")
+            if model.training and torch.is_grad_enabled() and ids is not None:
+                self.tokens += (mask != 0).sum() if mask is not None and mask.dim() == 2 else ids.numel()
+
+        def counted(self, device: Any) -> int:
+            total = torch.as_tensor(self.tokens, device=device)
+            if torch.distributed.is_initialized():
+                torch.distributed.all_reduce(total)
+            self.tokens = 0
+            return int(total)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == stop:
@@ -58,6 +125,7 @@ def _reporter(path: Path, stop: int) -> Any:
             if "loss" in logs and steps:
                 now = time.perf_counter()
                 logs["step_time_s"] = (now - self.time) / steps
+                logs["tokens"] = self.counted(args.device) / steps
                 self.time, self.step = now, state.global_step
             logs["memory_gb"] = _peak_memory_gb(torch)
             self.write(state, logs)
@@ -83,4 +151,10 @@ def _peak_memory_gb(torch: Any) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--stop", type=int, default=0)
+    parser.add_argument("--need-liger", action="store_true")
+    parser.add_argument("config")
+    parser.add_argument("metrics")
+    given = parser.parse_args()
+    main(given.config, given.metrics, given.stop, given.need_liger)

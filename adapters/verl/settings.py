@@ -87,12 +87,13 @@ def model(recipe: Recipe) -> list[Entry]:
 def tuning(recipe: Recipe) -> list[Entry]:
     tuning = recipe.tuning
     quantization = refused("tuning.quantization", "verl trains LoRA on an unquantized base")
+    no_plus = refused("tuning.lora_plus_ratio", "verl has one learning rate for all of an adapter")
     names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")
     if tuning.type == "full":
         kind = mapped("tuning.type", "model.lora_rank", 0)
-        return [kind, quantization, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
+        return [kind, quantization, no_plus, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
     if on_megatron(recipe):
-        return [*_megatron_lora(recipe), quantization]
+        return [*_megatron_lora(recipe), quantization, no_plus]
     # Its FSDP engine has no key for most PEFT options: they go in with the adapter that it starts from.
     return [
         mapped("tuning.type", "model.lora_adapter_path", ADAPTER, f"made of {LORA_FILE} before the training"),
@@ -103,6 +104,7 @@ def tuning(recipe: Recipe) -> list[Entry]:
         mapped("tuning.rslora", "use_rslora", tuning.rslora, file=LORA_FILE),
         mapped("tuning.dora", "use_dora", tuning.dora, file=LORA_FILE),
         quantization,
+        no_plus,
     ]
 
 
@@ -155,6 +157,7 @@ def _length(recipe: Recipe, steps: Schedule) -> list[Entry]:
 def optimizer(recipe: Recipe, steps: Schedule) -> list[Entry]:
     training = recipe.training
     return [
+        _optimizer(recipe),
         mapped("training.learning_rate", "optim.lr", training.learning_rate),
         _scheduler(recipe),
         *_warmup(recipe, steps),
@@ -162,6 +165,12 @@ def optimizer(recipe: Recipe, steps: Schedule) -> list[Entry]:
         mapped("training.betas", "optim.betas", list(training.betas)),
         mapped("training.max_grad_norm", "optim.clip_grad", training.max_grad_norm),
     ]
+
+
+def _optimizer(recipe: Recipe) -> Entry:
+    if recipe.training.optimizer != "adamw":
+        return refused("training.optimizer", "verl trains with adamw here")
+    return mapped("training.optimizer", "optim.optimizer", "adam" if on_megatron(recipe) else "AdamW")
 
 
 def _scheduler(recipe: Recipe) -> Entry:
@@ -206,7 +215,25 @@ def computing(recipe: Recipe, topology: Topology) -> list[Entry]:
             mapped("training.precision", "engine.mixed_precision.param_dtype", compute),
             mapped("training.gradient_checkpointing", key, training.gradient_checkpointing),
         ]
-    return [*own, refused("training.log_every", "verl reports every step; take it out")]
+    only = "only llamafactory has it"
+    return [
+        *own,
+        _kernels(recipe),
+        refused("training.compile", "verl compiles by itself what it gains from"),
+        refused("training.dataloader_workers", "verl has workers of its own"),
+        refused("training.group_by_length", only),
+        refused("training.neftune_alpha", only),
+        refused("training.log_every", "verl reports every step; take it out"),
+    ]
+
+
+def _kernels(recipe: Recipe) -> Entry:
+    asked, field = recipe.training.kernels, "training.kernels"
+    if on_megatron(recipe):
+        return refused(field, "megatron has kernels of its own")
+    return mapped(
+        field, "model.use_liger", asked == "liger", "none: not measured on verl yet" if asked == "auto" else ""
+    )
 
 
 def _distributed(recipe: Recipe) -> list[Entry]:

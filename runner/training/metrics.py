@@ -49,6 +49,8 @@ class Splicer:
         values = self.backend.read_metrics(raw)
         if values is None:
             return
+        if values.get("step_time_s") and "tokens" in values:
+            values["tokens_per_s"] = values["tokens"] / values["step_time_s"]
         kind = "train" if any(name in values for name in TRAINING) else "eval"
         if values["step"] <= self.last[kind]:
             return  # an evaluation repeated at the end, or a step repeated after a resume

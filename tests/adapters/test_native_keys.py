@@ -104,7 +104,7 @@ def test_every_backend_is_walked() -> None:
         ("llamafactory sft", "packing: true", "use the recipe's data.packing"),
         ("llamafactory sft", "max_samples: 3", "use the recipe's data.train[].max_samples"),
         ("llamafactory sft", "pref_beta: 0.2", "use the recipe's preference.beta"),
-        ("llamafactory sft", "group_by_length: true", "train_sampling_strategy: group_by_length"),
+        ("llamafactory sft", "group_by_length: true", "use the recipe's training.group_by_length"),
         ("llamafactory sft", "ref_model: a/b", "belongs to method: dpo or kto, and the method is sft"),
         ("llamafactory sft full", "pissa_init: true", "belongs to tuning.type: lora"),
         ("llamafactory sft", "reward_model: a/b", "method: grpo on backend: verl"),

@@ -255,12 +255,13 @@ def test_what_is_refused(overrides: list[str], topology: Topology, expected: str
 @pytest.mark.parametrize(
     "given,expected",
     [
-        ("{model.use_liger: true, engine: {forward_prefetch: true}}", None),
+        ("{model.use_fused_kernels: true, engine: {forward_prefetch: true}}", None),
         ("{model: {override_config: {rope_scaling: {factor: 2.0}}}}", None),
         ("{engine.wrap_policy.transformer_layer_cls_to_wrap: [Qwen3DecoderLayer]}", None),
         ("{optim.override_optimizer_config: {fused: true}}", None),
         ("{model.use_ligr: true}", "model.use_ligr: verl 0.9.1 has no such key; did you mean 'model.use_liger'?"),
-        ("{model.use_liger: 3}", "model.use_liger: 3 is not allowed; allowed: bool"),
+        ("{model.use_liger: true}", "the adapter sets this key itself; use the recipe's training.kernels"),
+        ("{model.use_fused_kernels: 3}", "model.use_fused_kernels: 3 is not allowed; allowed: bool"),
         ("{optim.min_lr_ratio: low}", "optim.min_lr_ratio: 'low' is not allowed; allowed: float or null"),
         ("{model: {mtp: 3}}", "model.mtp: verl 0.9.1 has no such key; it holds model.mtp.detach_encoder"),
         ("{optim: {lr: 1}}", "optim.lr: the adapter sets this key itself; use the recipe's training.learning_rate"),
@@ -276,9 +277,9 @@ def test_native_options_are_checked(given: str, expected: str | None) -> None:
 
 
 def test_native_options_go_in_at_their_place() -> None:
-    given = "backend_options={model: {use_liger: true}, engine.forward_prefetch: true, optim.min_lr_ratio: null}"
+    given = "backend_options={model: {use_fused_kernels: true}, engine.forward_prefetch: true, optim.min_lr_ratio: null}"
     written = config(given)
-    assert written["model.use_liger"] is True and written["engine.forward_prefetch"] is True
+    assert written["model.use_fused_kernels"] is True and written["engine.forward_prefetch"] is True
     assert written["optim.min_lr_ratio"] is None
 
 

@@ -231,7 +231,7 @@ def plans() -> dict[str, list[str]]:
         *moved,
         "distributed.offload_parameters=true",
     ]
-    free = "backend_options={model.use_liger: true, engine.wrap_policy: {transformer_layer_cls_to_wrap: [X]}}"
+    free = "backend_options={model.use_fused_kernels: true, engine.wrap_policy: {transformer_layer_cls_to_wrap: [X]}}"
     named["options"] = ["quickstart", BATCH, free]
     return named
 

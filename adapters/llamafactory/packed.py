@@ -1,0 +1,126 @@
+"""Attention within packs without a mask: each row attends to itself by where it begins and ends.
+
+LLaMA-Factory 0.9.5 spells a pack out as a mask of length x length, which PyTorch's fast kernels do not take, or needs
+flash-attn, which has to be compiled. PyTorch's own variable-length flash attention (torch.nn.attention.varlen) needs
+neither; off a GPU, or in fp32, the rows are attended to one by one, which is the same and still less work than a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+NAME = "packed"
+
+
+class Attention:
+    """Attention of packs; takes over when it is told to, once the model is there."""
+
+    def __init__(self) -> None:
+        self.model: Any = None
+
+    def install(self) -> None:
+        """Have LLaMA-Factory's collator leave the count of the rows as it is, where this attention is used."""
+        from llamafactory.data import collator
+        from transformers import AttentionInterface
+
+        as_mask = collator.prepare_4d_attention_mask
+        collator.prepare_4d_attention_mask = lambda rows, dtype: rows if self.model else as_mask(rows, dtype)
+        AttentionInterface.register(NAME, attention)
+
+    def use(self, model: Any) -> None:
+        """Take over, where the model would use PyTorch's attention (others have kinds of their own)."""
+        if model.config._attn_implementation != "sdpa":
+            return
+        self.model = model
+        model.set_attn_implementation(NAME)
+        model.register_forward_pre_hook(_with_bounds, with_kwargs=True)
+
+
+def _with_bounds(model: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Replace the count of the rows in a pack (B, S), 1 1 2 2 2 0, by their bounds in all of the batch."""
+    rows = given.get("attention_mask")
+    if rows is None or rows.dim() != 2:
+        return args, given
+    starts, longest = bounds(rows)
+    return args, {**given, "attention_mask": None, "cu_seq_lens_q": starts, "max_length_q": longest}
+
+
+def bounds(rows: Any) -> tuple[Any, int]:
+    """Where each row begins, and at last the end, int32; and the longest row's tokens.
+
+    Args:
+        rows: (B, S), the number of the row in its pack that each token belongs to; 0 for filling, a row like others.
+    """
+    import torch
+
+    packs = torch.arange(len(rows), device=rows.device)[:, None] * (int(rows.max()) + 1)
+    _, lengths = torch.unique_consecutive((rows + packs).flatten(), return_counts=True)
+    ends = lengths.cumsum(0)
+    return torch.nn.functional.pad(ends, (1, 0)).to(torch.int32), int(lengths.max())
+
+
+def attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **given: Any,
+) -> tuple[Any, None]:
+    """transformers' attention interface: query (B, H, S, D), key and value (B, H of theirs, S, D) to (B, S, H, D)."""
+    import torch
+
+    starts = _starts(module, given)
+    batch, heads, length, size = query.shape
+    cast = _autocast(query)
+    # (B, H, S, D) to (B x S, H, D): the packs of a batch one behind the other.
+    q, k, v = (part.to(cast).transpose(1, 2).flatten(0, 1) for part in (query, key, value))
+    if query.is_cuda and cast in (torch.bfloat16, torch.float16) and not dropout:
+        from torch.nn.attention.varlen import varlen_attn
+
+        window = (sliding_window - 1, 0) if sliding_window else (-1, 0)
+        longest = given["max_length_q"]
+        out = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=window)
+    else:
+        out = _one_by_one(q, k, v, starts.tolist(), scaling, dropout, sliding_window)
+    return out.view(batch, length, heads, size), None
+
+
+def _starts(module: Any, given: Mapping[str, Any]) -> Any:
+    if "cu_seq_lens_q" not in given:
+        raise RuntimeError(
+            f"{type(module).__name__} does not hand the bounds of packed rows on to its attention; "
+            "set model.attention: sdpa"
+        )
+    return given["cu_seq_lens_q"]
+
+
+def _autocast(tensor: Any) -> Any:
+    """Norms of the queries leave them in fp32 under autocast."""
+    import torch
+
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+def _one_by_one(q: Any, k: Any, v: Any, starts: list[int], scale: Any, dropout: float, window: int | None) -> Any:
+    import torch
+
+    found = []
+    for start, end in pairwise(starts):
+        parts = [part[start:end].transpose(0, 1)[None] for part in (q, k, v)]
+        near = None
+        if window and end - start > window:
+            place = torch.arange(end - start, device=q.device)
+            far = place[:, None] - place
+            near = (far >= 0) & (far < window)
+        row = torch.nn.functional.scaled_dot_product_attention(
+            *parts, attn_mask=near, dropout_p=dropout, is_causal=near is None, scale=scale, enable_gqa=True
+        )
+        found.append(row[0].transpose(0, 1))
+    return torch.cat(found)
