@@ -20,7 +20,7 @@ endef
 BUDGET = $(BIN)/python -m tests.budget
 REAL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-.PHONY: quickstart test test-all test-fast coverage mutation test-browser test-newest test-oldest lock golden bench clean
+.PHONY: quickstart test test-all test-fast coverage mutation test-browser test-newest test-oldest lock golden bench gpu-check clean
 
 quickstart: .venv/ready ## train the bundled model with the quickstart recipe on a CPU, and score it
 	$(BIN)/recipe run quickstart
@@ -58,6 +58,9 @@ bench: .venv/dev ## measure what a person waits for
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.rouge
 	$(BIN)/python -m benchmarks.truthfulqa_mc
+
+gpu-check: .venv/dev ## our plans beside LLaMA-Factory's defaults: tokens/s, memory, loss; GPU='--jobs sft-lora-8b' takes some
+	$(BIN)/python -m benchmarks.gpu $(GPU)
 
 .venv/ready: pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "recipe-runner needs Python 3.11 or 3.12; give one with PYTHON=/path/to/python"; exit 2; }

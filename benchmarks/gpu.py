@@ -145,12 +145,13 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 kind = torch.bfloat16 if device == "cuda" else torch.float32
 torch.manual_seed(0)
 rows = torch.tensor([[1] * 300 + [2] * 5 + [3] * 167 + [0] * 40, [1] * 256 + [2] * 256], device=device)
-starts, longest = packed.bounds(rows)
+attention = packed.Attention()
+attention.bounds = packed.bounds(rows)
 exact = [torch.randn(2, heads, 512, 64, device=device, dtype=kind).double().requires_grad_() for heads in (8, 2, 2)]
 used = [part.detach().to(kind).requires_grad_() for part in exact]
-out, _ = packed.attention(None, *used, None, cu_seq_lens_q=starts, max_length_q=longest)
+out, _ = attention.attend(None, *used, None)
 flat = [part.transpose(1, 2).flatten(0, 1) for part in exact]
-alone = packed._one_by_one(*flat, starts.tolist(), None, 0.0, None).view(out.shape)
+alone = packed.one_by_one(*flat, attention.bounds[0].tolist()).view(out.shape)
 weights = torch.randn_like(alone)
 (out.double() * weights).sum().backward(); (alone * weights).sum().backward()
 pairs = [(out.double(), alone), *((a.grad.double(), b.grad) for a, b in zip(used, exact))]
@@ -227,7 +228,7 @@ def _results(out: Path) -> dict[str, Result]:
 
 def variants(job: Job) -> list[str]:
     """`rows` first: its tokenized rows are what the default trains on."""
-    return ["rows", "default", *(["packed", "kept"] if job.packs else [])]
+    return ["rows", "default", *(["packed", *(["kept"] if topology().gpus else [])] if job.packs else [])]
 
 
 def measure(name: str, job: Job, variant: str, given: argparse.Namespace, python: Path) -> Result:
@@ -365,7 +366,7 @@ def _smi(query: str) -> list[str]:
 
 
 def _mfu(job: Job, speed: float) -> float | None:
-    """By 6 operations a parameter and token; 4 where the base has no gradients of its weights; attention not counted."""
+    """By 6 operations a parameter and token, 4 where the base's weights have no gradients; attention not counted."""
     name = next(iter(_smi("name")), "")
     peak = next((value for part, value in BF16_TFLOPS.items() if part in name), None)
     each = 6 if job.tuning["type"] == "full" else 4

@@ -7,7 +7,6 @@ neither; off a GPU, or in fp32, the rows are attended to one by one, which is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -15,10 +14,15 @@ NAME = "packed"
 
 
 class Attention:
-    """Attention of packs; takes over when it is told to, once the model is there."""
+    """Attention of the packs of one batch at a time; takes over when it is told to, once the model is there.
+
+    Not every family of transformers hands on to its attention what a call of the model gives, so the bounds stay here:
+    a batch's backward pass, which computes activations again, ends before the next batch comes.
+    """
 
     def __init__(self) -> None:
         self.model: Any = None
+        self.bounds: tuple[Any, int] | None = None
 
     def install(self) -> None:
         """Have LLaMA-Factory's collator leave the count of the rows as it is, where this attention is used."""
@@ -27,24 +31,51 @@ class Attention:
 
         as_mask = collator.prepare_4d_attention_mask
         collator.prepare_4d_attention_mask = lambda rows, dtype: rows if self.model else as_mask(rows, dtype)
-        AttentionInterface.register(NAME, attention)
+        AttentionInterface.register(NAME, self.attend)
 
     def use(self, model: Any) -> None:
         """Take over, where the model would use PyTorch's attention (others have kinds of their own)."""
         if model.config._attn_implementation != "sdpa":
             return
-        self.model = model
         model.set_attn_implementation(NAME)
-        model.register_forward_pre_hook(_with_bounds, with_kwargs=True)
+        if model.config._attn_implementation != NAME:  # code of the model's own, that asks for no implementation
+            return
+        self.model = model
+        model.register_forward_pre_hook(self._begin, with_kwargs=True)
 
+    def _begin(self, model: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        self.bounds = bounds(given["attention_mask"])
+        return args, {**given, "attention_mask": None}
 
-def _with_bounds(model: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Replace the count of the rows in a pack (B, S), 1 1 2 2 2 0, by their bounds in all of the batch."""
-    rows = given.get("attention_mask")
-    if rows is None or rows.dim() != 2:
-        return args, given
-    starts, longest = bounds(rows)
-    return args, {**given, "attention_mask": None, "cu_seq_lens_q": starts, "max_length_q": longest}
+    def attend(
+        self,
+        module: Any,
+        query: Any,
+        key: Any,
+        value: Any,
+        attention_mask: Any,
+        scaling: float | None = None,
+        dropout: float = 0.0,
+        sliding_window: int | None = None,
+        **given: Any,
+    ) -> tuple[Any, None]:
+        """transformers' attention interface: query (B, H, S, D), key, value (B, H of theirs, S, D) to (B, S, H, D)."""
+        import torch
+
+        assert self.bounds
+        starts, longest = self.bounds
+        batch, heads, length, size = query.shape
+        cast = _autocast(query)
+        # (B, H, S, D) to (B x S, H, D): the packs of a batch one behind the other.
+        q, k, v = (part.to(cast).transpose(1, 2).flatten(0, 1) for part in (query, key, value))
+        if query.is_cuda and cast in (torch.bfloat16, torch.float16) and not dropout:
+            from torch.nn.attention.varlen import varlen_attn
+
+            window = (sliding_window - 1, 0) if sliding_window else (-1, 0)
+            out = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=window)
+        else:
+            out = one_by_one(q, k, v, starts.tolist(), scaling, dropout, sliding_window)
+        return out.view(batch, length, heads, size), None
 
 
 def bounds(rows: Any) -> tuple[Any, int]:
@@ -61,45 +92,6 @@ def bounds(rows: Any) -> tuple[Any, int]:
     return torch.nn.functional.pad(ends, (1, 0)).to(torch.int32), int(lengths.max())
 
 
-def attention(
-    module: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    attention_mask: Any,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    **given: Any,
-) -> tuple[Any, None]:
-    """transformers' attention interface: query (B, H, S, D), key and value (B, H of theirs, S, D) to (B, S, H, D)."""
-    import torch
-
-    starts = _starts(module, given)
-    batch, heads, length, size = query.shape
-    cast = _autocast(query)
-    # (B, H, S, D) to (B x S, H, D): the packs of a batch one behind the other.
-    q, k, v = (part.to(cast).transpose(1, 2).flatten(0, 1) for part in (query, key, value))
-    if query.is_cuda and cast in (torch.bfloat16, torch.float16) and not dropout:
-        from torch.nn.attention.varlen import varlen_attn
-
-        window = (sliding_window - 1, 0) if sliding_window else (-1, 0)
-        longest = given["max_length_q"]
-        out = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=window)
-    else:
-        out = _one_by_one(q, k, v, starts.tolist(), scaling, dropout, sliding_window)
-    return out.view(batch, length, heads, size), None
-
-
-def _starts(module: Any, given: Mapping[str, Any]) -> Any:
-    if "cu_seq_lens_q" not in given:
-        raise RuntimeError(
-            f"{type(module).__name__} does not hand the bounds of packed rows on to its attention; "
-            "set model.attention: sdpa"
-        )
-    return given["cu_seq_lens_q"]
-
-
 def _autocast(tensor: Any) -> Any:
     """Norms of the queries leave them in fp32 under autocast."""
     import torch
@@ -108,7 +100,16 @@ def _autocast(tensor: Any) -> Any:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
 
-def _one_by_one(q: Any, k: Any, v: Any, starts: list[int], scale: Any, dropout: float, window: int | None) -> Any:
+def one_by_one(
+    q: Any,
+    k: Any,
+    v: Any,
+    starts: list[int],
+    scale: float | None = None,
+    dropout: float = 0.0,
+    window: int | None = None,
+) -> Any:
+    """Each row's attention by itself, (T, H, D) to the same; `window`: the tokens that each of them looks back on."""
     import torch
 
     found = []

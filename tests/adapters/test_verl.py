@@ -277,7 +277,9 @@ def test_native_options_are_checked(given: str, expected: str | None) -> None:
 
 
 def test_native_options_go_in_at_their_place() -> None:
-    given = "backend_options={model: {use_fused_kernels: true}, engine.forward_prefetch: true, optim.min_lr_ratio: null}"
+    given = (
+        "backend_options={model: {use_fused_kernels: true}, engine.forward_prefetch: true, optim.min_lr_ratio: null}"
+    )
     written = config(given)
     assert written["model.use_fused_kernels"] is True and written["engine.forward_prefetch"] is True
     assert written["optim.min_lr_ratio"] is None

@@ -93,6 +93,54 @@ def test_each_row_has_the_loss_that_it_has_alone(
         assert apart < 1e-5 and together > 1e-3  # rows that see each other would be noticed
 
 
+# Packs of generated rows under our attention, beside each row alone under transformers' eager one, gradients too.
+ALONE = """
+import copy, random, torch
+from adapters.llamafactory.packed import Attention
+from transformers import AutoConfig, AutoModelForCausalLM
+worst = 0.0
+for seed in range(12):
+    chance = random.Random(seed)
+    config = AutoConfig.for_model(
+        chance.choice(["llama", "mistral", "qwen3"]), vocab_size=97, hidden_size=32, intermediate_size=48,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+    config.sliding_window = chance.choice([None, 4]) if config.model_type == "mistral" else None
+    torch.manual_seed(seed)
+    eager = AutoModelForCausalLM.from_config(config, attn_implementation="eager").double()
+    packed = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="sdpa").double()
+    packed.load_state_dict(eager.state_dict())
+    attention = Attention()
+    attention.install()
+    attention.use(packed)
+    assert packed.config._attn_implementation == "packed"
+    packs = [[chance.randint(1, 12) for _ in range(chance.randint(1, 5))] for _ in range(chance.randint(1, 3))]
+    length = max(map(sum, packs)) + chance.randint(0, 3)
+    ids = torch.randint(97, (len(packs), length))
+    rows, places, loss = torch.zeros_like(ids), torch.zeros_like(ids), 0.0
+    weights = torch.randn(len(packs), length, 97, dtype=torch.float64)
+    for pack, lengths in enumerate(packs):
+        weights[pack, sum(lengths) :] = 0
+    for pack, lengths in enumerate(packs):
+        start = 0
+        for number, count in enumerate(lengths, 1):
+            cut = slice(start, start + count)
+            rows[pack, cut], places[pack, cut] = number, torch.arange(count)
+            loss = loss + (eager(ids[pack : pack + 1, cut]).logits[0] * weights[pack, cut]).sum()
+            start += count
+    loss.backward()
+    ours = (packed(ids, attention_mask=rows, position_ids=places).logits * weights).sum()
+    ours.backward()
+    pairs = [(ours, loss), *((a.grad, b.grad) for a, b in zip(packed.parameters(), eager.parameters()))]
+    worst = max(worst, *(float((a - b).norm() / (1e-9 + b.norm())) for a, b in pairs))
+print(worst)
+"""
+
+
+def test_attention_of_packs_is_that_of_each_row_alone(llamafactory_python: Path, tmp_path: Path) -> None:
+    found = inside(llamafactory_python, ALONE, cwd=tmp_path).splitlines()[-1]
+    assert 0 < float(found) < 1e-5  # norms are computed in fp32
+
+
 @pytest.mark.slow
 def test_whole_trainings_are_the_same(
     recipe: Recipe, llamafactory_python: Path, tiny_model: Path, tmp_path: Path

@@ -1,0 +1,88 @@
+"""Fields of the training act in LLaMA-Factory: seen on the optimizer, model and loader that its trainer really uses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adapters.contract import Topology
+from recipes import load
+from runner.runs import rundir as rundir
+from runner.training.planning import make_plan
+from runner.training.prepare import prepare
+from tests.real.conftest import inside
+
+pytestmark = pytest.mark.real
+
+FIELDS: dict[str, list[str]] = {
+    "plain": [],
+    "adafactor": ["training.optimizer=adafactor"],
+    "muon": ["training.optimizer=muon"],
+    "neftune": ["training.neftune_alpha=5"],
+    "lora+": ["tuning.lora_plus_ratio=16"],
+    "by length": ["training.group_by_length=true", "training.dataloader_workers=1"],
+    "packed": ["data.packing=true", "training.global_batch_size=1", "training.micro_batch_size=1"],
+}
+LOOK = """
+import json, sys, yaml
+from adapters.llamafactory import packed
+from llamafactory.train.tuner import run_exp
+from transformers import TrainerCallback
+
+class Look(TrainerCallback):
+    def on_step_end(self, args, state, control, model, optimizer, train_dataloader, **kwargs):
+        inner = getattr(optimizer, "optimizer", optimizer)
+        loader = getattr(train_dataloader, "base_dataloader", train_dataloader)
+        seen.append({
+            "optimizer": type(inner).__name__,
+            "rates": sorted({group["initial_lr"] for group in inner.param_groups}),
+            "noise": len(model.get_input_embeddings()._forward_hooks),
+            "sampler": type(loader.batch_sampler.sampler).__name__,
+            "workers": loader.num_workers,
+            "attention": model.config._attn_implementation,
+        })
+
+found = {}
+for name, file in json.loads(sys.argv[1]).items():
+    config, seen = yaml.safe_load(open(file)), []
+    attention = packed.Attention()
+    if config.get("neat_packing"):
+        attention.install()
+    class Use(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **kwargs):
+            if config.get("neat_packing"):
+                attention.use(model)
+    run_exp(config, callbacks=[Look(), Use()])
+    found[name] = seen[0]
+print(json.dumps(found))
+"""
+
+
+def test_each_field_acts(llamafactory_python: Path, tiny_model: Path, tmp_path: Path) -> None:
+    files = {}
+    for name, overrides in FIELDS.items():
+        given = [f"model.path={tiny_model}", "training.max_steps=1", "eval={}", "data.validation={}", *overrides]
+        loaded = load("quickstart", [*given, "data.train[0].max_samples=24"])
+        run = rundir.create(loaded, tmp_path, name.replace(" ", "-").replace("+", "-plus"))
+        prepare(run, loaded.recipe, llamafactory_python, str(tiny_model), print)
+        plan = make_plan(loaded, Topology(), run.path, python=llamafactory_python)
+        files[name] = run.path / "train.yaml"
+        config = yaml.safe_load(plan.files["backend/train.yaml"])
+        files[name].write_text(yaml.safe_dump(config | {"report_to": "none"}))
+    shown = inside(llamafactory_python, LOOK, json.dumps(files, default=str), cwd=tmp_path).splitlines()[-1]
+    found: dict[str, dict[str, Any]] = json.loads(shown)
+    plain = {"optimizer": "AdamW", "rates": [1e-3], "noise": 0, "workers": 0}
+    plain |= {"sampler": "SeedableRandomSampler", "attention": "sdpa"}
+    assert found == {
+        "plain": plain,
+        "adafactor": plain | {"optimizer": "Adafactor"},
+        "muon": plain | {"optimizer": "Muon"},
+        "neftune": plain | {"noise": 1},
+        "lora+": plain | {"rates": [1e-6, 1e-3, 16e-3]},
+        "by length": plain | {"sampler": "LengthGroupedSampler", "workers": 1},
+        "packed": plain | {"attention": "packed"},
+    }
