@@ -124,6 +124,7 @@ class Backend(Protocol):
     NAME: str
     DISTRIBUTION: str  # its distribution's name, whose pinned version the lock has
     METHODS: tuple[str, ...]  # of recipes.methods
+    TUNINGS: tuple[str, ...]  # of the recipe's tuning.type
     QUANTIZATIONS: tuple[str, ...]  # of the base under LoRA
     STRATEGIES: tuple[str, ...]
     CHECKPOINTS: tuple[str, ...]  # patterns of the directories that it writes checkpoints into

@@ -13,10 +13,11 @@ from recipes.load import LoadedRecipe
 
 
 def unsupported(loaded: LoadedRecipe) -> list[Problem]:
-    """The method, quantization, strategy or logger of a recipe that its backend does not have at all."""
+    """The method, tuning, quantization, strategy or logger of a recipe that its backend does not have at all."""
     recipe, own = loaded.recipe, backend(loaded.recipe.backend)
     kinds = (
         (("method",), recipe.method, lambda module: module.METHODS),
+        (("tuning", "type"), recipe.tuning.type, lambda module: module.TUNINGS),
         (("tuning", "quantization"), recipe.tuning.quantization, lambda module: (None, *module.QUANTIZATIONS)),
         (("distributed", "strategy"), recipe.distributed.strategy, lambda module: ("auto", *module.STRATEGIES)),
     )

@@ -12,7 +12,7 @@ from recipes.methods import METHODS
 
 CHECKED: dict[str, Backend] = {"llamafactory": llamafactory, "verl": verl}  # so that mypy looks for each function
 GPUS = Topology(gpus=8, processes=8, devices=tuple("01234567"))
-TUNINGS = ("lora", "full", "lora 4bit", "lora 8bit")
+TUNINGS = ("lora", "full", "freeze", "lora 4bit", "lora 8bit")
 BASE = (
     b"backend: verl\nmethod: sft\nmodel: {path: a/b}\ndata: {train: [{path: a/b}]}\ntraining: {global_batch_size: 64}\n"
 )
@@ -23,15 +23,24 @@ BEGIN, END = (
 
 
 def table() -> str:
-    """Markdown: a row for each method and tuning, with the strategies that each backend plans."""
-    methods = schema.leaves()["method"]["enum"]
+    """Markdown: methods and tunings, with the strategies that each backend plans; what is alike stands in one row."""
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for method in schema.leaves()["method"]["enum"]:
+        alike.setdefault(tuple(_rows(method).items()), []).append(method)
     lines = [f"| method | tuning | {' | '.join(BACKENDS)} |", f"|---|---|{'---|' * len(BACKENDS)}"]
-    for method in methods:
-        for tuning in TUNINGS:
-            cells = [", ".join(_strategies(name, method, tuning)) or "–" for name in BACKENDS]
-            if set(cells) != {"–"}:
-                lines.append(f"| {method} | {tuning} | {' | '.join(cells)} |")
+    for rows, methods in alike.items():
+        lines += [f"| {', '.join(methods)} | {tunings} | {cells} |" for cells, tunings in rows]
     return "\n".join(lines)
+
+
+def _rows(method: str) -> dict[str, str]:
+    """What each backend plans for a method, with the tunings for which it does."""
+    found: dict[str, list[str]] = {}
+    for tuning in TUNINGS:
+        cells = [", ".join(_strategies(name, method, tuning)) for name in BACKENDS]
+        if any(cells):
+            found.setdefault(" | ".join(cell or "–" for cell in cells), []).append(tuning)
+    return {cells: ", ".join(tunings) for cells, tunings in found.items()}
 
 
 def _strategies(name: str, method: str, tuning: str) -> list[str]:

@@ -191,7 +191,9 @@ def _resolve(value: Values, path: Path) -> Values:
         judged["loss_every"] = judged["every"]
     if tuning["alpha"] is None:
         tuning["alpha"] = 2 * tuning["rank"]
-    training.setdefault("learning_rate", METHODS[full["method"]].learning_rate[tuning["type"]])
+    method = METHODS[full["method"]]
+    training.setdefault("learning_rate", method.learning_rate["lora" if tuning["type"] == "lora" else "full"])
+    full["preference"].setdefault("beta", method.beta)
     for source in [*full["data"]["train"], *full["data"]["validation"]["sources"]]:
         local = local_path(source["path"], path.parent)
         source["path"] = str(local) if local else source["path"]

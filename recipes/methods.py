@@ -39,8 +39,8 @@ PROMPTS = Rows(formats=("prompts",), columns=(), reply=False)
 class Method:
     """One training method.
 
-    learning_rate: the default peak learning rate by tuning type.
-    preference: the leaves of the recipe's `preference` section that it takes.
+    learning_rate: the default peak learning rate of LoRA and of full training.
+    preference: the leaves of the recipe's `preference` section that it takes; `beta` is that leaf's default.
     rewards: whether it learns from `grpo.rewards`, and takes the section `grpo`.
     """
 
@@ -48,6 +48,7 @@ class Method:
     rows: Rows
     learning_rate: Mapping[str, float]
     preference: tuple[str, ...] = ()
+    beta: float = 0.1
     rewards: bool = False
 
 
@@ -63,6 +64,13 @@ METHODS = {
             preference=("beta", "loss", "label_smoothing", "sft_weight"),
         ),
         Method(name="orpo", rows=PAIRS, learning_rate={"lora": 8e-6, "full": 8e-6}, preference=("beta",)),
+        Method(
+            name="simpo",
+            rows=PAIRS,
+            learning_rate={"lora": 1e-5, "full": 1e-6},
+            preference=("beta", "gamma", "sft_weight"),
+            beta=2.0,
+        ),
         Method(
             name="kto",
             rows=FEEDBACK,

@@ -21,7 +21,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    type: Literal["lora", "full"]
+    type: Literal["lora", "full", "freeze"]
     rank: int
     alpha: int  # filled in: twice the rank
     dropout: float
@@ -29,6 +29,8 @@ class Tuning:
     rslora: bool
     dora: bool
     lora_plus_ratio: float | None
+    layers: int
+    modules: Literal["all"] | tuple[str, ...]
     quantization: Literal["4bit", "8bit"] | None
 
 
@@ -101,7 +103,8 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    beta: float
+    beta: float  # filled in by method
+    gamma: float
     loss: Literal["sigmoid", "hinge", "ipo"]
     label_smoothing: float
     sft_weight: float
@@ -137,6 +140,8 @@ class Grpo:
     kl_coef: float
     kl_in: Literal["loss", "reward"]
     clip_ratio: float
+    clip_ratio_high: float | None
+    advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce++"]
     rewards: tuple[Reward, ...]
 
 

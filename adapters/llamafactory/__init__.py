@@ -1,4 +1,4 @@
-"""LLaMA-Factory: SFT, DPO, ORPO and KTO with LoRA, QLoRA or full training.
+"""LLaMA-Factory: SFT, DPO, ORPO, SimPO and KTO with LoRA, QLoRA, frozen layers or full training.
 
 Keys and traps are those of LLaMA-Factory 0.9.5; arguments.json (made by describe.py) lists the options it knows.
 """
@@ -23,6 +23,7 @@ from recipes.load import LoadedRecipe
 NAME = "llamafactory"
 DISTRIBUTION = "llamafactory"
 METHODS: tuple[str, ...] = tuple(settings.STAGE)
+TUNINGS: tuple[str, ...] = ("lora", "full", "freeze")
 QUANTIZATIONS: tuple[str, ...] = ("4bit", "8bit")
 STRATEGIES: tuple[str, ...] = ("ddp", "deepspeed-zero2", "deepspeed-zero3", "fsdp", "fsdp2")
 CHECKPOINTS: tuple[str, ...] = ("checkpoint-*",)
@@ -121,8 +122,10 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
         notes.append("bf16 on a CPU is very slow (minutes a step); training.precision: auto would take fp32")
     if recipe.model.attention == "flash_attention_2":
         notes.append("flash_attention_2 needs flash-attn, which the locked environment has not: use --env current")
-    if recipe.method == "dpo" and recipe.tuning.type == "full":
-        notes.append("dpo with full training holds the model twice: the second copy is the reference model")
+    if recipe.method == "dpo" and recipe.tuning.type != "lora":
+        notes.append(
+            f"dpo with {recipe.tuning.type} training holds the model twice: the second copy is the reference model"
+        )
     if recipe.method in ("dpo", "kto") and recipe.tuning.dropout:
         notes.append(f"{recipe.method} switches dropout off while training (TRL does, so that both log-ratios agree)")
     return notes

@@ -74,10 +74,10 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "reward_model_quantization_bit reward_model_type",
     ),
     (
-        "of a tuning that recipes do not have; allowed as tuning.type: lora, full",
-        "freeze_trainable_modules freeze_extra_modules module_dropout oft_rank oft_block_size oft_target",
+        "of a tuning that recipes do not have; allowed as tuning.type: lora, full, freeze",
+        "freeze_extra_modules module_dropout oft_rank oft_block_size oft_target",
     ),
-    ("of the simpo loss; use the recipe's preference.loss, which has none", "simpo_gamma"),
+    ("use the recipe's tuning.layers and modules", "freeze_trainable_layers freeze_trainable_modules"),
     (_MACHINES, "local_rank master_addr master_port ray_init_kwargs ray_num_workers use_cpu"),
     ("use the recipe's training.optimizer", "optim optim_args optim_target_modules use_muon"),
     ("a secret does not belong into a recipe; set HF_TOKEN", "hub_token hf_hub_token"),
@@ -105,6 +105,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     *((f"use the recipe's preference.{field}", key) for field, key in (
         ("beta", "pref_beta"), ("loss", "pref_loss"), ("label_smoothing", "dpo_label_smoothing"),
         ("sft_weight", "pref_ftx"), ("chosen_weight", "kto_chosen_weight"), ("rejected_weight", "kto_rejected_weight"),
+        ("gamma", "simpo_gamma"),
     )),
 )  # fmt: skip
 INERT: Mapping[str, str] = {key: reason for reason, keys in _REASONS for key in keys.split()}

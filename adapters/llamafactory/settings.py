@@ -12,7 +12,7 @@ from recipes import Recipe, schema
 from recipes.methods import METHODS, methods_with
 
 # Rows come with labels on every token for pretrain: its own stage pt would take the end tokens from the loss.
-STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}
+STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto"}
 ATTENTION = {"auto": "auto", "sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 NOT_LORA = "belongs to tuning.type: lora"
 # By transformers' names; muon has a key of its own.
@@ -53,13 +53,14 @@ def _model(recipe: Recipe) -> list[Entry]:
 def _tuning(recipe: Recipe) -> list[Entry]:
     tuning = recipe.tuning
     kind = mapped("tuning.type", "finetuning_type", tuning.type)
-    names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora", "lora_plus_ratio", "quantization")
-    if tuning.type == "full":
-        return [kind, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
+    if tuning.type != "lora":
+        names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora", "lora_plus_ratio", "quantization")
+        return [kind, *_freeze(recipe), *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
     targets = "all" if tuning.target_modules == "all-linear" else ",".join(tuning.target_modules)
     bits = {None: None, "4bit": 4, "8bit": 8}[tuning.quantization]
     return [
         kind,
+        *_freeze(recipe),
         mapped("tuning.rank", "lora_rank", tuning.rank),
         mapped("tuning.alpha", "lora_alpha", tuning.alpha),
         mapped("tuning.dropout", "lora_dropout", tuning.dropout),
@@ -68,6 +69,19 @@ def _tuning(recipe: Recipe) -> list[Entry]:
         mapped("tuning.dora", "use_dora", tuning.dora),
         mapped("tuning.lora_plus_ratio", "loraplus_lr_ratio", tuning.lora_plus_ratio),
         mapped("tuning.quantization", "quantization_bit", bits, "NF4, double quantization" if bits == 4 else ""),
+    ]
+
+
+def _freeze(recipe: Recipe) -> list[Entry]:
+    tuning = recipe.tuning
+    if tuning.type != "freeze":
+        return [refused(f"tuning.{name}", "belongs to tuning.type: freeze") for name in ("layers", "modules")]
+    modules = "all" if tuning.modules == "all" else ",".join(tuning.modules)
+    return [
+        mapped(
+            "tuning.layers", "freeze_trainable_layers", tuning.layers, "the last" if tuning.layers > 0 else "the first"
+        ),
+        mapped("tuning.modules", "freeze_trainable_modules", modules),
     ]
 
 
@@ -151,6 +165,7 @@ def _preference(recipe: Recipe) -> list[Entry]:
     preference, method = recipe.preference, recipe.method
     keys = {
         "beta": "pref_beta",
+        "gamma": "simpo_gamma",
         "loss": "pref_loss",
         "label_smoothing": "dpo_label_smoothing",
         "sft_weight": "pref_ftx",
@@ -251,8 +266,8 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
         "ddp_timeout": 7200,
         "disable_tqdm": True,  # the runner shows the progress, and bars make a log unreadable
     }
-    if recipe.method == "orpo":
-        own["pref_loss"] = "orpo"
+    if recipe.method in ("orpo", "simpo"):
+        own["pref_loss"] = recipe.method
     if recipe.tuning.quantization == "4bit":
         own |= {"quantization_type": "nf4", "double_quantization": True}
     if recipe.model.revision:

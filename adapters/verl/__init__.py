@@ -26,6 +26,7 @@ from recipes.load import LoadedRecipe
 NAME = "verl"
 DISTRIBUTION = "verl"
 METHODS: tuple[str, ...] = ("pretrain", "sft", "grpo")
+TUNINGS: tuple[str, ...] = ("lora", "full")
 QUANTIZATIONS: tuple[str, ...] = ()
 STRATEGIES: tuple[str, ...] = ("fsdp", "fsdp2", "megatron")
 CHECKPOINTS: tuple[str, ...] = ("global_step_*",)

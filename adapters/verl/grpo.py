@@ -132,11 +132,21 @@ def _grpo(recipe: Recipe) -> list[Entry]:
         mapped("grpo.kl_coef", coefficient, grpo.kl_coef),
         mapped("grpo.kl_in", kl, grpo.kl_coef > 0),
         mapped("grpo.clip_ratio", f"{ACTOR}.clip_ratio", grpo.clip_ratio),
+        mapped("grpo.clip_ratio_high", f"{ACTOR}.clip_ratio_high", grpo.clip_ratio_high or grpo.clip_ratio),
+        _advantage(recipe),
         *(
             mapped(f"grpo.rewards[].{leaf}", leaf, [getattr(r, leaf) for r in grpo.rewards], file=REWARDS_FILE)
             for leaf in leaves
         ),
     ]
+
+
+def _advantage(recipe: Recipe) -> Entry:
+    field, key, name = "grpo.advantage", "algorithm.adv_estimator", recipe.grpo.advantage
+    if name == "dr_grpo":  # https://arxiv.org/abs/2503.20783
+        keys = (key, "algorithm.norm_adv_by_std_in_grpo", f"{ACTOR}.loss_agg_mode")
+        return mapped(field, keys, ["grpo", False, "seq-mean-token-sum-norm"])
+    return mapped(field, key, {"reinforce++": "reinforce_plus_plus"}.get(name, name))
 
 
 def mini_batch_size(recipe: Recipe) -> int:
@@ -158,7 +168,6 @@ def own(recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, re
     found: Config = {
         f"{MODEL}.path": sft.literal(paths.model),
         f"{MODEL}.custom_chat_template": None,  # the text goes in when the training starts: a plan reads no file
-        "algorithm.adv_estimator": "grpo",
         "data.custom_cls.path": "pkg://adapters.verl.prompts",
         "data.custom_cls.name": "Prompts",
         "data.train_files": sft.literal(str(rows / "train.jsonl")),
@@ -167,7 +176,6 @@ def own(recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, re
         "data.trust_remote_code": recipe.model.trust_remote_code,
         f"{ACTOR}.use_dynamic_bsz": spread.max_tokens_per_device is not None,
         f"{ACTOR}.clip_ratio_low": grpo.clip_ratio,
-        f"{ACTOR}.clip_ratio_high": grpo.clip_ratio,
         f"{ACTOR}.data_loader_seed": training.seed,
         f"{REF}.log_prob_micro_batch_size_per_gpu": training.micro_batch_size,
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": training.micro_batch_size,

@@ -87,13 +87,16 @@ def model(recipe: Recipe) -> list[Entry]:
 def tuning(recipe: Recipe) -> list[Entry]:
     tuning = recipe.tuning
     quantization = refused("tuning.quantization", "verl trains LoRA on an unquantized base")
-    no_plus = refused("tuning.lora_plus_ratio", "verl has one learning rate for all of an adapter")
+    others = [
+        refused("tuning.lora_plus_ratio", "verl has one learning rate for all of an adapter"),
+        *(refused(f"tuning.{name}", "belongs to tuning.type: freeze") for name in ("layers", "modules")),
+    ]
     names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")
     if tuning.type == "full":
         kind = mapped("tuning.type", "model.lora_rank", 0)
-        return [kind, quantization, no_plus, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
+        return [kind, quantization, *others, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
     if on_megatron(recipe):
-        return [*_megatron_lora(recipe), quantization, no_plus]
+        return [*_megatron_lora(recipe), quantization, *others]
     # Its FSDP engine has no key for most PEFT options: they go in with the adapter that it starts from.
     return [
         mapped("tuning.type", "model.lora_adapter_path", ADAPTER, f"made of {LORA_FILE} before the training"),
@@ -104,7 +107,7 @@ def tuning(recipe: Recipe) -> list[Entry]:
         mapped("tuning.rslora", "use_rslora", tuning.rslora, file=LORA_FILE),
         mapped("tuning.dora", "use_dora", tuning.dora, file=LORA_FILE),
         quantization,
-        no_plus,
+        *others,
     ]
 
 

@@ -112,7 +112,6 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
         (["backend_options={neftune_noise_alpha: 5}"], GPUS, "use the recipe's training.neftune_alpha"),
         (["training.kernels=liger"], Topology(), "training.kernels: liger needs a GPU"),
         (["training.optimizer=adamw_8bit"], Topology(), "adamw_8bit needs a GPU; allowed on a CPU: adamw, adafactor"),
-        (["tuning.type=full", "tuning.lora_plus_ratio=16"], GPUS, "tuning.lora_plus_ratio: belongs to tuning.type"),
         (["backend_options={plot_loss: 'yes please'}"], GPUS, "allowed: bool"),
         (["backend_options={galore_proj_type: up}"], GPUS, "allowed: std, reverse_std, right, left, full"),
         (["method=dpo", "data.packing=true"], GPUS, "data.packing: only the rows of sft can be packed"),

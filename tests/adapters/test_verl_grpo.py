@@ -86,6 +86,16 @@ def test_without_a_coefficient_no_reference_model_is_asked() -> None:
 def test_clipping_is_the_same_on_both_sides() -> None:
     found = written("grpo.clip_ratio=0.3")
     assert {found[f"{ACTOR}.clip_ratio{side}"] for side in ("", "_low", "_high")} == {0.3}
+    found = written("grpo.clip_ratio_high=0.28")
+    assert [found[f"{ACTOR}.clip_ratio{side}"] for side in ("", "_low", "_high")] == [0.2, 0.2, 0.28]
+
+
+def test_an_advantage_is_verls_estimator() -> None:
+    named = {"grpo": "grpo", "rloo": "rloo", "reinforce++": "reinforce_plus_plus", "dr_grpo": "grpo"}
+    for name, estimator in named.items():
+        found = written(f"grpo.advantage={name}")
+        assert found["algorithm.adv_estimator"] == estimator
+        assert found.get("algorithm.norm_adv_by_std_in_grpo") is (False if name == "dr_grpo" else None)
 
 
 @pytest.mark.parametrize("topology,kind,dtype", [(CPU, "fp32", "float32"), (GPUS, "bf16", "bfloat16")])

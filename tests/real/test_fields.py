@@ -24,11 +24,12 @@ FIELDS: dict[str, list[str]] = {
     "muon": ["training.optimizer=muon"],
     "neftune": ["training.neftune_alpha=5"],
     "lora+": ["tuning.lora_plus_ratio=16"],
+    "freeze": ["tuning={type: freeze, layers: 1, modules: [mlp]}"],
     "by length": ["training.group_by_length=true", "training.dataloader_workers=1"],
     "packed": ["data.packing=true", "training.global_batch_size=1", "training.micro_batch_size=1"],
 }
 LOOK = """
-import json, sys, yaml
+import json, re, sys, yaml
 from adapters.llamafactory import packed
 from llamafactory.train.tuner import run_exp
 from transformers import TrainerCallback
@@ -44,6 +45,8 @@ class Look(TrainerCallback):
             "sampler": type(loader.batch_sampler.sampler).__name__,
             "workers": loader.num_workers,
             "attention": model.config._attn_implementation,
+            "trained": sorted({found[0] for name, weight in model.named_parameters() if weight.requires_grad
+                               for found in [re.search(r"layers[.][0-9][.](mlp|self_attn)", name)]}),
         })
 
 found = {}
@@ -76,6 +79,7 @@ def test_each_field_acts(llamafactory_python: Path, tiny_model: Path, tmp_path: 
     shown = inside(llamafactory_python, LOOK, json.dumps(files, default=str), cwd=tmp_path).splitlines()[-1]
     found: dict[str, dict[str, Any]] = json.loads(shown)
     plain = {"optimizer": "AdamW", "rates": [1e-3], "noise": 0, "workers": 0}
+    plain |= {"trained": [f"layers.{layer}.{part}" for layer in (0, 1) for part in ("mlp", "self_attn")]}
     plain |= {"sampler": "SeedableRandomSampler", "attention": "sdpa"}
     assert found == {
         "plain": plain,
@@ -83,6 +87,7 @@ def test_each_field_acts(llamafactory_python: Path, tiny_model: Path, tmp_path: 
         "muon": plain | {"optimizer": "Muon"},
         "neftune": plain | {"noise": 1},
         "lora+": plain | {"rates": [1e-6, 1e-3, 16e-3]},
+        "freeze": plain | {"trained": ["layers.1.mlp"]},
         "by length": plain | {"sampler": "LengthGroupedSampler", "workers": 1},
         "packed": plain | {"attention": "packed"},
     }

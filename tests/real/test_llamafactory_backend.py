@@ -30,6 +30,7 @@ OWN_METRICS = {
     "sft": set(),
     "dpo": {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen"},
     "orpo": {"rewards/margins", "sft_loss", "odds_ratio_loss"},
+    "simpo": {"rewards/margins", "rewards/accuracies"},
     "kto": {"rewards/chosen", "rewards/margins", "kl"},
 }
 QUICK = [
@@ -105,7 +106,12 @@ def test_its_own_parser_accepts_every_config(llamafactory_python: Path, tmp_path
         configs.append(yaml.safe_load(plan.files["backend/train.yaml"]) | {"bf16": False})  # a CPU may not have it
     shown = json.loads(inside(llamafactory_python, PARSE, json.dumps(configs), cwd=tmp_path).splitlines()[-1])
     for recipe, (stage, rank, *others) in zip(recipes, shown, strict=True):
-        assert stage == {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "kto": "kto"}[recipe.method]
+        assert (
+            stage
+            == {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto"}[
+                recipe.method
+            ]
+        )
         assert others == [recipe.training.learning_rate, True]
         assert rank == recipe.tuning.rank or recipe.tuning.type != "lora"
 

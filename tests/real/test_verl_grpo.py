@@ -123,6 +123,13 @@ def test_a_reward_that_raises_ends_the_run_and_is_named(recipe: Recipe, tiny_qwe
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("advantage", ["dr_grpo", "rloo", "reinforce++"])
+def test_every_advantage_trains(advantage: str, recipe: Recipe, tiny_qwen3: Path, tmp_path: Path) -> None:
+    recipe(*short(tiny_qwen3, f"grpo.advantage={advantage}", "grpo.clip_ratio_high=0.28"), "--name", "run")
+    assert steps(tmp_path / "runs" / "run") == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
 def test_an_engine_that_dies_ends_the_run(tiny_qwen3: Path, tmp_path: Path) -> None:
     """verl by itself waits for its replies for ever."""
     run = tmp_path / "runs" / "died"
@@ -203,6 +210,8 @@ def plans() -> dict[str, list[str]]:
         name = f"{'full' if 'full' in tuning else 'lora'}-{strategy}"
         named[name] = ["grpo_sums", batch, f"tuning={tuning}", f"distributed.strategy={strategy}"]
     named["reward"] = ["grpo_sums", batch, "grpo.kl_in=reward", "grpo.mini_batch_size=8", "grpo.rollouts.top_p=0.9"]
+    for advantage in ("dr_grpo", "rloo", "reinforce++"):
+        named[advantage] = ["grpo_sums", batch, f"grpo.advantage={advantage}", "grpo.clip_ratio_high=0.28"]
     named["nothing"] = ["grpo_sums", batch, "grpo.kl_coef=0", "distributed.max_tokens_per_device=512"]
     return named
 

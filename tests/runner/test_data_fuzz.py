@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import re
 import tempfile
 from itertools import groupby
 from pathlib import Path
@@ -150,7 +151,7 @@ def one_object(found: list[Row], text: str) -> bool:
 
 
 def check_csv(found: list[Row], text: str) -> None:
-    header = text.split("\n")[0]
+    header = re.split("[\r\n]", text)[0]
     delimiter = "," if "," in header else max(";\t|", key=header.count) if set(header) & set(";\t|") else ","
     cells = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter) if row]
     assert len(found) == max(0, len(cells) - 1)
