@@ -16,9 +16,13 @@ EXACT_UP_TO = 14  # samples: 2^14 sign patterns are all tried
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """`difference` is the mean of b − a (per token where weights are tokens), `p` two-sided; wins are b above a."""
+    """`baseline` is a's mean, `difference` that of b − a (per token where weights are tokens); `p` is two-sided.
+
+    Wins are b above a.
+    """
 
     n: int
+    baseline: float
     difference: float
     ci95: tuple[float, float] | None
     p: float | None
@@ -42,6 +46,7 @@ def paired(a: Sequence[float], b: Sequence[float], weights: Sequence[float] | No
     p, test = _test(differences, wins, losses, seed)
     return Paired(
         n=n,
+        baseline=math.fsum(a) / total if total else 0.0,
         difference=math.fsum(differences) / total if total else 0.0,
         ci95=_interval(differences, weights or [1.0] * n, seed) if n > 1 else None,
         p=p,

@@ -15,6 +15,7 @@ VERBS = {
     "logs": "print a run's newest log",
     "eval": "evaluate finished runs, or any model on a file of rows",
     "compare": "compare evaluated runs: paired tests, cost, report",
+    "gate": "say whether a run may replace another, or its base: ship, don't ship, can't tell",
     "score": "score existing prediction files, without a model",
     "merge": "merge a run's LoRA adapter into its base model and check the result",
     "serve": "serve a run's model with vLLM behind an OpenAI-compatible API",

@@ -52,6 +52,14 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def share(text: str) -> float:
+    """A number from 0 up to 1, for argparse."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a number from 0 up to 1, such as 0.01; got {text!r}")
+
+
 def run_name(text: str) -> str:
     """The name of a run, which is a directory's, for argparse."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text):
