@@ -15,9 +15,9 @@ from recipes.columns import fields_of
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
 from recipes.model_files import adapter_problem
-from recipes.paths import hub_name, local_path, lookup_problem, scheme, template_problem
+from recipes.paths import hub_name, listed, local_path, lookup_problem, scheme, template_problem
 from recipes.reward_files import function_problem
-from recipes.source_checks import source_problems, sources_of
+from recipes.source_checks import paths_of, source_problems, sources_of
 from recipes.suite_checks import suite_problems
 from recipes.suites import JUDGED, suite_id, suites_of, task_file
 from recipes.yaml_text import Document, Values
@@ -112,7 +112,7 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
     """Paths that the system cannot even look up: too long a name, no right to look, a home of nobody."""
     model, judged = value["model"], value.get("eval", {})
     texts: list[tuple[FieldPath, str]] = [(("model", "path"), model["path"])]
-    texts += [((*place, "path"), source["path"]) for place, source in sources_of(value)]
+    texts += [found for place, source in sources_of(value) for found in paths_of(place, source)]
     texts += [(("eval", "data", suite), text) for suite, text in judged.get("data", {}).items()]
     texts += [(("model", "chat_template"), model["chat_template"])] if model.get("chat_template") else []
     texts += [(("eval", "scorer"), judged["scorer"].partition(":")[2])] if judged.get("scorer") else []
@@ -143,8 +143,9 @@ def _model_checks(path: str, document: Document, root: Path, needed: bool) -> It
 def _hub_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     """What only a hub has, asked of something local."""
     model: tuple[FieldPath, Values] = ("model",), value["model"]
-    for place, given in (model, *sources_of(value)):
-        path = given["path"]
+    for place, given, path in (
+        (place, given, path) for place, given in (model, *sources_of(value)) for path in listed(given["path"])
+    ):
         local = path.startswith("bundled:") or local_path(path, root) is not None
         if local or (scheme(path) and not hub_name(path)):
             for leaf in ("revision", "subset"):
@@ -223,7 +224,9 @@ def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
 def _formats_and_columns(value: Values, document: Document) -> Iterator[Problem]:
     """Formats and columns that do not go together, and rows that would be trained on and held out at once."""
     allowed = METHODS[value["method"]].rows.formats
-    trained = {_rows_of(source): place for place, source in sources_of(value) if place[1] == "train"}
+    trained = {
+        rows: place for place, source in sources_of(value) if place[1] == "train" for _, rows in _rows_of(place, source)
+    }
     for place, source in sources_of(value):
         name = source.get("format", "auto")
         if name not in ("auto", *allowed):
@@ -240,14 +243,17 @@ def _formats_and_columns(value: Values, document: Document) -> Iterator[Problem]
                 text = f"no column of {name if name != 'auto' else value['method']} rows; allowed: "
                 text += ", ".join(dict.fromkeys(names)) + did_you_mean(ours, names)
                 yield document.problem((*place, "columns", ours), text)
-        if place[1] != "train" and _rows_of(source) in trained:
-            same = trained[_rows_of(source)][2]
-            text = f"the rows of data.train[{same}], which are trained on; set another split or file"
-            yield document.problem((*place, "path"), text)
+        for where, rows in _rows_of(place, source) if place[1] != "train" else ():
+            if rows in trained:
+                same = trained[rows][2]
+                text = f"the rows of data.train[{same}], which are trained on; set another split or file"
+                yield document.problem(where, text)
 
 
-def _rows_of(source: Values) -> tuple[Any, ...]:
-    return source["path"], source.get("split", "train"), source.get("subset"), source.get("revision")
+def _rows_of(place: FieldPath, source: Values) -> Iterator[tuple[FieldPath, tuple[Any, ...]]]:
+    """What tells the rows of each path of a source from others, with the path's place."""
+    for where, path in paths_of(place, source):
+        yield where, (path, source.get("split", "train"), source.get("subset"), source.get("revision"))
 
 
 def _reward_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    path: str  # local paths are absolute
+    path: str | tuple[str, ...]  # local paths are absolute
     format: str
     split: str | None  # None, as no recipe has it: every file there is
     subset: str | None
@@ -46,6 +46,15 @@ class Source:
     text: Literal["paragraph", "line", "file"]
     subsets: tuple[str, ...]  # of LongBench; empty: all that are there
     answers: Literal["first", "all"]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def name(self) -> str:
+        """What the source is called where its rows are counted."""
+        return ", ".join(self.paths)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,13 +87,14 @@ class Preparation:
         """Each row with its place before it, and what was done to it behind it."""
         format_name = source.format
         files = files_of(source)
-        if files:
-            self.files.update({str(file): 0 for file in files.files})
-            for split, others in files.left_out.items():
+        for chosen in filter(None, files):
+            self.files.update({str(file): 0 for file in chosen.files})
+            for split, others in chosen.left_out.items():
                 self.left_out[split] = sorted({*self.left_out.get(split, []), *map(str, others)})
+        named = any(files)  # rows of a hub's data set alone have no file
         for raw in read(source, files):
-            self.rows_in[source.path] += 1
-            self.files.update([raw.file] if files else [])
+            self.rows_in[source.name] += 1
+            self.files.update([raw.file] if named else [])
             self._report()
             self.unused.update(map(printable, raw.beside))
             try:
@@ -101,7 +102,7 @@ class Preparation:
                     raise BadRow(raw.problem)
                 if format_name == "auto":
                     format_name = detect(raw.value, self.method, source.columns)
-                self.formats[source.path] = format_name
+                self.formats[source.name] = format_name
                 row, unused, done = convert(raw.value, format_name, source, self.data.irregular)
                 if self.kind is PROMPTS and self.needs_answer and not row["answer"].strip():
                     raise BadRow(f"no answer, which the reward {self.needs_answer} looks at")
@@ -114,7 +115,7 @@ class Preparation:
                 self._bad(raw.place, str(error))
                 continue
             if self.kind is FEEDBACK and "chosen" in row:  # a pair is two examples
-                self.rows_in[source.path] += 1
+                self.rows_in[source.name] += 1
                 for key in ("chosen", "rejected"):
                     one = {"prompt": row["prompt"], "completion": row[key], "label": key == "chosen"}
                     yield raw.place, one, [*done, FROM_PAIRS]

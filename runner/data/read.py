@@ -19,24 +19,31 @@ from runner.data.row import BadData, Row, TextFile
 __all__ = ["BadData", "Row", "files_of", "read"]
 
 
-def files_of(source: Source) -> Chosen | None:
-    """The files of a source that is local or in a remote store, None for a data set of a hub.
+Files = tuple[Chosen | None, ...]
+
+
+def files_of(source: Source) -> Files:
+    """The files of each path of a source that is local or in a remote store, None for a data set of a hub.
 
     Raises:
         BadData: nothing that can be read.
     """
-    path = Path(source.path)
     try:
-        if source.format == "longbench":  # its reader chooses by subsets
-            return Chosen((), {}) if path.exists() else None
-        if scheme(source.path):
-            return None if hub_name(source.path) else remote.choose(source.path, source.split)
-        return data_files.choose(path, source.split) if data_files.there(path) else None
+        return tuple(_files_of(path, source) for path in source.paths)
     except UserError as error:
         raise BadData(str(error)) from None
 
 
-def read(source: Source, files: Chosen | None = None) -> Iterator[Row]:
+def _files_of(text: str, source: Source) -> Chosen | None:
+    path = Path(text)
+    if source.format == "longbench":  # its reader chooses by subsets
+        return Chosen((), {}) if path.exists() else None
+    if scheme(text):
+        return None if hub_name(text) else remote.choose(text, source.split)
+    return data_files.choose(path, source.split) if data_files.there(path) else None
+
+
+def read(source: Source, files: Files | None = None) -> Iterator[Row]:
     """The raw rows of a recipe's source, in order, at most `max_samples`.
 
     Args:
@@ -45,10 +52,15 @@ def read(source: Source, files: Chosen | None = None) -> Iterator[Row]:
     Raises:
         BadData: a file that cannot be read or parsed, with its line.
     """
+    return islice(_every(source, files_of(source) if files is None else files), source.max_samples)
+
+
+def _every(source: Source, files: Files) -> Iterator[Row]:
     if source.format == "longbench":
-        return islice(longbench.rows(source), source.max_samples)
-    files = files or files_of(source)
-    return islice(_of_files(files, source) if files else _hub(source), source.max_samples)
+        yield from longbench.rows(source)
+        return
+    for path, chosen in zip(source.paths, files, strict=True):
+        yield from _of_files(chosen, source) if chosen else _hub(path, source)
 
 
 def _of_files(chosen: Chosen, source: Source) -> Iterator[Row]:
@@ -73,10 +85,10 @@ def _of_file(file: File, source: Source) -> Iterator[Row]:
     return tables.parquet(file) if kind == "parquet" else tables.arrow(file)
 
 
-def _hub(source: Source) -> Iterator[Row]:
+def _hub(path: str, source: Source) -> Iterator[Row]:
     import datasets
 
-    name, revision = hub_name(source.path) or (source.path, None)
+    name, revision = hub_name(path) or (path, None)
     revision = revision or source.revision
     try:
         rows = datasets.load_dataset(name, source.subset, split=source.split, revision=revision, streaming=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Accounting:
     sequence_tokens: int = 0
 
 
-def source_of(path: Path | str, **fields: Any) -> Source:
+def source_of(path: Path | str | Sequence[str], **fields: Any) -> Source:
     """A source as a recipe's would be that gives no more than these fields."""
-    return from_json(Source, with_defaults({"path": str(path), **fields}, schema()["$defs"]["source"]))
+    given = str(path) if isinstance(path, Path) else path
+    return from_json(Source, with_defaults({"path": given, **fields}, schema()["$defs"]["source"]))

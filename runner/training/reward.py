@@ -98,9 +98,10 @@ def _rows(loaded: LoadedRecipe) -> Iterator[Row]:
     found = False
     for index, source in enumerate(loaded.recipe.data.train):
         place = ("data", "train", index, "path")
-        if scheme(source.path) or not there(local_path(source.path, loaded.path.parent) or Path(source.path)):
-            text = "is read inside a run only; give --reply and --answer"
-            raise UserError(loaded.document.problem(place, f"{source.path} {text}"))
+        for path in source.paths:
+            if scheme(path) or not there(local_path(path, loaded.path.parent) or Path(path)):
+                text = "is read inside a run only; give --reply and --answer"
+                raise UserError(loaded.document.problem(place, f"{path} {text}"))
         try:
             for row in _converted(source):
                 found = True

@@ -87,6 +87,18 @@ def test_every_row_is_kept_or_counted(
         assert "".join(chr(i) for i in encoded.labels if i >= 0) == f"{reply}|"
 
 
+def test_the_files_of_one_source_are_each_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in (1, 2)))
+    (tmp_path / "b.csv").write_text("instruction,output\nquestion 3,yes\nquestion 4,\n")
+    paths = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.csv")]
+    one = preparation(tmp_path, on_bad_row="drop")
+    asked = [found["messages"][0]["content"] for found, _, _ in one.rows([source_of(paths)])]
+    assert asked == ["question 1", "question 2", "question 3"]
+    assert dict(one.rows_in) == {", ".join(paths): 4} and dict(one.files) == dict.fromkeys(paths, 2)
+    with pytest.raises(Stop, match=r"^[^,]*b\.csv:3: output is empty$"):
+        list(preparation(tmp_path).rows([source_of(paths)]))
+
+
 def test_what_is_refused_is_named_all_at_once(tmp_path: Path) -> None:
     with pytest.raises(Stop) as stop:
         passed(tmp_path, [row(1), [2], row(3, 200), {"instruction": "q"}], overlong="error")

@@ -79,7 +79,7 @@ def test_a_directory_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", '{"n": 2}')
     write(tmp_path / "a.csv", "n\n1\n")
     assert [value["n"] for _, value in rows(tmp_path)] == ["1", 2]
-    files = files_of(source_of(tmp_path))
+    files = files_of(source_of(tmp_path))[0]
     assert files and [file.name for file in files.files] == ["a.csv", "b.jsonl"]
 
 
