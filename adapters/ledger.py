@@ -92,7 +92,7 @@ def runner_fields() -> list[Entry]:
             runner(f"data.{place}[].{leaf}", prepared)
             for place in ("train", "validation.sources")
             for leaf in (
-                *("path", "format", "split", "subset", "revision", "columns", "system", "max_samples"),
+                *("path", "format", "split", "subset", "revision", "columns", "system", "max_samples", "shuffle"),
                 *("encoding", "delimiter", "text", "subsets", "answers"),
             )
         ),

@@ -143,9 +143,8 @@ def _model_checks(path: str, document: Document, root: Path, needed: bool) -> It
 def _hub_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     """What only a hub has, asked of something local."""
     model: tuple[FieldPath, Values] = ("model",), value["model"]
-    for place, given, path in (
-        (place, given, path) for place, given in (model, *sources_of(value)) for path in listed(given["path"])
-    ):
+    every = [(place, given, path) for place, given in (model, *sources_of(value)) for path in listed(given["path"])]
+    for place, given, path in every:
         local = path.startswith("bundled:") or local_path(path, root) is not None
         if local or (scheme(path) and not hub_name(path)):
             for leaf in ("revision", "subset"):

@@ -43,6 +43,10 @@ def paths_of(place: FieldPath, source: Values) -> Iterator[tuple[FieldPath, str]
 
 def source_problems(place: FieldPath, source: Values, document: Document, root: Path) -> Iterator[Problem]:
     """A path without data, and fields that cannot act on what it holds or have a value that none has."""
+    if source.get("shuffle") and source.get("max_samples") is None:
+        yield document.problem(
+            (*place, "shuffle"), "belongs to max_samples, which says how many rows to take at random"
+        )
     yield from _longbench_problems(place, source, document, root)
     if source.get("format") == "longbench":
         return

@@ -40,7 +40,8 @@ class Source:
     revision: str | None
     columns: Mapping[str, str]
     system: str | None
-    max_samples: int | None
+    max_samples: int | float | None  # a fraction below 1
+    shuffle: bool
     encoding: str
     delimiter: str | None  # None: told from the header
     text: Literal["paragraph", "line", "file"]

@@ -92,7 +92,7 @@ class Preparation:
             for split, others in chosen.left_out.items():
                 self.left_out[split] = sorted({*self.left_out.get(split, []), *map(str, others)})
         named = any(files)  # rows of a hub's data set alone have no file
-        for raw in read(source, files):
+        for raw in read(source, files, seed=self.data.seed):
             self.rows_in[source.name] += 1
             self.files.update([raw.file] if named else [])
             self._report()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -43,16 +45,37 @@ def _files_of(text: str, source: Source) -> Chosen | None:
     return data_files.choose(path, source.split) if data_files.there(path) else None
 
 
-def read(source: Source, files: Files | None = None) -> Iterator[Row]:
-    """The raw rows of a recipe's source, in order, at most `max_samples`.
+def read(source: Source, files: Files | None = None, *, seed: int = 0) -> Iterator[Row]:
+    """The raw rows of a recipe's source, in order, as many as `max_samples` says.
+
+    A fraction, or rows at random, need their number: the source is read twice.
 
     Args:
         files: what `files_of` found, where that was asked before.
+        seed: of the rows that are taken at random.
 
     Raises:
         BadData: a file that cannot be read or parsed, with its line.
     """
-    return islice(_every(source, files_of(source) if files is None else files), source.max_samples)
+    found, wanted = files_of(source) if files is None else files, source.max_samples
+    if wanted is None or (wanted >= 1 and not source.shuffle):
+        return islice(_every(source, found), None if wanted is None else int(wanted))
+    count = sum(1 for _ in _every(source, found))
+    some = int(wanted) if wanted >= 1 else max(1, round(wanted * count))
+    return (
+        at_random(_every(source, found), count, some, seed) if source.shuffle else islice(_every(source, found), some)
+    )
+
+
+def at_random(rows: Iterable[Row], count: int, wanted: int, seed: int) -> Iterator[Row]:
+    """`wanted` of `count` rows in their order, any choice as likely as another: Knuth's algorithm S (TAOCP 3.4.2)."""
+    chance, taken, beside = random.Random(seed), 0, tuple[str, ...]()
+    for number, row in enumerate(rows):
+        beside += row.beside  # what a file holds beside its rows is told with one that is taken
+        if chance.random() * (count - number) < wanted - taken:
+            taken += 1
+            yield replace(row, beside=beside)
+            beside = ()
 
 
 def _every(source: Source, files: Files) -> Iterator[Row]:

@@ -111,6 +111,18 @@ def test_a_list_of_paths_is_one_source(folder: Path, monkeypatch: pytest.MonkeyP
     assert source.paths == (str(folder.resolve() / "d/train.csv"), "hub/name")
 
 
+def test_max_samples_is_a_count_or_a_fraction(folder: Path) -> None:
+    for wanted in (1, 1000, 0.25):
+        (source,) = loaded(folder, {"path": "a.jsonl", "max_samples": wanted, "shuffle": True}).data.train
+        assert source.max_samples == wanted and source.shuffle
+    allowed = "allowed: a whole number, at least 1, or a fraction between 0 and 1, or null"
+    for odd in (0, -1, 1.5, "10%"):
+        shown = json.dumps(odd)
+        assert problems(folder, {"path": "a.jsonl", "max_samples": odd}) == [f"{shown} is not allowed; {allowed}"]
+    text = "belongs to max_samples, which says how many rows to take at random"
+    assert problems(folder, {"path": "a.jsonl", "shuffle": True}) == [text]
+
+
 def test_what_is_wrong_in_a_list_of_paths_has_its_place(folder: Path) -> None:
     with pytest.raises(UserError) as caught:
         loaded(folder, {"path": ["a.jsonl", "aa.jsonl"]})
