@@ -93,7 +93,7 @@ def runner_fields() -> list[Entry]:
             for place in ("train", "validation.sources")
             for leaf in (
                 *("path", "format", "split", "subset", "revision", "columns", "system", "max_samples", "shuffle"),
-                *("encoding", "delimiter", "text", "subsets", "answers"),
+                *("weight", "encoding", "delimiter", "text", "subsets", "answers"),
             )
         ),
         *(

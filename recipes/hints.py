@@ -31,6 +31,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("data.train[].subset", "dataset_config_name dataset_config"),
     ("data.train[].split", "dataset_split dataset_train_split train_split"),
     ("data.train[].max_samples", "max_train_samples train_max_samples num_samples"),
+    ("data.train[].weight", "interleave_probs probabilities sampling_weight mixture_weight dataset_weight"),
     ("data.train[].columns", "dataset_text_field field_messages messages_key prompt_key response_key"),
     ("data.train[].format", "dataset_format formatting"),
     ("data.train[].system", "default_system system_prompt"),

@@ -41,6 +41,18 @@ def paths_of(place: FieldPath, source: Values) -> Iterator[tuple[FieldPath, str]
         yield from (((*place, "path", index), one) for index, one in enumerate(path))
 
 
+def weight_problems(value: Values, document: Document) -> Iterator[Problem]:
+    """Weights of some training sources and not of others, or of rows that are not trained on."""
+    given = [source.get("weight") is not None for source in value["data"]["train"]]
+    for place, source in sources_of(value):
+        if place[1] != "train" and source.get("weight") is not None:
+            yield document.problem(
+                (*place, "weight"), "belongs to data.train: held-out rows are not mixed; take it out"
+            )
+        elif place[1] == "train" and any(given) and source.get("weight") is None:
+            yield document.problem((*place, "weight"), "missing: other sources of data.train have one")
+
+
 def source_problems(place: FieldPath, source: Values, document: Document, root: Path) -> Iterator[Problem]:
     """A path without data, and fields that cannot act on what it holds or have a value that none has."""
     if source.get("shuffle") and source.get("max_samples") is None:

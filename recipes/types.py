@@ -42,6 +42,7 @@ class Source:
     system: str | None
     max_samples: int | float | None  # a fraction below 1
     shuffle: bool
+    weight: float | None
     encoding: str
     delimiter: str | None  # None: told from the header
     text: Literal["paragraph", "line", "file"]

@@ -17,7 +17,7 @@ from runner.data.formats import Raw, guess
 from runner.data.inspected import Checked
 from runner.data.languages import language
 from runner.data.notes import printable
-from runner.data.passes import MALFORMED, Preparation, Stop, digest
+from runner.data.passes import MALFORMED, Preparation, Stop, Waiting, digest
 from runner.data.read import BadData, read
 from runner.data.spec import PrepareSpec
 
@@ -40,14 +40,14 @@ class _Check(Preparation):
     def _report(self) -> None:
         """Stdout is the user's here."""
 
-    def _encode(self, chunk: list[tuple[str, Raw, list[str]]]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+    def _encode(self, chunk: list[Waiting]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         if self.encoder is not None:
             yield from super()._encode(chunk)
             return
-        for place, row, done in chunk:
-            self.place = place
-            self.notes.update(done)
-            yield row, [], False
+        for waiting in chunk:
+            self.place = waiting.place
+            self.notes.update(waiting.done)
+            yield waiting.row, [], False
 
 
 def method_of(source: Source) -> str:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from recipes.documents import Documents
 from recipes.encode import BadRow, Encoded, Encoder, Message
@@ -44,6 +44,15 @@ class Stop(Exception):
         self.problems = problems
 
 
+class Waiting(NamedTuple):
+    """A canonical row on its way to the encoder: its place, what was done to it, the number of its source."""
+
+    place: str
+    row: Raw
+    done: list[str]
+    source: int
+
+
 def digest(row: Raw) -> bytes:
     """16 bytes that tell whether two canonical rows say the same."""
     return hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=16).digest()
@@ -69,16 +78,18 @@ class Preparation:
         self.seen: set[bytes] = set()  # 16 bytes a row, where duplicates are looked for
         self.formats: dict[str, str] = {}  # of each source, told from its first row where it does not say
         self.place, self.own_notes = "", list[str]()  # of the row that `rows` gave last
+        self.source = 0  # and the number of its source
         self._reported = time.monotonic()
 
     def rows(self, sources: Iterable[Source]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         """Each kept row: canonical, encoded (one conversation, or two for pairs), and whether it was truncated."""
-        chunk: list[tuple[str, Raw, list[str]]] = []
-        for row in chain.from_iterable(self._canonical(source) for source in sources):
-            chunk.append(row)
-            if len(chunk) == CHUNK:
-                yield from self._encode(chunk)
-                chunk = []
+        chunk: list[Waiting] = []
+        for number, source in enumerate(sources):
+            for place, row, done in self._canonical(source):
+                chunk.append(Waiting(place, row, done, number))
+                if len(chunk) == CHUNK:
+                    yield from self._encode(chunk)
+                    chunk = []
         yield from self._encode(chunk)
         if self.problems.rows:
             raise Stop(*self.problems.lines())
@@ -157,12 +168,12 @@ class Preparation:
             self._reported = time.monotonic()
             print(json.dumps({"rows": self.rows_in.total()}), flush=True)
 
-    def _encode(self, chunk: list[tuple[str, Raw, list[str]]]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+    def _encode(self, chunk: list[Waiting]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         if not chunk:
             return
-        conversations = [self._conversations(row, n, chunk) for n, (_, row, _) in enumerate(chunk)]
+        conversations = [self._conversations(waiting.row, n, chunk) for n, waiting in enumerate(chunk)]
         encoded = iter(self.encoder.encode(list(chain.from_iterable(conversations)), last_only=self.last_only))
-        for (place, row, done), parts in zip(chunk, conversations, strict=True):
+        for (place, row, done, source), parts in zip(chunk, conversations, strict=True):
             results = [next(encoded) for _ in parts]
             bad = next((r for r in results if isinstance(r, BadRow)), None)
             if bad is not None:
@@ -175,13 +186,13 @@ class Preparation:
             row, whole, cut = self._shortened(row, [r for r in results if isinstance(r, Encoded)])
             kept = self._fit(place, whole)
             if kept is not None:
-                self.place, self.own_notes = place, [*done, *noted]
+                self.place, self.source, self.own_notes = place, source, [*done, *noted]
                 self.notes.update(self.own_notes)
                 yield row, kept[0], cut or kept[1]
         if self.kind is FEEDBACK:
-            self._before = [row for _, row, _ in chunk[:-3:-1]]
+            self._before = [waiting.row for waiting in chunk[:-3:-1]]
 
-    def _conversations(self, row: Raw, n: int, chunk: list[Any]) -> list[Any]:
+    def _conversations(self, row: Raw, n: int, chunk: list[Waiting]) -> list[Any]:
         if self.kind is DOCUMENTS:
             return [row["text"]]
         if self.kind is CONVERSATIONS:
@@ -192,12 +203,12 @@ class Preparation:
             return [row["prompt"] + row["completion"], row["prompt"] + self._other_reply(n, chunk)]
         return [row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]]
 
-    def _other_reply(self, n: int, chunk: list[Any]) -> list[Message]:
+    def _other_reply(self, n: int, chunk: list[Waiting]) -> list[Message]:
         """KTO estimates its KL term on mismatched pairs: this prompt with the reply of the row before (as TRL).
 
         That is the nearest row before it, or else behind it, of another prompt: a pair's two rows have one.
         """
-        rows = [row for _, row, _ in chunk]
+        rows = [waiting.row for waiting in chunk]
         others = chain(reversed(rows[:n]), self._before, reversed(rows[n + 1 :]))
         nearest = next(others, None)
         if nearest is None:

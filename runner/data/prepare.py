@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from recipes.stops import for_model
 from recipes.typed import read_typed, write_typed
 from recipes.types import Source
 from runner.data.contamination import read_scored
+from runner.data.mixture import mixed, of_sources, weighted
 from runner.data.notes import printable
 from runner.data.packs import Packed
 from runner.data.passes import Preparation, Stop
@@ -61,14 +62,18 @@ def prepare(spec: PrepareSpec) -> Accounting:
     _check_not_empty(splits, train)
     for one in filter(None, [train, held_out]):
         _check_loss(one)
-    for name, (writer, indices) in splits.items():
+    order = splits["train"][1]
+    if weighted(spec.data.train):
+        order = mixed(order, rows.sources, spec.data.train, spec.data.seed)
+    written: Splits = {**splits, "train": (rows, order)}
+    for name, (writer, indices) in written.items():
         write_lines(writer, indices, directory / f"{name}.jsonl")
     packed = None
     if METHODS[spec.method].rows.columns:
-        packed = write_tokenized(splits, directory / "tokenized", spec.max_length, packing=spec.data.packing)
+        packed = write_tokenized(written, directory / "tokenized", spec.max_length, packing=spec.data.packing)
     if METHODS[spec.method].rows.chat:
         write_test_prompts(spec.data.test_prompts, splits, directory)
-    accounting = _account(spec, encoder, train, held_out, splits, packed, directory)
+    accounting = _account(spec, encoder, train, held_out, splits, order, packed, directory)
     shutil.rmtree(work)
     return accounting
 
@@ -104,7 +109,7 @@ def _write(preparation: Preparation, sources: Iterable[Source], directory: Path)
     writer = Writer(directory, preparation.method)
     try:
         for row, parts, truncated in preparation.rows(sources):
-            writer.add(row, parts, truncated)
+            writer.add(row, parts, truncated, preparation.source)
     except BadData as error:
         raise Stop(*preparation.problems.lines(), printable(str(error))) from None
     finally:
@@ -140,6 +145,7 @@ def _account(
     train: Preparation,
     held_out: Preparation | None,
     splits: Splits,
+    order: Sequence[int],
     packed: Packed | None,
     directory: Path,
 ) -> Accounting:
@@ -158,8 +164,8 @@ def _account(
         truncated_of_validation=sum(n in other[0].truncated for n in other[1]) if other else 0,
         dropped=dict(dropped),
         longest_dropped=max(p.longest_dropped for p in passes),
-        tokens=sum(writer.tokens[n] for n in indices),
-        supervised_tokens=sum(writer.supervised[n] for n in indices),
+        tokens=sum(writer.tokens[n] for n in order),
+        supervised_tokens=sum(writer.supervised[n] for n in order),
         longest=max(writer.longest[n] for n in indices),
         max_length=spec.max_length,
         sources=dict(sum((p.rows_in for p in passes), Counter[str]())),
@@ -171,6 +177,7 @@ def _account(
         model_notes=(*encoder.end.notes, *_unseen(spec.unseen)),
         end_tokens=for_model(encoder.end, template),
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
+        mixture=of_sources(order, writer.sources, spec.data.train) if weighted(spec.data.train) else {},
         sequences=packed.sequences if packed else 0,
         sequence_length=packed.length if packed else 0,
         sequence_tokens=packed.tokens if packed else 0,

@@ -379,3 +379,40 @@ def test_duplicates_and_thinking_go_where_the_recipe_says_so(recipe: Recipe, tin
     assert "7 rows = 4 trained + 1 held out + 2 dropped (duplicate of an" in recipe("run", file, "--no-eval").stderr
     said = recipe("run", file, "--no-eval", "--set", "data.thinking=drop").stderr
     assert "7 rows = 3 trained + 1 held out + 3 dropped (duplicate of an" in said
+
+
+READ_TOKENIZED = """
+import json, sys
+from datasets import load_from_disk
+print(json.dumps({name: list(split["input_ids"]) for name, split in load_from_disk(sys.argv[1]).items()}))
+"""
+
+
+def test_sources_are_mixed_by_their_weights(
+    recipe: Recipe, llamafactory_python: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    names = {"large": range(40), "small": range(100, 107)}
+    for name, numbers in names.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(alpaca(n, words=n + 1)) + "\n" for n in numbers))
+    train = [{"path": "large.jsonl", "weight": 2}, {"path": "small.jsonl", "weight": 1}]
+    file = recipe_for([], tmp_path, tiny_model, train=train, validation={"fraction": 0.2})
+    done = recipe("run", file, "--no-eval")
+    run = Path(done.stdout.splitlines()[-1])
+    accounting = json.loads((run / "data/accounting.json").read_text())
+    found = {
+        name: [json.loads(line)["messages"][0]["content"] for line in (run / f"data/{name}.jsonl").open()]
+        for name in ("train", "validation")
+    }
+    assert not set(found["train"]) & set(found["validation"])
+    large = [text for text in found["train"] if int(text.split()[1]) < 100]
+    assert len(large) == len(set(large)) and len(set(found["train"])) == accounting["trained"]
+    half = len(large) / 2
+    assert abs(len(found["train"]) - len(large) - half) <= 0.5
+    counts = {Path(name).stem: count for name, count in accounting["mixture"].items()}
+    assert counts == {"large": len(large), "small": len(found["train"]) - len(large)}
+    again = len(found["train"]) - accounting["trained"]
+    assert f"an epoch has {len(found['train'])} rows, {again} of them repeats: large.jsonl 6" in done.stderr
+    ids = json.loads(inside(llamafactory_python, READ_TOKENIZED, str(run / "data/tokenized"), cwd=tmp_path))
+    lengths = {text: len(row) for text, row in zip(found["train"], ids["train"], strict=True)}
+    assert [len(row) for row in ids["train"]] == [lengths[text] for text in found["train"]]
+    assert accounting["tokens"] == sum(map(len, ids["train"])) and len(ids["validation"]) == accounting["validation"]

@@ -123,6 +123,21 @@ def test_max_samples_is_a_count_or_a_fraction(folder: Path) -> None:
     assert problems(folder, {"path": "a.jsonl", "shuffle": True}) == [text]
 
 
+def test_all_training_sources_have_a_weight_or_none(folder: Path) -> None:
+    found = loaded(folder, {"path": "a.jsonl", "weight": 2}, {"path": "a.csv", "weight": 0.5}).data.train
+    assert [source.weight for source in found] == [2, 0.5]
+    text = "missing: other sources of data.train have one"
+    assert problems(folder, {"path": "a.jsonl"}, {"path": "a.csv", "weight": 0.5}) == [text]
+    assert problems(folder, {"path": "a.jsonl", "weight": 0}) == [
+        "0 is not allowed; allowed: a number or null, above 0"
+    ]
+    value = json.loads(recipe(folder, {"path": "a.jsonl"}).read_text())
+    value["data"]["validation"] = {"sources": [{"path": "a.csv", "weight": 1}]}
+    (folder / "r.yaml").write_text(json.dumps(value))
+    with pytest.raises(UserError, match=r"belongs to data.train: held-out rows are not mixed; take it out"):
+        load(folder / "r.yaml")
+
+
 def test_what_is_wrong_in_a_list_of_paths_has_its_place(folder: Path) -> None:
     with pytest.raises(UserError) as caught:
         loaded(folder, {"path": ["a.jsonl", "aa.jsonl"]})
