@@ -110,6 +110,7 @@ def runner_fields() -> list[Entry]:
                 "irregular",
                 "contamination",
                 "dedup",
+                "dedup_threshold",
                 "thinking",
                 "seed",
             )

@@ -17,6 +17,7 @@ from recipes.methods import METHODS, refused_sections
 from recipes.model_files import adapter_problem
 from recipes.paths import hub_name, listed, local_path, lookup_problem, scheme, template_problem
 from recipes.reward_files import function_problem
+from recipes.schema import leaves
 from recipes.source_checks import paths_of, source_problems, sources_of, weight_problems
 from recipes.suite_checks import suite_problems
 from recipes.suites import JUDGED, suite_id, suites_of, task_file
@@ -217,6 +218,9 @@ def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
     if value["data"].get("overlong") == "middle" and value["method"] != "sft":
         text = f"middle cuts the user's turn of an sft row; allowed with {value['method']}: drop, truncate, error"
         yield document.problem(("data", "overlong"), text)
+    data, default = value["data"], leaves()["data.dedup_threshold"]["default"]
+    if data.get("dedup_threshold", default) != default and data.get("dedup") != "near":
+        yield document.problem(("data", "dedup_threshold"), "belongs to dedup: near; take it out, or set that")
     yield from weight_problems(value, document)
     yield from _formats_and_columns(value, document)
 

@@ -79,7 +79,8 @@ class Data:
     allow_loss: bool
     irregular: Literal["error", "merge", "drop"]
     contamination: Literal["warn", "drop", "off"]
-    dedup: Literal["exact"] | None
+    dedup: Literal["exact", "near"] | None
+    dedup_threshold: float
     thinking: Literal["keep", "drop"]
     seed: int
 

@@ -18,6 +18,7 @@ from runner.data.contamination import Scored
 from runner.data.formats import Raw, convert, detect
 from runner.data.honoured import Unwanted
 from runner.data.middle import without_middle
+from runner.data.near import Near
 from runner.data.notes import Complaints, kind_of, printable
 from runner.data.read import files_of, read
 from runner.data.spec import PrepareSpec
@@ -26,6 +27,7 @@ from runner.data.thinking import DROPPED, without_thinking
 CHUNK = 256
 CONTAMINATED = "contamination: holds a question or reference of the suite {suite}, by which the recipe is scored"
 DUPLICATE = "duplicate of an earlier row"
+NEARLY = "nearly a duplicate of an earlier row"
 FROM_PAIRS = "half of a preference pair: the chosen reply is good, the rejected one bad"
 MAX_REASONS = 50  # of malformed rows, told apart in the accounting
 TOO_LONG, PROMPT_TOO_LONG, NOTHING, MALFORMED = (
@@ -76,6 +78,7 @@ class Preparation:
         self.longest_dropped = 0
         self._before: list[Raw] = []  # KTO: the last rows before the chunk, the newest first
         self.seen: set[bytes] = set()  # 16 bytes a row, where duplicates are looked for
+        self.near = Near(spec.data.dedup_threshold) if spec.data.dedup == "near" else None
         self.formats: dict[str, str] = {}  # of each source, told from its first row where it does not say
         self.place, self.own_notes = "", list[str]()  # of the row that `rows` gave last
         self.source = 0  # and the number of its source
@@ -147,6 +150,8 @@ class Preparation:
             if own in self.seen:
                 raise Unwanted(DUPLICATE)
             self.seen.add(own)
+        if self.near and self.near.seen(row):
+            raise Unwanted(NEARLY)
         if self.scored and (suite := self.scored.suite_in(row)):
             told = CONTAMINATED.format(suite=suite)
             if self.data.contamination == "drop":

@@ -54,7 +54,7 @@ def prepare(spec: PrepareSpec) -> Accounting:
     held_out: Preparation | None = None
     if validation.sources:
         held_out = Preparation(spec, encoder)
-        held_out.seen = train.seen
+        held_out.seen, held_out.near = train.seen, train.near
         chosen = _write(held_out, validation.sources, work / "validation")
         splits: Splits = {"train": (rows, range(len(rows.tokens))), "validation": (chosen, range(len(chosen.tokens)))}
     else:

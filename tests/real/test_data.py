@@ -379,6 +379,11 @@ def test_duplicates_and_thinking_go_where_the_recipe_says_so(recipe: Recipe, tin
     assert "7 rows = 4 trained + 1 held out + 2 dropped (duplicate of an" in recipe("run", file, "--no-eval").stderr
     said = recipe("run", file, "--no-eval", "--set", "data.thinking=drop").stderr
     assert "7 rows = 3 trained + 1 held out + 3 dropped (duplicate of an" in said
+    (tmp_path / "held.jsonl").write_text(json.dumps({**alpaca(3), "instruction": "Question 3?"}) + "\n")
+    rows = [{**alpaca(9), "instruction": "question 9"}, alpaca(4)]
+    (tmp_path / "held.jsonl").open("a").write("".join(json.dumps(row) + "\n" for row in rows))
+    said = recipe("run", file, "--no-eval", "--set", "data.dedup=near").stderr
+    assert "8 rows = 4 trained + 2 held out + 1 dropped (duplicate of an earlier row) + 1 dropped (nearly a" in said
 
 
 READ_TOKENIZED = """

@@ -99,6 +99,17 @@ def test_the_files_of_one_source_are_each_named(tmp_path: Path) -> None:
         list(preparation(tmp_path).rows([source_of(paths)]))
 
 
+def test_near_duplicates_are_counted_apart(tmp_path: Path) -> None:
+    text = "word " * 3 + " ".join(f"another{n}" for n in range(50))
+    rows = [{"instruction": "q", "output": text}, {"instruction": "q", "output": text},
+            {"instruction": "q", "output": text.replace("another0", "Another, 0?")}, row(2)]  # fmt: skip
+    one, kept = passed(tmp_path, rows, dedup="near", max_length=4000)
+    assert len(kept) == 2
+    assert dict(one.dropped) == {"duplicate of an earlier row": 1, "nearly a duplicate of an earlier row": 1}
+    one, kept = passed(tmp_path, rows, dedup="near", dedup_threshold=0.99, max_length=4000)
+    assert dict(one.dropped) == {"duplicate of an earlier row": 1}
+
+
 def test_what_is_refused_is_named_all_at_once(tmp_path: Path) -> None:
     with pytest.raises(Stop) as stop:
         passed(tmp_path, [row(1), [2], row(3, 200), {"instruction": "q"}], overlong="error")
