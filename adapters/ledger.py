@@ -93,7 +93,7 @@ def runner_fields() -> list[Entry]:
             for place in ("train", "validation.sources")
             for leaf in (
                 *("path", "format", "split", "subset", "revision", "columns", "system", "max_samples", "shuffle"),
-                *("weight", "encoding", "delimiter", "text", "subsets", "answers"),
+                *("weight", "min_margin", "encoding", "delimiter", "text", "subsets", "answers"),
             )
         ),
         *(

@@ -34,7 +34,10 @@ COLUMNS_OF_FORMAT = {
     "prompt_response": ("prompt", "response", "system", "tools"),
     "messages": ("messages", "system", "tools"),
     "conversations": ("conversations", "system", "tools"),
-    "preference": ("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
+    "preference": (
+        *("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
+        *("score_chosen", "score_rejected"),
+    ),
     "feedback": ("prompt", "completion", "label", "messages", "conversations", "system", "tools"),
     "ranked": ("prompt", "instruction", "completions", "responses", "scores", "ratings", "ranks", "system", "tools"),
     "prompts": ("prompt", "answer", "messages", "conversations", "system"),
@@ -237,6 +240,11 @@ def _formats_and_columns(value: Values, document: Document) -> Iterator[Problem]
             text = f"{name!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"
             yield document.problem((*place, "format"), text)
             continue
+        if source.get("min_margin") is not None and not {"preference", "ranked"} & {
+            *(allowed if name == "auto" else [name])
+        }:
+            text = "belongs to pairs with scores: format preference or ranked, of dpo, orpo and kto; take it out"
+            yield document.problem((*place, "min_margin"), text)
         names = [n for f in (allowed if name == "auto" else [name]) for n in COLUMNS_OF_FORMAT[f]]
         for ours, theirs in source.get("columns", {}).items():
             try:

@@ -43,6 +43,7 @@ class Source:
     max_samples: int | float | None  # a fraction below 1
     shuffle: bool
     weight: float | None
+    min_margin: float | None
     encoding: str
     delimiter: str | None  # None: told from the header
     text: Literal["paragraph", "line", "file"]

@@ -99,6 +99,12 @@ def test_the_files_of_one_source_are_each_named(tmp_path: Path) -> None:
         list(preparation(tmp_path).rows([source_of(paths)]))
 
 
+def test_near_scores_are_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completions": ["a", "b"], "scores": [0, n]} for n in (1, 2, 3)]
+    one, kept = passed(tmp_path, rows, method="dpo", source={"min_margin": 2})
+    assert len(kept) == 2 and dict(one.dropped) == {"scores that differ by less than min_margin": 1}
+
+
 def test_near_duplicates_are_counted_apart(tmp_path: Path) -> None:
     text = "word " * 3 + " ".join(f"another{n}" for n in range(50))
     rows = [{"instruction": "q", "output": text}, {"instruction": "q", "output": text},
