@@ -34,11 +34,13 @@ class Encoded:
     """Token ids and labels of one conversation, equally long; labels are IGNORE where there is no loss.
 
     notes: what the template did to the conversation that its writer may not expect.
+    thoughts: first and last token (exclusive) of each stretch of a reply's thinking.
     """
 
     ids: list[int]
     labels: list[int]
     notes: tuple[str, ...] = ()
+    thoughts: tuple[tuple[int, int], ...] = ()
 
     @property
     def prompt_length(self) -> int:
@@ -48,6 +50,11 @@ class Encoded:
     @property
     def supervised(self) -> int:
         return len(self.labels) - self.labels.count(IGNORE)
+
+    @property
+    def thought(self) -> int:
+        """Tokens of thinking that carry loss."""
+        return sum(label != IGNORE for first, last in self.thoughts for label in self.labels[first:last])
 
     def cut(self, length: int) -> Encoded:
         return replace(self, ids=self.ids[:length], labels=self.labels[:length])
@@ -126,7 +133,8 @@ class Encoder:
             # The token before a border reaches over it, if any does.
             before = ((bisect_left(begins, start), start) for start, _ in reading.spans)
             astride = any(place and offsets[place - 1][1] > start for place, start in before)
-            whole = Encoded(ids, _labels(ids, begins, reading.spans), reading.notes)
+            thoughts = _tokens(begins, reading.thoughts)
+            whole = Encoded(ids, _labels(ids, begins, reading.spans), reading.notes, thoughts)
             found.append((self._in_pieces(reading) or whole) if astride else whole)
         return found
 
@@ -137,6 +145,7 @@ class Encoder:
         """
         ids: list[int] = []
         labels: list[int] = []
+        every: list[int] = []  # where each token begins in the whole text
         edges = [0, *(start for start, _ in reading.spans), len(reading.text)]
         ends = [0, *(end for _, end in reading.spans)]
         for (start, stop), end in zip(pairwise(edges), ends, strict=True):
@@ -148,16 +157,21 @@ class Encoder:
             ids += piece["input_ids"]
             begins = [begin for begin, _ in piece["offset_mapping"]]
             labels += _labels(piece["input_ids"], begins, [(0, end - start)])
-        return Encoded(ids, labels, reading.notes)
+            every += [start + begin for begin in begins]
+        return Encoded(ids, labels, reading.notes, _tokens(every, reading.thoughts))
 
 
 def _labels(ids: list[int], begins: list[int], spans: Sequence[tuple[int, int]]) -> list[int]:
     """A token has loss where it begins inside a reply."""
     labels = [IGNORE] * len(ids)
-    for start, end in spans:
-        first, last = bisect_left(begins, start), bisect_left(begins, end)
+    for first, last in _tokens(begins, spans):
         labels[first:last] = ids[first:last]
     return labels
+
+
+def _tokens(begins: list[int], spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """First and last token (exclusive) of those that begin inside each span of characters."""
+    return tuple((bisect_left(begins, start), bisect_left(begins, end)) for start, end in spans)
 
 
 def _controls(tokenizer: Any) -> re.Pattern[str] | None:

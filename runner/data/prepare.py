@@ -166,6 +166,7 @@ def _account(
         longest_dropped=max(p.longest_dropped for p in passes),
         tokens=sum(writer.tokens[n] for n in order),
         supervised_tokens=sum(writer.supervised[n] for n in order),
+        thought_tokens=sum(writer.thought[n] for n in order),
         longest=max(writer.longest[n] for n in indices),
         max_length=spec.max_length,
         sources=dict(sum((p.rows_in for p in passes), Counter[str]())),

@@ -21,7 +21,7 @@ NO_PREFERENCE = "the best and the worst reply have the same score"
 
 
 def score_margin(row: Fields) -> float:
-    """How much better the best reply of a row that `ranked` has read is scored than the worst; of ranks, their steps."""
+    """How much better the best reply of a row that `ranked` has read is scored than the worst; of ranks, in steps."""
     key = given(row, *REPLIES)
     scores = _scores(row, loaded(row.get(key)), key)
     return max(scores) - min(scores)

@@ -30,6 +30,7 @@ class Writer:
         self.truncated: set[int] = set()
         self.tokens = array("L")  # of each row; arrays, because a list would grow to 100 MB on a million rows
         self.supervised = array("L")  # of these, with loss
+        self.thought = array("L")  # of these, of a reply's thinking
         self.longest = array("L")  # of its longest part: a preference pair has two
         self.sources = array("L")  # the number of its source
 
@@ -42,6 +43,7 @@ class Writer:
         self.tokens.append(sum(len(p.ids) for p in scored))
         self.longest.append(max(len(p.ids) for p in parts))
         self.supervised.append(sum(p.supervised for p in scored))
+        self.thought.append(sum(p.thought for p in scored))
         if self.arrow is not None:  # an empty ArrowWriter is falsy
             self.arrow.write(_columns(row, parts, self.kind))
 

@@ -112,6 +112,8 @@ def summary(accounting: Accounting) -> list[str]:
     tokens = f"  {accounting.tokens:,} tokens of prompts"
     if accounting.supervised_tokens:
         tokens = f"  {accounting.tokens:,} tokens to train on, {accounting.supervised_tokens:,} of them with loss"
+    if accounting.thought_tokens:
+        tokens += f" ({accounting.thought_tokens:,} of thinking)"
     return [
         f"  {accounting.rows_in:,} rows = {' + '.join(kept)}",
         f"{tokens}; the longest has {accounting.longest:,}",
