@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 from recipes.documents import Documents
@@ -47,12 +47,16 @@ class Stop(Exception):
 
 
 class Waiting(NamedTuple):
-    """A canonical row on its way to the encoder: its place, what was done to it, the number of its source."""
+    """A canonical row on its way to the encoder.
+
+    place: file and line. done: what was done to it. source: the number of its source. number: its own, among all.
+    """
 
     place: str
     row: Raw
     done: list[str]
     source: int
+    number: int
 
 
 def digest(row: Raw) -> bytes:
@@ -81,21 +85,35 @@ class Preparation:
         self.near = Near(spec.data.dedup_threshold) if spec.data.dedup == "near" else None
         self.formats: dict[str, str] = {}  # of each source, told from its first row where it does not say
         self.place, self.own_notes = "", list[str]()  # of the row that `rows` gave last
-        self.source = 0  # and the number of its source
+        self.source = self.number = 0  # and the number of its source, and its own among all that were read whole
         self._reported = time.monotonic()
 
     def rows(self, sources: Iterable[Source]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         """Each kept row: canonical, encoded (one conversation, or two for pairs), and whether it was truncated."""
-        chunk: list[Waiting] = []
-        for number, source in enumerate(sources):
-            for place, row, done in self._canonical(source):
-                chunk.append(Waiting(place, row, done, number))
-                if len(chunk) == CHUNK:
-                    yield from self._encode(chunk)
-                    chunk = []
-        yield from self._encode(chunk)
+        for chunk in self._chunks(sources):
+            yield from self._encode(chunk)
         if self.problems.rows:
             raise Stop(*self.problems.lines())
+
+    def rows_around(self, sources: Iterable[Source], number: int) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+        """The kept rows that are encoded together with the row of that number; none before them is encoded."""
+        for chunk in self._chunks(sources):
+            if number <= chunk[-1].number:
+                yield from self._encode(chunk)
+                return
+            self._remember(chunk)
+
+    def _chunks(self, sources: Iterable[Source]) -> Iterator[list[Waiting]]:
+        chunk: list[Waiting] = []
+        numbers = count()
+        for place_of_source, source in enumerate(sources):
+            for place, row, done in self._canonical(source):
+                chunk.append(Waiting(place, row, done, place_of_source, next(numbers)))
+                if len(chunk) == CHUNK:
+                    yield chunk
+                    chunk = []
+        if chunk:
+            yield chunk
 
     def _canonical(self, source: Source) -> Iterator[tuple[str, Raw, list[str]]]:
         """Each row with its place before it, and what was done to it behind it."""
@@ -174,11 +192,9 @@ class Preparation:
             print(json.dumps({"rows": self.rows_in.total()}), flush=True)
 
     def _encode(self, chunk: list[Waiting]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
-        if not chunk:
-            return
-        conversations = [self._conversations(waiting.row, n, chunk) for n, waiting in enumerate(chunk)]
+        conversations = [self._conversations(n, chunk) for n in range(len(chunk))]
         encoded = iter(self.encoder.encode(list(chain.from_iterable(conversations)), last_only=self.last_only))
-        for (place, row, done, source), parts in zip(chunk, conversations, strict=True):
+        for (place, row, done, source, number), parts in zip(chunk, conversations, strict=True):
             results = [next(encoded) for _ in parts]
             bad = next((r for r in results if isinstance(r, BadRow)), None)
             if bad is not None:
@@ -191,13 +207,17 @@ class Preparation:
             row, whole, cut = self._shortened(row, [r for r in results if isinstance(r, Encoded)])
             kept = self._fit(place, whole)
             if kept is not None:
-                self.place, self.source, self.own_notes = place, source, [*done, *noted]
+                self.place, self.source, self.number, self.own_notes = place, source, number, [*done, *noted]
                 self.notes.update(self.own_notes)
                 yield row, kept[0], cut or kept[1]
+        self._remember(chunk)
+
+    def _remember(self, chunk: list[Waiting]) -> None:
         if self.kind is FEEDBACK:
             self._before = [waiting.row for waiting in chunk[:-3:-1]]
 
-    def _conversations(self, row: Raw, n: int, chunk: list[Waiting]) -> list[Any]:
+    def conversations(self, row: Raw) -> list[Any]:
+        """What is encoded of a canonical row: its conversations, or its text."""
         if self.kind is DOCUMENTS:
             return [row["text"]]
         if self.kind is CONVERSATIONS:
@@ -205,8 +225,13 @@ class Preparation:
         if self.kind is PROMPTS:
             return [row["prompt"]]
         if self.kind is FEEDBACK:
-            return [row["prompt"] + row["completion"], row["prompt"] + self._other_reply(n, chunk)]
+            return [row["prompt"] + row["completion"]]
         return [row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]]
+
+    def _conversations(self, n: int, chunk: list[Waiting]) -> list[Any]:
+        row = chunk[n].row
+        found = self.conversations(row)
+        return [*found, row["prompt"] + self._other_reply(n, chunk)] if self.kind is FEEDBACK else found
 
     def _other_reply(self, n: int, chunk: list[Waiting]) -> list[Message]:
         """KTO estimates its KL term on mismatched pairs: this prompt with the reply of the row before (as TRL).

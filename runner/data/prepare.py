@@ -25,7 +25,7 @@ from recipes.model_files import refuse_adapter
 from recipes.stops import for_model
 from recipes.typed import read_typed, write_typed
 from recipes.types import Source
-from runner.data.contamination import read_scored
+from runner.data.contamination import Scored, not_compared, read_scored
 from runner.data.mixture import mixed, of_sources, weighted
 from runner.data.notes import printable
 from runner.data.packs import Packed
@@ -45,10 +45,7 @@ def prepare(spec: PrepareSpec) -> Accounting:
     work = directory / "work"
     shutil.rmtree(work, ignore_errors=True)
     encoder = encoder_of(spec)
-    try:
-        train = Preparation(spec, encoder, read_scored(spec.scored, spec.longbench_subsets))
-    except BadData as error:
-        raise Stop(printable(str(error))) from None
+    train = Preparation(spec, encoder, scored_of(spec))
     rows = _write(train, spec.data.train, work / "train")
     validation = spec.data.validation
     held_out: Preparation | None = None
@@ -91,6 +88,18 @@ def encoder_of(spec: PrepareSpec) -> Encoder | Documents:
             return load(spec.model)
     except BadRow as error:
         raise Stop(str(error)) from None
+
+
+def scored_of(spec: PrepareSpec) -> Scored:
+    """The texts of the suites that training rows are compared with.
+
+    Raises:
+        Stop: they cannot be read.
+    """
+    try:
+        return read_scored(spec.scored, spec.longbench_subsets)
+    except BadData as error:
+        raise Stop(printable(str(error))) from None
 
 
 @contextmanager
@@ -175,7 +184,7 @@ def _account(
         unused_columns=dict(sum((p.unused for p in passes), Counter[str]())),
         sha256={name: _sha256(directory / f"{name}.jsonl") for name in splits},
         notes=dict(sum((p.notes for p in passes), Counter[str]())),
-        model_notes=(*encoder.end.notes, *_unseen(spec.unseen)),
+        model_notes=(*encoder.end.notes, *not_compared(spec.unseen)),
         end_tokens=for_model(encoder.end, template),
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
         mixture=of_sources(order, writer.sources, spec.data.train) if weighted(spec.data.train) else {},
@@ -186,13 +195,6 @@ def _account(
     if len(indices) + accounting.validation + dropped.total() != accounting.rows_in:
         raise AssertionError(f"rows do not add up: {accounting}")
     return accounting
-
-
-def _unseen(suites: tuple[str, ...]) -> Iterator[str]:
-    if suites:
-        given = ", ".join(f"eval.data.{suite}" for suite in suites if not suite.startswith("lm_eval:"))
-        how = f"; give them as {given} to have that done" if given else ""
-        yield f"the training rows are not compared with the data of {', '.join(suites)}, which are not here{how}"
 
 
 def _sha256(path: Path) -> str:

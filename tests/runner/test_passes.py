@@ -99,6 +99,40 @@ def test_the_files_of_one_source_are_each_named(tmp_path: Path) -> None:
         list(preparation(tmp_path).rows([source_of(paths)]))
 
 
+class Counting(PlainEncoder):
+    encoded = 0
+
+    def encode(self, conversations: Any, *, last_only: bool) -> Any:
+        self.encoded += len(conversations)
+        return super().encode(conversations, last_only=last_only)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from(["sft", "kto", "dpo"]), st.integers(0, 10**6), st.integers(2, 900))
+def test_a_late_row_is_found_without_encoding_those_before_it(
+    tmp_path_factory: pytest.TempPathFactory, method: str, chance: int, rows: int
+) -> None:
+    directory = tmp_path_factory.mktemp("late")
+    given = [
+        row(n, words=200 if n % 7 == 3 else 3)
+        if method == "sft"
+        else {"prompt": f"q{n // 2}", "chosen": f"good {n}", "rejected": f"bad {n}" * (150 if n % 7 == 3 else 1)}
+        for n in range(rows)
+    ]
+    _, kept = passed(directory, given, method=method)
+    numbers = []
+    again = preparation(directory, method)
+    for found in again.rows(again.data.train):
+        assert found == kept[len(numbers)]
+        numbers.append(again.number)
+    wanted = chance % len(kept)
+    late = preparation(directory, method)
+    late.encoder = counting = Counting(CharacterTokenizer(), None, {})
+    (found,) = (f for f in late.rows_around(late.data.train, numbers[wanted]) if late.number == numbers[wanted])
+    assert found == kept[wanted]
+    assert counting.encoded <= 256 * (1 if method == "sft" else 2)
+
+
 def test_near_scores_are_counted(tmp_path: Path) -> None:
     rows = [{"prompt": f"q{n}", "completions": ["a", "b"], "scores": [0, n]} for n in (1, 2, 3)]
     one, kept = passed(tmp_path, rows, method="dpo", source={"min_margin": 2})
