@@ -86,6 +86,7 @@ def runner_fields() -> list[Entry]:
         runner("description", "shown by `recipe list`"),
         runner("backend", "chooses the adapter"),
         runner("model.revision", "the snapshot that is loaded"),
+        runner("model.tokenizer", "data preparation, and what the backend saves with the model"),
         runner("model.chat_template", prepared),
         runner("model.chat_template_kwargs", prepared),
         *(

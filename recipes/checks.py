@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -14,8 +13,8 @@ from recipes import data_files, formula
 from recipes.columns import fields_of
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
-from recipes.model_files import adapter_problem
-from recipes.paths import hub_name, listed, local_path, lookup_problem, scheme, template_problem
+from recipes.model_checks import model_problems
+from recipes.paths import hub_name, listed, local_path, lookup_problem, scheme
 from recipes.reward_files import function_problem
 from recipes.schema import leaves
 from recipes.source_checks import paths_of, source_problems, sources_of, weight_problems
@@ -24,8 +23,6 @@ from recipes.suites import JUDGED, suite_id, suites_of, task_file
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
-BUNDLED = ("bundled:smollm2-135m-instruct",)
-SWITCHES = ("yes", "on", "true", "y", "no", "off", "false", "n")  # the first four are on
 SECRET = re.compile(r"(token|api_key|secret|password)$")
 UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 # Our names in `columns`, for each format.
@@ -91,16 +88,8 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     if validation.get("fraction") and validation.get("sources"):
         yield document.problem(("data", "validation", "sources"), "given together with fraction; keep one of them")
     yield from _eval_checks(value, document)
-    yield from _model_checks(value["model"]["path"], document, root, sources_needed)
+    yield from model_problems(value, document, root, sources_needed)
     yield from _hub_checks(value, document, root)
-    template = value["model"].get("chat_template")
-    for key, given in value["model"].get("chat_template_kwargs", {}).items():
-        if isinstance(given, str) and given.strip().lower() in SWITCHES:
-            switch = json.dumps(given.strip().lower() in SWITCHES[:4])
-            text = f'the text "{given}", which is true to a template whatever it says; write {switch}'
-            yield document.problem(("model", "chat_template_kwargs", key), text)
-    if template and (text := template_problem(template, root)):
-        yield document.problem(("model", "chat_template"), text)
     yield from _row_checks(value, document)
     if sources_needed:
         yield from _source_checks(value, document, root)
@@ -118,6 +107,7 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
     texts: list[tuple[FieldPath, str]] = [(("model", "path"), model["path"])]
     texts += [found for place, source in sources_of(value) for found in paths_of(place, source)]
     texts += [(("eval", "data", suite), text) for suite, text in judged.get("data", {}).items()]
+    texts += [(("model", "tokenizer"), model["tokenizer"])] if model.get("tokenizer") else []
     texts += [(("model", "chat_template"), model["chat_template"])] if model.get("chat_template") else []
     texts += [(("eval", "scorer"), judged["scorer"].partition(":")[2])] if judged.get("scorer") else []
     named = [(n, task_file(suite)) for n, suite in enumerate(judged.get("suites", []))]
@@ -130,18 +120,6 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
         text = lookup_problem(text, root)
         if text:
             yield document.problem(place, text)
-
-
-def _model_checks(path: str, document: Document, root: Path, needed: bool) -> Iterator[Problem]:
-    if path.startswith("bundled:"):
-        if path not in BUNDLED:
-            yield document.problem(("model", "path"), f"no such bundled model; allowed: {', '.join(BUNDLED)}")
-        return
-    local = local_path(path, root)
-    if needed and local is not None and not local.is_dir():
-        yield document.problem(("model", "path"), f"no such directory: {local}")
-    elif needed and local is not None and (text := adapter_problem(local)):
-        yield document.problem(("model", "path"), text)
 
 
 def _hub_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:

@@ -22,10 +22,10 @@ from recipes.model_files import end_tokens, model_file
 from recipes.paths import control_tokens, template_file, template_names
 from recipes.stops import TurnEnd, turn_end
 from recipes.template import BadRow, Template, shaped
+from recipes.tokenizer import field_of, load_tokenizer, name_of, unreadable, vocabulary_of
 
 __all__ = ["IGNORE", "BadRow", "Encoded", "Encoder", "Message", "load_encoder"]
 
-HINT = "(check the name; the network and HF_ENDPOINT; your access and HF_TOKEN; or give a local directory)"
 IGNORE = -100  # the label without loss, in torch, transformers and both backends
 
 
@@ -185,16 +185,17 @@ def load_encoder(spec: Mapping[str, Any]) -> Encoder:
     """The encoder of a recipe's model.
 
     Args:
-        spec: path, revision, trust_remote_code, chat_template (a file or None), chat_template_kwargs.
+        spec: path, revision, trust_remote_code, chat_template (a file or None), chat_template_kwargs; and tokenizer,
+            where it is not the model's own.
 
     Raises:
-        BadRow: no tokenizer there, no fast one, or no chat template that works.
+        BadRow: no tokenizer there, no fast one, one that does not fit the model, or no chat template that works.
     """
     path, revision = spec["path"], spec["revision"]
     config = model_file(path, "config.json", revision)
     tokenizer = load_tokenizer(spec)
     file, variables = spec["chat_template"], dict(spec["chat_template_kwargs"])
-    name = f"model.chat_template: {file}" if file else f"model.path: the chat template of {path}"
+    name = f"model.chat_template: {file}" if file else f"model.{field_of(spec)}: the chat template of {name_of(spec)}"
     template = Template(tokenizer, _template_text(spec, tokenizer), variables, name=name)
     template = shaped(template)
     generation = end_tokens(model_file(path, "generation_config.json", revision), config)
@@ -212,42 +213,6 @@ def load_encoder(spec: Mapping[str, Any]) -> Encoder:
     )
 
 
-def unreadable(tokenizer: Any, ids: Sequence[int], vocabulary: int | None) -> str:
-    """Why a model whose embedding has so many rows cannot read these tokens; "" where it can."""
-    highest = max(ids, default=0)
-    if vocabulary is None or highest < vocabulary:
-        return ""
-    text = f"token {tokenizer.convert_ids_to_tokens(highest)!r} has the id {highest}"
-    return f"{text}, and the model's embedding has {vocabulary} rows (vocab_size): it cannot read it"
-
-
-def vocabulary_of(spec: Mapping[str, Any]) -> int | None:
-    """Rows of the model's embedding; None where its configuration does not say."""
-    config = model_file(spec["path"], "config.json", spec["revision"])
-    found = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
-    return int(found) if found else None
-
-
-def load_tokenizer(spec: Mapping[str, Any]) -> Any:
-    """The fast tokenizer of a recipe's model.
-
-    Raises:
-        BadRow: there is none.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            spec["path"], revision=spec["revision"], trust_remote_code=spec["trust_remote_code"]
-        )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0][:300]
-        raise BadRow(f"model.path: cannot load the tokenizer of {spec['path']}: {first} {HINT}") from None
-    if not getattr(tokenizer, "is_fast", False):
-        raise BadRow(f"model.path: {spec['path']} has no fast tokenizer, which is needed to place the loss mask")
-    return tokenizer
-
-
 def _template_text(spec: Mapping[str, Any], tokenizer: Any) -> str | None:
     """The template in place of the tokenizer's own; of several named ones, as Command and Hermes have, the default."""
     if spec["chat_template"]:
@@ -262,12 +227,12 @@ def _template_text(spec: Mapping[str, Any], tokenizer: Any) -> str | None:
         if "default" not in own:
             known = ", ".join(sorted(own))
             text = f"its chat templates are {known}, and none of them is the default"
-            raise BadRow(f"model.path: {text}; give one as model.chat_template: FILE.jinja")
+            raise BadRow(f"model.{field_of(spec)}: {text}; give one as model.chat_template: FILE.jinja")
         return str(own["default"])
     if not own:
         raise BadRow(
-            f"model.path: {spec['path']} has no chat template; give one as model.chat_template: {_fitting(tokenizer)}, "
-            "or a file of your own"
+            f"model.{field_of(spec)}: {name_of(spec)} has no chat template; give one as model.chat_template: "
+            f"{_fitting(tokenizer)}, or a file of your own"
         )
     return None
 

@@ -126,7 +126,11 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
 
 # Fields that are paths, with what stands before and after the path in their text.
 _PATHS: tuple[tuple[str, str, str], ...] = (
-    (r"model\.(path|chat_template)|data\.(train|validation\.sources)\[\]\.path(\[\])?|eval\.data\.[^.]*", "", ""),
+    (
+        r"model\.(path|tokenizer|chat_template)|data\.(train|validation\.sources)\[\]\.path(\[\])?|eval\.data\.[^.]*",
+        "",
+        "",
+    ),
     (r"eval\.scorer", r"[a-z]*:", ""),
     (r"grpo\.rewards\[\]\.path", "", r":[^:]*"),
 )
@@ -199,6 +203,8 @@ def _resolve(value: Values, path: Path) -> Values:
     if not model["path"].startswith("bundled:"):
         local = local_path(model["path"], path.parent)
         model["path"] = str(local) if local else model["path"]
+    if model["tokenizer"]:
+        model["tokenizer"] = str(local_path(model["tokenizer"], path.parent) or model["tokenizer"])
     if model["chat_template"]:
         model["chat_template"] = str(template_file(model["chat_template"], path.parent))
     for reward in full["grpo"]["rewards"]:

@@ -14,6 +14,7 @@ class Model:
     path: str
     revision: str | None
     trust_remote_code: bool
+    tokenizer: str | None
     chat_template: str | None
     chat_template_kwargs: Mapping[str, Value]
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"]

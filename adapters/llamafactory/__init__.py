@@ -77,7 +77,10 @@ def plan(
     files = {"backend/train.yaml": to_yaml(config)}
     if "deepspeed" in config:
         files["backend/deepspeed.json"] = json.dumps(settings.deepspeed(recipe, topology), indent=1) + "\n"
-    script = ("-m", "adapters.llamafactory.train", "backend/train.yaml", metrics, *([str(stop)] if stop else []))
+    # LLaMA-Factory has no option for a tokenizer apart from the model.
+    tokenizer = [str(paths.tokenizer)] if recipe.model.tokenizer else []
+    arguments = ("backend/train.yaml", metrics, *([str(stop or 0)] if stop or tokenizer else []), *tokenizer)
+    script = ("-m", "adapters.llamafactory.train", *arguments)
     return Plan(
         backend=NAME,
         argv=(*launcher(str(paths.python), topology), *script),

@@ -1,9 +1,10 @@
 """Runs LLaMA-Factory's trainer on the config that the plan wrote, and reports its metrics; inside its environment.
 
-Usage: python -m adapters.llamafactory.train backend/train.yaml METRICS.jsonl [STOP]
+Usage: python -m adapters.llamafactory.train backend/train.yaml METRICS.jsonl [STOP [TOKENIZER]]
 
 The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole,
-and an end at step STOP, with a checkpoint and the schedule of the whole training.
+an end at step STOP (0: none), with a checkpoint and the schedule of the whole training, and the tokenizer of another
+directory than the model's, which LLaMA-Factory has no option for.
 """
 
 from __future__ import annotations
@@ -15,13 +16,33 @@ from pathlib import Path
 from typing import Any
 
 
-def main(config_file: str, metrics_file: str, stop: str = "0") -> None:
+def main(config_file: str, metrics_file: str, stop: str = "0", tokenizer: str = "") -> None:
     import yaml
     from llamafactory.train.tuner import run_exp
 
     config = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
     _check_attention(config)
+    if tokenizer:
+        _take_tokenizer(tokenizer)
     run_exp(config, callbacks=[_reporter(Path(metrics_file), int(stop))])
+
+
+def _take_tokenizer(directory: str) -> None:
+    """Have LLaMA-Factory's loader take the tokenizer from a directory; the trainer saves it with each checkpoint."""
+    from llamafactory.model import loader
+    from transformers import AutoTokenizer
+
+    class Tokenizers:
+        """As `loader.load_tokenizer` asks for a tokenizer and a processor, by the model's path.
+
+        It drops a processor that is a tokenizer, as every model of text has one; where the directory has none, it ends.
+        """
+
+        @staticmethod
+        def from_pretrained(_model: str, **how: Any) -> Any:
+            return AutoTokenizer.from_pretrained(directory, **{**how, "revision": None})
+
+    loader.AutoTokenizer = loader.AutoProcessor = Tokenizers
 
 
 def _check_attention(config: Any) -> None:
@@ -83,4 +104,4 @@ def _peak_memory_gb(torch: Any) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:5])

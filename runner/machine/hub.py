@@ -23,7 +23,8 @@ def of_hub(recipe: Recipe) -> list[str]:
     """What a recipe takes from the Hub: its model, data sets, and the data of suites."""
     sources = (*recipe.data.train, *recipe.data.validation.sources)
     paths = (path for source in sources for path in source.paths)
-    return taken([recipe.model.path, *paths], recipe.eval.suites, recipe.eval.data)
+    models = filter(None, [recipe.model.path, recipe.model.tokenizer])
+    return taken([*models, *paths], recipe.eval.suites, recipe.eval.data)
 
 
 def taken(names: Iterable[str], suites: Iterable[str], data: Container[str]) -> list[str]:

@@ -97,6 +97,7 @@ def file_spec(path: str, model: str = "") -> PrepareSpec:
             "path": model,
             "revision": None,
             "trust_remote_code": False,
+            "tokenizer": None,
             "chat_template": None,
             "chat_template_kwargs": {},
         },

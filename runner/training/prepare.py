@@ -77,6 +77,7 @@ def specification(recipe: Recipe, model: str, directory: Path) -> PrepareSpec:
             "path": model,
             "revision": recipe.model.revision,
             "trust_remote_code": recipe.model.trust_remote_code,
+            "tokenizer": recipe.model.tokenizer,
             "chat_template": recipe.model.chat_template,
             "chat_template_kwargs": recipe.model.chat_template_kwargs,
         },

@@ -376,9 +376,11 @@ def test_duplicates_and_thinking_go_where_the_recipe_says_so(recipe: Recipe, tin
     rows = [alpaca(1), alpaca(2), alpaca(1), thought, alpaca(3)]
     (tmp_path / "held.jsonl").write_text("".join(json.dumps(alpaca(n)) + "\n" for n in (3, 4)))
     file = recipe_for(rows, tmp_path, tiny_model, validation={"sources": [{"path": "held.jsonl"}]}, dedup="exact")
-    assert "7 rows = 4 trained + 1 held out + 2 dropped (duplicate of an" in recipe("run", file, "--no-eval").stderr
+    said = recipe("run", file, "--no-eval").stderr
+    assert "7 rows = 4 trained + 1 held out + 2 dropped (duplicate of an" in said
+    assert "(1 of thinking);" in said
     said = recipe("run", file, "--no-eval", "--set", "data.thinking=drop").stderr
-    assert "7 rows = 3 trained + 1 held out + 3 dropped (duplicate of an" in said
+    assert "7 rows = 3 trained + 1 held out + 3 dropped (duplicate of an" in said and "of thinking" not in said
     (tmp_path / "held.jsonl").write_text(json.dumps({**alpaca(3), "instruction": "Question 3?"}) + "\n")
     rows = [{**alpaca(9), "instruction": "question 9"}, alpaca(4)]
     (tmp_path / "held.jsonl").open("a").write("".join(json.dumps(row) + "\n" for row in rows))
