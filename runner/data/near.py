@@ -18,6 +18,7 @@ from runner.data.contamination import words_of
 
 GRAM = 5  # words
 PERMUTATIONS = 64
+BATCH = 1 << 14  # 5-grams
 FOUND = 0.99  # of the pairs that overlap by just the threshold
 LEARNED = ("chosen", "rejected", "completion", "answer", "text")
 NO_TEXT = ("role", "id", "tool_call_id", "type")
@@ -61,7 +62,8 @@ class Near:
 
     def _keys(self, grams: Grams) -> Iterator[int]:
         signature = self._empty.copy()
-        signature.update_batch(grams)
+        for start in range(0, len(grams), BATCH):  # all permutations of a whole book would be a gigabyte
+            signature.update_batch(grams[start : start + BATCH])
         values = signature.hashvalues
         for start in range(0, len(values) - self.in_band + 1, self.in_band):
             yield hash((start, values[start : start + self.in_band].tobytes()))

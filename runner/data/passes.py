@@ -168,13 +168,13 @@ class Preparation:
             if own in self.seen:
                 raise Unwanted(DUPLICATE)
             self.seen.add(own)
-        if self.near and self.near.seen(row):
-            raise Unwanted(NEARLY)
         if self.scored and (suite := self.scored.suite_in(row)):
             told = CONTAMINATED.format(suite=suite)
             if self.data.contamination == "drop":
                 raise Unwanted(told)
             done = [*done, told]
+        if self.near and self.near.seen(row):
+            raise Unwanted(NEARLY)
         return row, done
 
     def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.data.near import FOUND, PERMUTATIONS, Near, band_length
+from runner.data.near import BATCH, FOUND, PERMUTATIONS, Near, band_length
 
 WORDS = [f"word{n}" for n in range(40)]
 
@@ -87,6 +87,14 @@ def test_the_bands_find_what_they_promise() -> None:
         length = band_length(threshold)
         assert 1 - (1 - threshold**length) ** (PERMUTATIONS // length) >= FOUND, threshold
     assert [band_length(threshold) for threshold in (0.5, 0.8, 0.95)] == [2, 5, 10]
+
+
+def test_a_book_is_compared_in_parts() -> None:
+    words = [f"word{n}" for n in range(3 * BATCH)]
+    near = Near(0.8)
+    assert not near.seen({"text": " ".join(words)})
+    assert not near.seen({"text": " ".join(words[: 2 * BATCH])})
+    assert near.seen({"text": " ".join(words[100:])})
 
 
 LONG = " ".join(f"paragraph {n} of one long report" for n in range(60))
