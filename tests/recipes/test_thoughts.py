@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.encode import IGNORE, Encoded, Encoder
@@ -57,6 +57,7 @@ def encoded(replies: list[dict[str, Any]], tokenizer: Any, last_only: bool) -> E
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(REPLY, min_size=1, max_size=3), st.booleans())
 def test_thinking_with_loss_is_counted(replies: list[dict[str, Any]], last_only: bool) -> None:
     found = encoded(replies, CharacterTokenizer(), last_only)
@@ -67,6 +68,7 @@ def test_thinking_with_loss_is_counted(replies: list[dict[str, Any]], last_only:
     assert found.cut(len(found.ids) // 2).thought == replace(found, labels=found.labels[: len(found.ids) // 2]).thought
 
 
+@settings(deadline=None)
 @given(st.lists(REPLY, min_size=1, max_size=3))
 def test_tokens_are_counted_where_replies_are_tokenized_apart(replies: list[dict[str, Any]]) -> None:
     found = encoded(replies, PairTokenizer(), last_only=False)

@@ -6,7 +6,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.data.mixture import mixed, of_sources, weighted
@@ -16,6 +16,7 @@ from runner.data.spec import source_of
 SOURCES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 8)), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(SOURCES, st.integers(0, 9))
 def test_every_row_is_there_and_the_shares_are_the_weights(given_sources: list[tuple[int, int]], seed: int) -> None:
     sources = [source_of(f"{n}.jsonl", weight=weight / 4) for n, (_, weight) in enumerate(given_sources)]
