@@ -69,6 +69,11 @@ class Paths:
         return self.run / "data" / "tokenized"
 
     @property
+    def tokenizer(self) -> Path:
+        """Where the preparation leaves a tokenizer that is not the model's own."""
+        return self.run / "data" / "tokenizer"
+
+    @property
     def accounting(self) -> Path:
         return self.run / "data" / "accounting.json"
 

@@ -86,14 +86,15 @@ def runner_fields() -> list[Entry]:
         runner("description", "shown by `recipe list`"),
         runner("backend", "chooses the adapter"),
         runner("model.revision", "the snapshot that is loaded"),
+        runner("model.tokenizer", "data preparation, and what the backend saves with the model"),
         runner("model.chat_template", prepared),
         runner("model.chat_template_kwargs", prepared),
         *(
             runner(f"data.{place}[].{leaf}", prepared)
             for place in ("train", "validation.sources")
             for leaf in (
-                *("path", "format", "split", "subset", "revision", "columns", "system", "max_samples"),
-                *("encoding", "delimiter", "text", "subsets", "answers"),
+                *("path", "format", "split", "subset", "revision", "columns", "system", "max_samples", "shuffle"),
+                *("weight", "min_margin", "encoding", "delimiter", "text", "subsets", "answers"),
             )
         ),
         *(
@@ -110,6 +111,7 @@ def runner_fields() -> list[Entry]:
                 "irregular",
                 "contamination",
                 "dedup",
+                "dedup_threshold",
                 "thinking",
                 "seed",
             )

@@ -17,6 +17,7 @@ class Model:
     """A model to score: a Hugging Face directory or hub id, or a PEFT adapter with its base.
 
     `revision` is that of what comes from the hub: the model, or the adapter's base; None is the hub's newest.
+    `tokenizer` is a directory in place of the model's own.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Model:
     output: Path
     base: str | None = None
     revision: str | None = None
+    tokenizer: Path | None = None
     run: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -14,17 +13,16 @@ from recipes import data_files, formula
 from recipes.columns import fields_of
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.methods import METHODS, refused_sections
-from recipes.model_files import adapter_problem
-from recipes.paths import hub_name, local_path, lookup_problem, scheme, template_problem
+from recipes.model_checks import model_problems
+from recipes.paths import hub_name, listed, local_path, lookup_problem, scheme
 from recipes.reward_files import function_problem
-from recipes.source_checks import source_problems, sources_of
+from recipes.schema import leaves
+from recipes.source_checks import paths_of, source_problems, sources_of, weight_problems
 from recipes.suite_checks import suite_problems
 from recipes.suites import JUDGED, suite_id, suites_of, task_file
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
-BUNDLED = ("bundled:smollm2-135m-instruct",)
-SWITCHES = ("yes", "on", "true", "y", "no", "off", "false", "n")  # the first four are on
 SECRET = re.compile(r"(token|api_key|secret|password)$")
 UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 # Our names in `columns`, for each format.
@@ -33,7 +31,10 @@ COLUMNS_OF_FORMAT = {
     "prompt_response": ("prompt", "response", "system", "tools"),
     "messages": ("messages", "system", "tools"),
     "conversations": ("conversations", "system", "tools"),
-    "preference": ("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
+    "preference": (
+        *("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
+        *("score_chosen", "score_rejected"),
+    ),
     "feedback": ("prompt", "completion", "label", "messages", "conversations", "system", "tools"),
     "ranked": ("prompt", "instruction", "completions", "responses", "scores", "ratings", "ranks", "system", "tools"),
     "prompts": ("prompt", "answer", "messages", "conversations", "system"),
@@ -87,16 +88,8 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     if validation.get("fraction") and validation.get("sources"):
         yield document.problem(("data", "validation", "sources"), "given together with fraction; keep one of them")
     yield from _eval_checks(value, document)
-    yield from _model_checks(value["model"]["path"], document, root, sources_needed)
+    yield from model_problems(value, document, root, sources_needed)
     yield from _hub_checks(value, document, root)
-    template = value["model"].get("chat_template")
-    for key, given in value["model"].get("chat_template_kwargs", {}).items():
-        if isinstance(given, str) and given.strip().lower() in SWITCHES:
-            switch = json.dumps(given.strip().lower() in SWITCHES[:4])
-            text = f'the text "{given}", which is true to a template whatever it says; write {switch}'
-            yield document.problem(("model", "chat_template_kwargs", key), text)
-    if template and (text := template_problem(template, root)):
-        yield document.problem(("model", "chat_template"), text)
     yield from _row_checks(value, document)
     if sources_needed:
         yield from _source_checks(value, document, root)
@@ -112,8 +105,9 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
     """Paths that the system cannot even look up: too long a name, no right to look, a home of nobody."""
     model, judged = value["model"], value.get("eval", {})
     texts: list[tuple[FieldPath, str]] = [(("model", "path"), model["path"])]
-    texts += [((*place, "path"), source["path"]) for place, source in sources_of(value)]
+    texts += [found for place, source in sources_of(value) for found in paths_of(place, source)]
     texts += [(("eval", "data", suite), text) for suite, text in judged.get("data", {}).items()]
+    texts += [(("model", "tokenizer"), model["tokenizer"])] if model.get("tokenizer") else []
     texts += [(("model", "chat_template"), model["chat_template"])] if model.get("chat_template") else []
     texts += [(("eval", "scorer"), judged["scorer"].partition(":")[2])] if judged.get("scorer") else []
     named = [(n, task_file(suite)) for n, suite in enumerate(judged.get("suites", []))]
@@ -128,23 +122,11 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
             yield document.problem(place, text)
 
 
-def _model_checks(path: str, document: Document, root: Path, needed: bool) -> Iterator[Problem]:
-    if path.startswith("bundled:"):
-        if path not in BUNDLED:
-            yield document.problem(("model", "path"), f"no such bundled model; allowed: {', '.join(BUNDLED)}")
-        return
-    local = local_path(path, root)
-    if needed and local is not None and not local.is_dir():
-        yield document.problem(("model", "path"), f"no such directory: {local}")
-    elif needed and local is not None and (text := adapter_problem(local)):
-        yield document.problem(("model", "path"), text)
-
-
 def _hub_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     """What only a hub has, asked of something local."""
     model: tuple[FieldPath, Values] = ("model",), value["model"]
-    for place, given in (model, *sources_of(value)):
-        path = given["path"]
+    every = [(place, given, path) for place, given in (model, *sources_of(value)) for path in listed(given["path"])]
+    for place, given, path in every:
         local = path.startswith("bundled:") or local_path(path, root) is not None
         if local or (scheme(path) and not hub_name(path)):
             for leaf in ("revision", "subset"):
@@ -217,19 +199,30 @@ def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
     if value["data"].get("overlong") == "middle" and value["method"] != "sft":
         text = f"middle cuts the user's turn of an sft row; allowed with {value['method']}: drop, truncate, error"
         yield document.problem(("data", "overlong"), text)
+    data, default = value["data"], leaves()["data.dedup_threshold"]["default"]
+    if data.get("dedup_threshold", default) != default and data.get("dedup") != "near":
+        yield document.problem(("data", "dedup_threshold"), "belongs to dedup: near; take it out, or set that")
+    yield from weight_problems(value, document)
     yield from _formats_and_columns(value, document)
 
 
 def _formats_and_columns(value: Values, document: Document) -> Iterator[Problem]:
     """Formats and columns that do not go together, and rows that would be trained on and held out at once."""
     allowed = METHODS[value["method"]].rows.formats
-    trained = {_rows_of(source): place for place, source in sources_of(value) if place[1] == "train"}
+    trained = {
+        rows: place for place, source in sources_of(value) if place[1] == "train" for _, rows in _rows_of(place, source)
+    }
     for place, source in sources_of(value):
         name = source.get("format", "auto")
         if name not in ("auto", *allowed):
             text = f"{name!r} rows do not train {value['method']}; allowed: {', '.join(allowed)}"
             yield document.problem((*place, "format"), text)
             continue
+        if source.get("min_margin") is not None and not {"preference", "ranked"} & {
+            *(allowed if name == "auto" else [name])
+        }:
+            text = "belongs to pairs with scores: format preference or ranked, of dpo, orpo and kto; take it out"
+            yield document.problem((*place, "min_margin"), text)
         names = [n for f in (allowed if name == "auto" else [name]) for n in COLUMNS_OF_FORMAT[f]]
         for ours, theirs in source.get("columns", {}).items():
             try:
@@ -240,14 +233,17 @@ def _formats_and_columns(value: Values, document: Document) -> Iterator[Problem]
                 text = f"no column of {name if name != 'auto' else value['method']} rows; allowed: "
                 text += ", ".join(dict.fromkeys(names)) + did_you_mean(ours, names)
                 yield document.problem((*place, "columns", ours), text)
-        if place[1] != "train" and _rows_of(source) in trained:
-            same = trained[_rows_of(source)][2]
-            text = f"the rows of data.train[{same}], which are trained on; set another split or file"
-            yield document.problem((*place, "path"), text)
+        for where, rows in _rows_of(place, source) if place[1] != "train" else ():
+            if rows in trained:
+                same = trained[rows][2]
+                text = f"the rows of data.train[{same}], which are trained on; set another split or file"
+                yield document.problem(where, text)
 
 
-def _rows_of(source: Values) -> tuple[Any, ...]:
-    return source["path"], source.get("split", "train"), source.get("subset"), source.get("revision")
+def _rows_of(place: FieldPath, source: Values) -> Iterator[tuple[FieldPath, tuple[Any, ...]]]:
+    """What tells the rows of each path of a source from others, with the path's place."""
+    for where, path in paths_of(place, source):
+        yield where, (path, source.get("split", "train"), source.get("subset"), source.get("revision"))
 
 
 def _reward_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:

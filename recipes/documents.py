@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.encode import BadRow, Encoded, load_tokenizer, unreadable, vocabulary_of
+from recipes.encode import BadRow, Encoded
 from recipes.mask import Stops
 from recipes.stops import TurnEnd
+from recipes.tokenizer import load_tokenizer, unreadable, vocabulary_of
 
 
 class Documents:

@@ -22,10 +22,10 @@ from recipes.model_files import end_tokens, model_file
 from recipes.paths import control_tokens, template_file, template_names
 from recipes.stops import TurnEnd, turn_end
 from recipes.template import BadRow, Template, shaped
+from recipes.tokenizer import field_of, load_tokenizer, name_of, unreadable, vocabulary_of
 
 __all__ = ["IGNORE", "BadRow", "Encoded", "Encoder", "Message", "load_encoder"]
 
-HINT = "(check the name; the network and HF_ENDPOINT; your access and HF_TOKEN; or give a local directory)"
 IGNORE = -100  # the label without loss, in torch, transformers and both backends
 
 
@@ -34,11 +34,13 @@ class Encoded:
     """Token ids and labels of one conversation, equally long; labels are IGNORE where there is no loss.
 
     notes: what the template did to the conversation that its writer may not expect.
+    thoughts: first and last token (exclusive) of each stretch of a reply's thinking.
     """
 
     ids: list[int]
     labels: list[int]
     notes: tuple[str, ...] = ()
+    thoughts: tuple[tuple[int, int], ...] = ()
 
     @property
     def prompt_length(self) -> int:
@@ -48,6 +50,11 @@ class Encoded:
     @property
     def supervised(self) -> int:
         return len(self.labels) - self.labels.count(IGNORE)
+
+    @property
+    def thought(self) -> int:
+        """Tokens of thinking that carry loss."""
+        return sum(label != IGNORE for first, last in self.thoughts for label in self.labels[first:last])
 
     def cut(self, length: int) -> Encoded:
         return replace(self, ids=self.ids[:length], labels=self.labels[:length])
@@ -126,7 +133,8 @@ class Encoder:
             # The token before a border reaches over it, if any does.
             before = ((bisect_left(begins, start), start) for start, _ in reading.spans)
             astride = any(place and offsets[place - 1][1] > start for place, start in before)
-            whole = Encoded(ids, _labels(ids, begins, reading.spans), reading.notes)
+            thoughts = _tokens(begins, reading.thoughts)
+            whole = Encoded(ids, _labels(ids, begins, reading.spans), reading.notes, thoughts)
             found.append((self._in_pieces(reading) or whole) if astride else whole)
         return found
 
@@ -137,6 +145,7 @@ class Encoder:
         """
         ids: list[int] = []
         labels: list[int] = []
+        every: list[int] = []  # where each token begins in the whole text
         edges = [0, *(start for start, _ in reading.spans), len(reading.text)]
         ends = [0, *(end for _, end in reading.spans)]
         for (start, stop), end in zip(pairwise(edges), ends, strict=True):
@@ -148,16 +157,21 @@ class Encoder:
             ids += piece["input_ids"]
             begins = [begin for begin, _ in piece["offset_mapping"]]
             labels += _labels(piece["input_ids"], begins, [(0, end - start)])
-        return Encoded(ids, labels, reading.notes)
+            every += [start + begin for begin in begins]
+        return Encoded(ids, labels, reading.notes, _tokens(every, reading.thoughts))
 
 
 def _labels(ids: list[int], begins: list[int], spans: Sequence[tuple[int, int]]) -> list[int]:
     """A token has loss where it begins inside a reply."""
     labels = [IGNORE] * len(ids)
-    for start, end in spans:
-        first, last = bisect_left(begins, start), bisect_left(begins, end)
+    for first, last in _tokens(begins, spans):
         labels[first:last] = ids[first:last]
     return labels
+
+
+def _tokens(begins: list[int], spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """First and last token (exclusive) of those that begin inside each span of characters."""
+    return tuple((bisect_left(begins, start), bisect_left(begins, end)) for start, end in spans)
 
 
 def _controls(tokenizer: Any) -> re.Pattern[str] | None:
@@ -171,16 +185,17 @@ def load_encoder(spec: Mapping[str, Any]) -> Encoder:
     """The encoder of a recipe's model.
 
     Args:
-        spec: path, revision, trust_remote_code, chat_template (a file or None), chat_template_kwargs.
+        spec: path, revision, trust_remote_code, chat_template (a file or None), chat_template_kwargs; and tokenizer,
+            where it is not the model's own.
 
     Raises:
-        BadRow: no tokenizer there, no fast one, or no chat template that works.
+        BadRow: no tokenizer there, no fast one, one that does not fit the model, or no chat template that works.
     """
     path, revision = spec["path"], spec["revision"]
     config = model_file(path, "config.json", revision)
     tokenizer = load_tokenizer(spec)
     file, variables = spec["chat_template"], dict(spec["chat_template_kwargs"])
-    name = f"model.chat_template: {file}" if file else f"model.path: the chat template of {path}"
+    name = f"model.chat_template: {file}" if file else f"model.{field_of(spec)}: the chat template of {name_of(spec)}"
     template = Template(tokenizer, _template_text(spec, tokenizer), variables, name=name)
     template = shaped(template)
     generation = end_tokens(model_file(path, "generation_config.json", revision), config)
@@ -198,42 +213,6 @@ def load_encoder(spec: Mapping[str, Any]) -> Encoder:
     )
 
 
-def unreadable(tokenizer: Any, ids: Sequence[int], vocabulary: int | None) -> str:
-    """Why a model whose embedding has so many rows cannot read these tokens; "" where it can."""
-    highest = max(ids, default=0)
-    if vocabulary is None or highest < vocabulary:
-        return ""
-    text = f"token {tokenizer.convert_ids_to_tokens(highest)!r} has the id {highest}"
-    return f"{text}, and the model's embedding has {vocabulary} rows (vocab_size): it cannot read it"
-
-
-def vocabulary_of(spec: Mapping[str, Any]) -> int | None:
-    """Rows of the model's embedding; None where its configuration does not say."""
-    config = model_file(spec["path"], "config.json", spec["revision"])
-    found = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
-    return int(found) if found else None
-
-
-def load_tokenizer(spec: Mapping[str, Any]) -> Any:
-    """The fast tokenizer of a recipe's model.
-
-    Raises:
-        BadRow: there is none.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            spec["path"], revision=spec["revision"], trust_remote_code=spec["trust_remote_code"]
-        )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0][:300]
-        raise BadRow(f"model.path: cannot load the tokenizer of {spec['path']}: {first} {HINT}") from None
-    if not getattr(tokenizer, "is_fast", False):
-        raise BadRow(f"model.path: {spec['path']} has no fast tokenizer, which is needed to place the loss mask")
-    return tokenizer
-
-
 def _template_text(spec: Mapping[str, Any], tokenizer: Any) -> str | None:
     """The template in place of the tokenizer's own; of several named ones, as Command and Hermes have, the default."""
     if spec["chat_template"]:
@@ -248,12 +227,12 @@ def _template_text(spec: Mapping[str, Any], tokenizer: Any) -> str | None:
         if "default" not in own:
             known = ", ".join(sorted(own))
             text = f"its chat templates are {known}, and none of them is the default"
-            raise BadRow(f"model.path: {text}; give one as model.chat_template: FILE.jinja")
+            raise BadRow(f"model.{field_of(spec)}: {text}; give one as model.chat_template: FILE.jinja")
         return str(own["default"])
     if not own:
         raise BadRow(
-            f"model.path: {spec['path']} has no chat template; give one as model.chat_template: {_fitting(tokenizer)}, "
-            "or a file of your own"
+            f"model.{field_of(spec)}: {name_of(spec)} has no chat template; give one as model.chat_template: "
+            f"{_fitting(tokenizer)}, or a file of your own"
         )
     return None
 

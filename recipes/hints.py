@@ -13,8 +13,9 @@ from recipes.errors import did_you_mean
 _NAMES: tuple[tuple[str, str], ...] = (
     ("name", "run_name experiment_name"),
     ("method", "stage rl trainer_type"),
-    ("model.path", "model_name_or_path base_model model_name model_id partial_pretrain tokenizer_name_or_path"),
+    ("model.path", "model_name_or_path base_model model_name model_id partial_pretrain"),
     ("model.revision", "model_revision"),
+    ("model.tokenizer", "tokenizer_name tokenizer_path tokenizer_name_or_path"),
     ("model.chat_template", "template chat_template_path chat_template_jinja custom_chat_template"),
     ("model.chat_template_kwargs", "enable_thinking apply_chat_template_kwargs"),
     ("model.attention", "flash_attn attn_implementation use_flash_attention_2 flash_attention sdp_attention"),
@@ -31,6 +32,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("data.train[].subset", "dataset_config_name dataset_config"),
     ("data.train[].split", "dataset_split dataset_train_split train_split"),
     ("data.train[].max_samples", "max_train_samples train_max_samples num_samples"),
+    ("data.train[].weight", "interleave_probs probabilities sampling_weight mixture_weight dataset_weight"),
     ("data.train[].columns", "dataset_text_field field_messages messages_key prompt_key response_key"),
     ("data.train[].format", "dataset_format formatting"),
     ("data.train[].system", "default_system system_prompt"),

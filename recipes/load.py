@@ -12,7 +12,7 @@ from typing import Any
 from recipes import checks, schema
 from recipes.errors import UserError, did_you_mean
 from recipes.methods import METHODS
-from recipes.paths import local_path, lookup_problem, template_file
+from recipes.paths import listed, local_path, lookup_problem, template_file
 from recipes.suites import absolute_suite
 from recipes.typed import from_json
 from recipes.types import Recipe
@@ -126,7 +126,11 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
 
 # Fields that are paths, with what stands before and after the path in their text.
 _PATHS: tuple[tuple[str, str, str], ...] = (
-    (r"model\.(path|chat_template)|data\.(train|validation\.sources)\[\]\.path|eval\.data\.[^.]*", "", ""),
+    (
+        r"model\.(path|tokenizer|chat_template)|data\.(train|validation\.sources)\[\]\.path(\[\])?|eval\.data\.[^.]*",
+        "",
+        "",
+    ),
     (r"eval\.scorer", r"[a-z]*:", ""),
     (r"grpo\.rewards\[\]\.path", "", r":[^:]*"),
 )
@@ -195,12 +199,14 @@ def _resolve(value: Values, path: Path) -> Values:
     training.setdefault("learning_rate", method.learning_rate["lora" if tuning["type"] == "lora" else "full"])
     full["preference"].setdefault("beta", method.beta)
     for source in [*full["data"]["train"], *full["data"]["validation"]["sources"]]:
-        local = local_path(source["path"], path.parent)
-        source["path"] = str(local) if local else source["path"]
+        found = [str(local_path(one, path.parent) or one) for one in listed(source["path"])]
+        source["path"] = found if isinstance(source["path"], list) else found[0]
     model = full["model"]
     if not model["path"].startswith("bundled:"):
         local = local_path(model["path"], path.parent)
         model["path"] = str(local) if local else model["path"]
+    if model["tokenizer"]:
+        model["tokenizer"] = str(local_path(model["tokenizer"], path.parent) or model["tokenizer"])
     if model["chat_template"]:
         model["chat_template"] = str(template_file(model["chat_template"], path.parent))
     for reward in full["grpo"]["rewards"]:

@@ -46,11 +46,15 @@ class Stops:
 
 @dataclass(frozen=True)
 class Reading:
-    """A rendered conversation, where loss falls (start, end in characters), and what is to be said of it."""
+    """A rendered conversation, where loss falls (start, end in characters), and what is to be said of it.
+
+    thoughts: where replies' thinking stands, without its tags.
+    """
 
     text: str
     spans: tuple[tuple[int, int], ...]
     notes: tuple[str, ...]
+    thoughts: tuple[tuple[int, int], ...] = ()
 
 
 class Reader:
@@ -84,7 +88,8 @@ class Reader:
             spans.append(span)
             if not stopped:
                 notes.append(NO_STOP if turn == turns[-1] else NO_EARLIER_STOP)
-        return Reading(text, tuple(spans), tuple(dict.fromkeys(notes)))
+        thoughts = tuple((place.begin, place.end) for place in places if place.words.thought)
+        return Reading(text, tuple(spans), tuple(dict.fromkeys(notes)), thoughts)
 
     def _span(
         self, messages: Sequence[Message], turn: int, text: str, places: Sequence[Place]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from recipes.errors import did_you_mean
@@ -94,6 +95,11 @@ def lookup_problem(text: str, root: Path) -> str:
     except OSError as error:
         return f"{text[:80]!r} is no path: {error.strerror}"
     return ""
+
+
+def listed(path: str | Sequence[str]) -> list[str]:
+    """The paths of a source: it has one, or a list of them."""
+    return [path] if isinstance(path, str) else list(path)
 
 
 def local_path(text: str, root: Path) -> Path | None:

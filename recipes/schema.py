@@ -119,8 +119,7 @@ def _sentence(keyword: str, node: Node, value: Any) -> str:
     shown = shown if len(shown) <= 60 else shown[:57] + "…"
     kind = {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value))
     if keyword in ("type", "enum", "oneOf") and kind:
-        several = f"; {node['x-several']}" if "x-several" in node and kind == "a list" else ""
-        return f"expected {'one of ' if 'enum' in node else ''}{allowed}, got {kind}{several}"
+        return f"expected {'one of ' if 'enum' in node else ''}{allowed}, got {kind}"
     if keyword == "uniqueItems":
         return f"{shown} names something twice"
     return f"{shown} is not allowed; allowed: {allowed}{hint}"

@@ -10,7 +10,7 @@ from typing import Any
 from recipes import data_files, remote, schema
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.longbench import subset_files
-from recipes.paths import TEXT_KINDS, data_kind, hub_name, local_path, scheme
+from recipes.paths import TEXT_KINDS, data_kind, hub_name, listed, local_path, scheme
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
@@ -32,23 +32,53 @@ def sources_of(value: Values) -> Iterator[tuple[FieldPath, Values]]:
         yield ("data", "validation", "sources", index), source
 
 
+def paths_of(place: FieldPath, source: Values) -> Iterator[tuple[FieldPath, str]]:
+    """Each path of a source, with its place."""
+    path = source["path"]
+    if isinstance(path, str):
+        yield (*place, "path"), path
+    else:
+        yield from (((*place, "path", index), one) for index, one in enumerate(path))
+
+
+def weight_problems(value: Values, document: Document) -> Iterator[Problem]:
+    """Weights of some training sources and not of others, or of rows that are not trained on."""
+    given = [source.get("weight") is not None for source in value["data"]["train"]]
+    for place, source in sources_of(value):
+        if place[1] != "train" and source.get("weight") is not None:
+            yield document.problem(
+                (*place, "weight"), "belongs to data.train: held-out rows are not mixed; take it out"
+            )
+        elif place[1] == "train" and any(given) and source.get("weight") is None:
+            yield document.problem((*place, "weight"), "missing: other sources of data.train have one")
+
+
 def source_problems(place: FieldPath, source: Values, document: Document, root: Path) -> Iterator[Problem]:
     """A path without data, and fields that cannot act on what it holds or have a value that none has."""
+    if source.get("shuffle") and source.get("max_samples") is None:
+        yield document.problem(
+            (*place, "shuffle"), "belongs to max_samples, which says how many rows to take at random"
+        )
     yield from _longbench_problems(place, source, document, root)
     if source.get("format") == "longbench":
         return
     for leaf, text in (("encoding", _no_encoding(source)), ("delimiter", _no_delimiter(source))):
         if text:
             yield document.problem((*place, leaf), text)
-    try:
-        kinds = _kinds(source, root)
-    except UserError as error:
-        yield document.problem((*place, "path"), error.problems[0].text)
-        return
+    found: list[set[str] | None] = []
+    for where, path in paths_of(place, source):
+        try:
+            found.append(_kinds(path, source.get("split", "train"), root))
+        except UserError as error:
+            yield document.problem(where, error.problems[0].text)
+            return
+    # A field acts where one of the files is of its kind.
+    kinds = None if None in found else set().union(*filter(None, found))
     for leaf, (wanted, shown) in FOR_FILES.items():
         if source.get(leaf, default := _default(leaf)) != default and kinds is not None and not kinds & set(wanted):
             what = f"holds {', '.join(sorted(kinds))}" if kinds else "is a data set of a hub"
-            yield document.problem((*place, leaf), f"belongs to {shown}, and {source['path']} {what}; take it out")
+            name = ", ".join(listed(source["path"]))
+            yield document.problem((*place, leaf), f"belongs to {shown}, and {name} {what}; take it out")
 
 
 def _default(leaf: str) -> Any:
@@ -63,31 +93,29 @@ def _longbench_problems(place: FieldPath, source: Values, document: Document, ro
             if source.get(leaf, default := _default(leaf)) != default:
                 yield document.problem((*place, leaf), "belongs to format: longbench; take it out, or set that format")
         return
-    path = local_path(source["path"], root)
-    try:
-        if path is not None and not path.exists():
-            raise UserError(f"no such file or directory: {path}")
-        if path is not None:
-            subset_files(path, source.get("subsets", ()), buckets=False)
-    except UserError as error:
-        yield document.problem((*place, "path"), error.problems[0].text)
+    for where, text in paths_of(place, source):
+        path = local_path(text, root)
+        try:
+            if path is not None and not path.exists():
+                raise UserError(f"no such file or directory: {path}")
+            if path is not None:
+                subset_files(path, source.get("subsets", ()), buckets=False)
+        except UserError as error:
+            yield document.problem(where, error.problems[0].text)
 
 
-def _kinds(source: Values, root: Path) -> set[str] | None:
-    """The kinds of a source's files: none of a hub's data set, None where only the store knows.
+def _kinds(text: str, split: str, root: Path) -> set[str] | None:
+    """The kinds of a path's files: none of a hub's data set, None where only the store knows.
 
     Raises:
         UserError: there are no such files.
     """
-    text = source["path"]
     path = local_path(text, root)
     if path is not None:
         if not data_files.there(path):
             siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
             raise UserError(f"no such file: {path}{did_you_mean(path.name, siblings)}")
-        return {
-            data_kind(Path(file.name)) or "" for file in data_files.choose(path, source.get("split", "train")).files
-        }
+        return {data_kind(Path(file.name)) or "" for file in data_files.choose(path, split).files}
     if not scheme(text) or hub_name(text):
         return set()
     if problem := remote.problem(text):

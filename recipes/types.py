@@ -14,6 +14,7 @@ class Model:
     path: str
     revision: str | None
     trust_remote_code: bool
+    tokenizer: str | None
     chat_template: str | None
     chat_template_kwargs: Mapping[str, Value]
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"]
@@ -36,19 +37,31 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    path: str  # local paths are absolute
+    path: str | tuple[str, ...]  # local paths are absolute
     format: str
     split: str | None  # None, as no recipe has it: every file there is
     subset: str | None
     revision: str | None
     columns: Mapping[str, str]
     system: str | None
-    max_samples: int | None
+    max_samples: int | float | None  # a fraction below 1
+    shuffle: bool
+    weight: float | None
+    min_margin: float | None
     encoding: str
     delimiter: str | None  # None: told from the header
     text: Literal["paragraph", "line", "file"]
     subsets: tuple[str, ...]  # of LongBench; empty: all that are there
     answers: Literal["first", "all"]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def name(self) -> str:
+        """What the source is called where its rows are counted."""
+        return ", ".join(self.paths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +84,8 @@ class Data:
     allow_loss: bool
     irregular: Literal["error", "merge", "drop"]
     contamination: Literal["warn", "drop", "off"]
-    dedup: Literal["exact"] | None
+    dedup: Literal["exact", "near"] | None
+    dedup_threshold: float
     thinking: Literal["keep", "drop"]
     seed: int
 

@@ -86,6 +86,7 @@ def plan(
         files["backend/deepspeed.json"] = json.dumps(sharding.deepspeed(recipe, topology), indent=1) + "\n"
     options = [
         *(["--stop", str(stop)] if stop else []),
+        *(["--tokenizer", str(paths.tokenizer)] if recipe.model.tokenizer else []),
         *(["--need-liger"] if recipe.training.kernels == "liger" else []),
     ]
     script = ("-m", "adapters.llamafactory.train", *options, "backend/train.yaml", metrics)

@@ -1,8 +1,9 @@
 """Runs LLaMA-Factory's trainer on the config that the plan wrote, and reports its metrics; inside its environment.
 
 Usage: python -m adapters.llamafactory.train [OPTIONS] backend/train.yaml METRICS.jsonl
-    --stop STEP    end there, with a checkpoint and the schedule of the whole training
-    --need-liger   its kernels were asked for: an error where the model has none
+    --stop STEP             end there, with a checkpoint and the schedule of the whole training
+    --tokenizer DIRECTORY   another than the model's, which LLaMA-Factory has no option for
+    --need-liger            its kernels were asked for: an error where the model has none
 
 The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole,
 attention of packs without a mask, and a word on the kernels in use.
@@ -29,13 +30,15 @@ LIGER = (
 )
 
 
-def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = False) -> None:
+def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = False, tokenizer: str = "") -> None:
     import yaml
     from llamafactory.train.tuner import run_exp
 
     config = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
     _check_attention(config)
     _check_kernels(config, need_liger)
+    if tokenizer:
+        _take_tokenizer(tokenizer)
     attention = packed.Attention()
     if config.get("neat_packing") and config["flash_attn"] == "auto":
         attention.install()
@@ -64,6 +67,24 @@ def _check_kernels(config: dict[str, Any], needed: bool) -> None:
     if missing:
         config["enable_liger_kernel"] = False
     print(f"kernels: {f'none, as {missing}' if missing else 'liger'}", flush=True)
+
+
+def _take_tokenizer(directory: str) -> None:
+    """Have LLaMA-Factory's loader take the tokenizer from a directory; the trainer saves it with each checkpoint."""
+    from llamafactory.model import loader
+    from transformers import AutoTokenizer
+
+    class Tokenizers:
+        """As `loader.load_tokenizer` asks for a tokenizer and a processor, by the model's path.
+
+        It drops a processor that is a tokenizer, as every model of text has one; where the directory has none, it ends.
+        """
+
+        @staticmethod
+        def from_pretrained(_model: str, **how: Any) -> Any:
+            return AutoTokenizer.from_pretrained(directory, **{**how, "revision": None})
+
+    loader.AutoTokenizer = loader.AutoProcessor = Tokenizers
 
 
 def _check_attention(config: Any) -> None:
@@ -153,8 +174,9 @@ def _peak_memory_gb(torch: Any) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--stop", type=int, default=0)
+    parser.add_argument("--tokenizer", default="")
     parser.add_argument("--need-liger", action="store_true")
     parser.add_argument("config")
     parser.add_argument("metrics")
     given = parser.parse_args()
-    main(given.config, given.metrics, given.stop, given.need_liger)
+    main(given.config, given.metrics, given.stop, given.need_liger, given.tokenizer)

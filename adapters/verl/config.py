@@ -39,6 +39,7 @@ def own(recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, re
     validated = bool(recipe.eval.loss_every) and data.validation_rows != 0
     found: Config = {
         "model.path": literal(paths.model),
+        "model.tokenizer_path": literal(str(paths.tokenizer)) if recipe.model.tokenizer else None,
         "data.custom_cls.path": "pkg://adapters.verl.rows",
         "data.custom_cls.name": "TokenizedRows",
         "data.train_files": literal(str(paths.tokenized / "train")),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 _PREPARED = "the rows come prepared"
-_TOKENIZER = f"{_PREPARED}, with the model's own tokenizer; put another into the model's directory"
+_TOKENIZER = f"{_PREPARED}, with its tokenizer; use the recipe's model.tokenizer, or put it into the model's directory"
 _LOADED = "verl fills it in when it loads the model; use the recipe's model.path"
 _PARALLEL = "of an engine that no strategy here runs; use the recipe's distributed"
 _WHOLE = "a checkpoint is kept whole, so that a run can be resumed; use the recipe's checkpoint"

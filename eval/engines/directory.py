@@ -21,10 +21,13 @@ class ModelFiles:
 
     directory: Path
     base: Path | None
+    given_tokenizer: Path | None = None
 
     @property
     def tokenizer(self) -> Path:
-        """The adapter's own tokenizer where it has one, else its base's."""
+        """The one that was given; else the adapter's own where it has one, or its base's."""
+        if self.given_tokenizer:
+            return self.given_tokenizer
         own = any((self.directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
         return self.directory if own or self.base is None else self.base
 
@@ -48,13 +51,15 @@ def locate(model: Model) -> ModelFiles:
     directory = _directory(model.path, model.name, model.revision)
     config = directory / "adapter_config.json"
     if not config.is_file():
-        return ModelFiles(_with_weights(directory, model.name), None)
+        return ModelFiles(_with_weights(directory, model.name), None, model.tokenizer)
     base = model.base or json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base:
         raise UserError(f"model {model.name}: {directory} is an adapter and names no base model; give one")
     named = f"{model.name} (base)"
     return ModelFiles(
-        _with_weights(directory, model.name), _with_weights(_directory(base, named, model.revision), named)
+        _with_weights(directory, model.name),
+        _with_weights(_directory(base, named, model.revision), named),
+        model.tokenizer,
     )
 
 

@@ -13,23 +13,27 @@ from typing import Any
 from recipes.documents import Documents
 from recipes.encode import Encoded, Encoder
 from recipes.types import Source
+from runner.data.contamination import Scored, not_compared
 from runner.data.formats import Raw, guess
 from runner.data.inspected import Checked
 from runner.data.languages import language
 from runner.data.notes import printable
-from runner.data.passes import MALFORMED, Preparation, Stop, digest
+from runner.data.passes import CONTAMINATED, MALFORMED, Preparation, Stop, Waiting, digest
 from runner.data.read import BadData, read
 from runner.data.spec import PrepareSpec
 
 ANY_LENGTH = 1 << 40  # tokens
+IS_SCORED = CONTAMINATED.partition("{")[0]
 
 
 class _Check(Preparation):
     """A preparation that goes on behind every bad row, cuts nothing for its length, and may have no tokenizer."""
 
-    def __init__(self, spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int) -> None:
+    def __init__(
+        self, spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int, scored: Scored | None
+    ) -> None:
         data = replace(spec.data, on_bad_row="error", overlong="drop")
-        super().__init__(replace(spec, data=data, max_length=ANY_LENGTH), encoder)  # type: ignore[arg-type]
+        super().__init__(replace(spec, data=data, max_length=ANY_LENGTH), encoder, scored)  # type: ignore[arg-type]
         self.shown, self.bad, self.told = shown, 0, list[str]()
 
     def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
@@ -40,14 +44,19 @@ class _Check(Preparation):
     def _report(self) -> None:
         """Stdout is the user's here."""
 
-    def _encode(self, chunk: list[tuple[str, Raw, list[str]]]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+    def _encode(self, chunk: list[Waiting]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         if self.encoder is not None:
             yield from super()._encode(chunk)
             return
-        for place, row, done in chunk:
-            self.place = place
-            self.notes.update(done)
-            yield row, [], False
+        for waiting in chunk:
+            self.place, self.own_notes = waiting.place, waiting.done
+            self.notes.update(waiting.done)
+            yield waiting.row, [], False
+
+    def every(self) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+        yield from self.rows(self.data.train)
+        self.scored = None  # held-out rows are not trained on
+        yield from self.rows(self.data.validation.sources)
 
 
 def method_of(source: Source) -> str:
@@ -62,17 +71,20 @@ def method_of(source: Source) -> str:
     return "sft"
 
 
-def check(spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int) -> Checked:
+def check(spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int, scored: Scored | None = None) -> Checked:
     """Read every row, held-out ones too; the first `shown` problems and repeated rows are told one by one."""
-    train = _Check(spec, encoder, shown)
+    train = _Check(spec, encoder, shown, scored)
     usable = duplicates = tokens = 0
     broken: list[str] = []
     repeats: list[str] = []
+    contaminated: list[str] = []
     first: dict[bytes, int] = {}  # row number by digest: no text is kept
     lengths, languages = Counter[str](), Counter[str]()
     try:
-        for row, parts, _ in train.rows([*spec.data.train, *spec.data.validation.sources]):
+        for row, parts, _ in train.every():
             usable += 1
+            if len(contaminated) < shown:
+                contaminated += (printable(f"{train.place}: {n}") for n in train.own_notes if n.startswith(IS_SCORED))
             earlier = first.setdefault(digest(row), usable)
             if earlier != usable:
                 duplicates += 1
@@ -104,6 +116,8 @@ def check(spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int) ->
         notes=train.notes,
         lengths=lengths,
         tokens=tokens,
+        contaminated=tuple(contaminated),
+        unseen=tuple(not_compared(spec.unseen)),
     )
 
 

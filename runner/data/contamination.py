@@ -75,6 +75,15 @@ def read_scored(data: Mapping[str, str], subsets: tuple[str, ...]) -> Scored:
     return Scored({suite: list(_texts(suite, Path(path), subsets)) for suite, path in data.items()})
 
 
+def not_compared(suites: Iterable[str]) -> Iterator[str]:
+    """What is said of suites whose data do not lie here."""
+    suites = list(suites)
+    if suites:
+        given = ", ".join(f"eval.data.{suite}" for suite in suites if not suite.startswith("lm_eval:"))
+        how = f"; give them as {given} to have that done" if given else ""
+        yield f"the training rows are not compared with the data of {', '.join(suites)}, which are not here{how}"
+
+
 def _texts(suite: str, path: Path, subsets: tuple[str, ...]) -> Iterator[str]:
     for file in _files(suite, path, subsets):
         try:

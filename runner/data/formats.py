@@ -28,6 +28,7 @@ from runner.data.columns import renamed
 from runner.data.fields import Fields, dialogue, loaded, messages_in, text
 from runner.data.honoured import empty
 from runner.data.irregular import Policy
+from runner.data.margin import hold_margin
 from runner.data.ranked import ranked
 from runner.data.turns import assistant_turn, given, prompt_before, prompt_of, reply_of, user_turn
 
@@ -202,6 +203,8 @@ def _converted(row: Any, format_name: str, source: Source, irregular: Policy) ->
     values, origins = renamed(row, source.columns)
     fields = Fields(values, irregular)
     result = FORMATS[format_name](fields)
+    if source.min_margin is not None:
+        hold_margin(fields, format_name, source.min_margin)
     if format_name != "text":
         _finish(result, fields, source, tools=format_name != "prompts")
     used = {theirs for key in fields.read for theirs in origins.get(key, (key,))}

@@ -9,6 +9,7 @@ data as a whole goes to `problems.json`, exit code 2.
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
@@ -20,29 +21,36 @@ from recipes.errors import UserError
 from recipes.files import write_json
 from recipes.methods import FEEDBACK, METHODS, Rows
 from recipes.typed import read_typed, write_typed
+from runner.data.asked import asked
 from runner.data.check import check
-from runner.data.contamination import read_scored
 from runner.data.formats import Raw
 from runner.data.inspected import InspectSpec, Part, Preview, Span
 from runner.data.notes import printable
 from runner.data.passes import Preparation, Stop
-from runner.data.prepare import encoder_of
+from runner.data.prepare import encoder_of, scored_of
 from runner.data.read import BadData
 from runner.data.spec import PrepareSpec
 from runner.data.written import held_out
 
 
-def preview(spec: PrepareSpec, row: int) -> Preview:
+def preview(spec: PrepareSpec, row: int, *, diff: bool = False) -> Preview:
     """The training row of that number, from 1, as it is before packing.
+
+    Args:
+        diff: compare the ids before each reply with those that a model would be asked by.
 
     Raises:
         Stop: there is none.
     """
     encoder = encoder_of(spec)
-    index = _index(spec, encoder, row)
-    train = Preparation(spec, encoder, read_scored(spec.scored, spec.longbench_subsets))
-    canonical, parts, truncated = _nth(train, spec, index, row)
+    train = Preparation(spec, encoder, scored_of(spec))
+    validation = spec.data.validation
+    if validation.sources or not validation.fraction:
+        canonical, parts, truncated = _nth(train, spec, row)
+    else:
+        canonical, parts, truncated = _around(train, spec, _number(spec, encoder, row))
     names = _names(METHODS[spec.method].rows)
+    replies = zip(names, parts, train.conversations(canonical), strict=False) if diff else ()
     return Preview(
         row=row,
         place=printable(train.place),
@@ -50,6 +58,12 @@ def preview(spec: PrepareSpec, row: int) -> Preview:
         parts=tuple(_part(name, part, encoder.tokenizer) for name, part in zip(names, parts, strict=True)),
         notes=tuple(map(printable, train.own_notes)) + _said(canonical),
         problems=tuple(train.problems.lines()),
+        asked=tuple(
+            found
+            for name, part, messages in replies
+            if isinstance(encoder, Encoder)
+            for found in asked(name, part, messages, encoder, last_only=train.last_only)
+        ),
     )
 
 
@@ -57,27 +71,34 @@ def _said(canonical: Raw) -> tuple[str, ...]:
     return (f"label: {str(canonical['label']).lower()}",) if "label" in canonical else ()
 
 
-def _index(spec: PrepareSpec, encoder: Encoder | Documents, row: int) -> int:
-    """Where the row stands among all that are kept: some are held out, by their count."""
-    validation = spec.data.validation
-    if validation.sources or not validation.fraction:
-        return row - 1
-    every = Preparation(spec, encoder, read_scored(spec.scored, spec.longbench_subsets))
-    count = sum(1 for _ in _rows(every, spec))
-    chosen = held_out(count, validation.fraction, spec.data.seed)
-    kept = (n for n in range(count) if n not in chosen)
-    found = next(islice(kept, row - 1, None), None)
+def _number(spec: PrepareSpec, encoder: Encoder | Documents, row: int) -> int:
+    """The number of a training row among all that are read, where some are held out by their count.
+
+    Which rows are kept is only known by their tokens: each is encoded once for that.
+    """
+    every = Preparation(spec, encoder, scored_of(spec))
+    numbers = array("L", (every.number for _ in _rows(every, spec)))
+    chosen = held_out(len(numbers), spec.data.validation.fraction, spec.data.seed)
+    trained = (number for n, number in enumerate(numbers) if n not in chosen)
+    found = next(islice(trained, row - 1, None), None)
     if found is None:
-        raise Stop(f"no training row {row}: there are {count - len(chosen)}, and {len(chosen)} are held out")
+        raise Stop(f"no training row {row}: there are {len(numbers) - len(chosen)}, and {len(chosen)} are held out")
     return found
 
 
-def _nth(train: Preparation, spec: PrepareSpec, index: int, row: int) -> tuple[Raw, list[Encoded], bool]:
+def _around(train: Preparation, spec: PrepareSpec, number: int) -> tuple[Raw, list[Encoded], bool]:
+    for found in train.rows_around(spec.data.train, number):
+        if train.number == number:
+            return found
+    raise Stop("the data changed while they were read")
+
+
+def _nth(train: Preparation, spec: PrepareSpec, row: int) -> tuple[Raw, list[Encoded], bool]:
     count = 0
     for found in _rows(train, spec):
-        if count == index:
-            return found
         count += 1
+        if count == row:
+            return found
     dropped = "".join(f"; {n} dropped ({reason})" for reason, n in train.dropped.items())
     raise Stop(f"no training row {row}: there are {count}{dropped}")
 
@@ -132,10 +153,10 @@ def main(spec_file: Path) -> int:
     spec = read_typed(InspectSpec, spec_file)
     try:
         if spec.row:
-            write_typed(spec.target, preview(spec.prepare, spec.row))
+            write_typed(spec.target, preview(spec.prepare, spec.row, diff=spec.diff))
         else:
             encoder = encoder_of(spec.prepare)
-            write_typed(spec.target, check(spec.prepare, encoder, spec.shown))
+            write_typed(spec.target, check(spec.prepare, encoder, spec.shown, scored_of(spec.prepare)))
     except (Stop, UserError) as stop:
         write_json(spec.prepare.directory / "problems.json", [str(problem) for problem in stop.problems])
         return 2

@@ -17,6 +17,7 @@ class InspectSpec:
     row: int
     shown: int  # problems and duplicates told one by one
     target: Path
+    diff: bool = False  # of a preview: whether its replies are asked for by the ids that they are trained behind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,28 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The ids before a reply with loss, as it is trained and as a model would be asked for it, up to where they differ.
+
+    turn: the reply's, from 1. at: the first place at which they differ; both lengths where they are equal. The texts
+    are of the next tokens. problem: why nothing can be asked there.
+    """
+
+    name: str
+    turn: int
+    trained: tuple[int, ...]
+    asked: tuple[int, ...]
+    at: int
+    trained_text: str = ""
+    asked_text: str = ""
+    problem: str = ""
+
+    @property
+    def equal(self) -> bool:
+        return not self.problem and self.trained == self.asked
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preview:
     """A training row as it is trained on; `problems` are those of the rows that were read to find it."""
 
@@ -48,6 +71,7 @@ class Preview:
     parts: tuple[Part, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    asked: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +80,8 @@ class Checked:
 
     usable counts the rows that could be trained on, whatever their length; rows = usable + bad + the sum of dropped.
     lengths counts rows by tokens of their longest conversation; empty without a tokenizer. broken says why reading
-    ended before the end.
+    ended before the end. contaminated are training rows that hold what the recipe is scored by, unseen says with what
+    none was compared.
     """
 
     method: str
@@ -75,3 +100,5 @@ class Checked:
     notes: Mapping[str, int]
     lengths: Mapping[str, int]
     tokens: int
+    contaminated: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()

@@ -26,9 +26,14 @@ def rows(source: Source) -> Iterator[Row]:
     Raises:
         BadData: its files are not there, or cannot be read.
     """
-    path = Path(source.path)
+    for path in source.paths:
+        yield from _of_path(path, source)
+
+
+def _of_path(text: str, source: Source) -> Iterator[Row]:
+    path = Path(text)
     try:
-        files = subset_files(path if path.exists() else _archive(source.path), source.subsets, buckets=False)
+        files = subset_files(path if path.exists() else _archive(text), source.subsets, buckets=False)
     except UserError as error:
         raise BadData(str(error)) from None
     for name, file in files.items():

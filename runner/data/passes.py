@@ -7,8 +7,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import Any
+from itertools import chain, count
+from typing import Any, NamedTuple
 
 from recipes.documents import Documents
 from recipes.encode import BadRow, Encoded, Encoder, Message
@@ -18,6 +18,7 @@ from runner.data.contamination import Scored
 from runner.data.formats import Raw, convert, detect
 from runner.data.honoured import Unwanted
 from runner.data.middle import without_middle
+from runner.data.near import Near
 from runner.data.notes import Complaints, kind_of, printable
 from runner.data.read import files_of, read
 from runner.data.spec import PrepareSpec
@@ -26,6 +27,7 @@ from runner.data.thinking import DROPPED, without_thinking
 CHUNK = 256
 CONTAMINATED = "contamination: holds a question or reference of the suite {suite}, by which the recipe is scored"
 DUPLICATE = "duplicate of an earlier row"
+NEARLY = "nearly a duplicate of an earlier row"
 FROM_PAIRS = "half of a preference pair: the chosen reply is good, the rejected one bad"
 MAX_REASONS = 50  # of malformed rows, told apart in the accounting
 TOO_LONG, PROMPT_TOO_LONG, NOTHING, MALFORMED = (
@@ -42,6 +44,19 @@ class Stop(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class Waiting(NamedTuple):
+    """A canonical row on its way to the encoder.
+
+    place: file and line. done: what was done to it. source: the number of its source. number: its own, among all.
+    """
+
+    place: str
+    row: Raw
+    done: list[str]
+    source: int
+    number: int
 
 
 def digest(row: Raw) -> bytes:
@@ -67,33 +82,51 @@ class Preparation:
         self.longest_dropped = 0
         self._before: list[Raw] = []  # KTO: the last rows before the chunk, the newest first
         self.seen: set[bytes] = set()  # 16 bytes a row, where duplicates are looked for
+        self.near = Near(spec.data.dedup_threshold) if spec.data.dedup == "near" else None
         self.formats: dict[str, str] = {}  # of each source, told from its first row where it does not say
         self.place, self.own_notes = "", list[str]()  # of the row that `rows` gave last
+        self.source = self.number = 0  # and the number of its source, and its own among all that were read whole
         self._reported = time.monotonic()
 
     def rows(self, sources: Iterable[Source]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         """Each kept row: canonical, encoded (one conversation, or two for pairs), and whether it was truncated."""
-        chunk: list[tuple[str, Raw, list[str]]] = []
-        for row in chain.from_iterable(self._canonical(source) for source in sources):
-            chunk.append(row)
-            if len(chunk) == CHUNK:
-                yield from self._encode(chunk)
-                chunk = []
-        yield from self._encode(chunk)
+        for chunk in self._chunks(sources):
+            yield from self._encode(chunk)
         if self.problems.rows:
             raise Stop(*self.problems.lines())
+
+    def rows_around(self, sources: Iterable[Source], number: int) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+        """The kept rows that are encoded together with the row of that number; none before them is encoded."""
+        for chunk in self._chunks(sources):
+            if number <= chunk[-1].number:
+                yield from self._encode(chunk)
+                return
+            self._remember(chunk)
+
+    def _chunks(self, sources: Iterable[Source]) -> Iterator[list[Waiting]]:
+        chunk: list[Waiting] = []
+        numbers = count()
+        for place_of_source, source in enumerate(sources):
+            for place, row, done in self._canonical(source):
+                chunk.append(Waiting(place, row, done, place_of_source, next(numbers)))
+                if len(chunk) == CHUNK:
+                    yield chunk
+                    chunk = []
+        if chunk:
+            yield chunk
 
     def _canonical(self, source: Source) -> Iterator[tuple[str, Raw, list[str]]]:
         """Each row with its place before it, and what was done to it behind it."""
         format_name = source.format
         files = files_of(source)
-        if files:
-            self.files.update({str(file): 0 for file in files.files})
-            for split, others in files.left_out.items():
+        for chosen in filter(None, files):
+            self.files.update({str(file): 0 for file in chosen.files})
+            for split, others in chosen.left_out.items():
                 self.left_out[split] = sorted({*self.left_out.get(split, []), *map(str, others)})
-        for raw in read(source, files):
-            self.rows_in[source.path] += 1
-            self.files.update([raw.file] if files else [])
+        named = any(files)  # rows of a hub's data set alone have no file
+        for raw in read(source, files, seed=self.data.seed):
+            self.rows_in[source.name] += 1
+            self.files.update([raw.file] if named else [])
             self._report()
             self.unused.update(map(printable, raw.beside))
             try:
@@ -101,7 +134,7 @@ class Preparation:
                     raise BadRow(raw.problem)
                 if format_name == "auto":
                     format_name = detect(raw.value, self.method, source.columns)
-                self.formats[source.path] = format_name
+                self.formats[source.name] = format_name
                 row, unused, done = convert(raw.value, format_name, source, self.data.irregular)
                 if self.kind is PROMPTS and self.needs_answer and not row["answer"].strip():
                     raise BadRow(f"no answer, which the reward {self.needs_answer} looks at")
@@ -114,7 +147,7 @@ class Preparation:
                 self._bad(raw.place, str(error))
                 continue
             if self.kind is FEEDBACK and "chosen" in row:  # a pair is two examples
-                self.rows_in[source.path] += 1
+                self.rows_in[source.name] += 1
                 for key in ("chosen", "rejected"):
                     one = {"prompt": row["prompt"], "completion": row[key], "label": key == "chosen"}
                     yield raw.place, one, [*done, FROM_PAIRS]
@@ -140,6 +173,8 @@ class Preparation:
             if self.data.contamination == "drop":
                 raise Unwanted(told)
             done = [*done, told]
+        if self.near and self.near.seen(row):
+            raise Unwanted(NEARLY)
         return row, done
 
     def _bad(self, place: str, text: str, reason: str = MALFORMED) -> None:
@@ -156,12 +191,10 @@ class Preparation:
             self._reported = time.monotonic()
             print(json.dumps({"rows": self.rows_in.total()}), flush=True)
 
-    def _encode(self, chunk: list[tuple[str, Raw, list[str]]]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
-        if not chunk:
-            return
-        conversations = [self._conversations(row, n, chunk) for n, (_, row, _) in enumerate(chunk)]
+    def _encode(self, chunk: list[Waiting]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+        conversations = [self._conversations(n, chunk) for n in range(len(chunk))]
         encoded = iter(self.encoder.encode(list(chain.from_iterable(conversations)), last_only=self.last_only))
-        for (place, row, done), parts in zip(chunk, conversations, strict=True):
+        for (place, row, done, source, number), parts in zip(chunk, conversations, strict=True):
             results = [next(encoded) for _ in parts]
             bad = next((r for r in results if isinstance(r, BadRow)), None)
             if bad is not None:
@@ -174,13 +207,17 @@ class Preparation:
             row, whole, cut = self._shortened(row, [r for r in results if isinstance(r, Encoded)])
             kept = self._fit(place, whole)
             if kept is not None:
-                self.place, self.own_notes = place, [*done, *noted]
+                self.place, self.source, self.number, self.own_notes = place, source, number, [*done, *noted]
                 self.notes.update(self.own_notes)
                 yield row, kept[0], cut or kept[1]
-        if self.kind is FEEDBACK:
-            self._before = [row for _, row, _ in chunk[:-3:-1]]
+        self._remember(chunk)
 
-    def _conversations(self, row: Raw, n: int, chunk: list[Any]) -> list[Any]:
+    def _remember(self, chunk: list[Waiting]) -> None:
+        if self.kind is FEEDBACK:
+            self._before = [waiting.row for waiting in chunk[:-3:-1]]
+
+    def conversations(self, row: Raw) -> list[Any]:
+        """What is encoded of a canonical row: its conversations, or its text."""
         if self.kind is DOCUMENTS:
             return [row["text"]]
         if self.kind is CONVERSATIONS:
@@ -188,15 +225,20 @@ class Preparation:
         if self.kind is PROMPTS:
             return [row["prompt"]]
         if self.kind is FEEDBACK:
-            return [row["prompt"] + row["completion"], row["prompt"] + self._other_reply(n, chunk)]
+            return [row["prompt"] + row["completion"]]
         return [row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]]
 
-    def _other_reply(self, n: int, chunk: list[Any]) -> list[Message]:
+    def _conversations(self, n: int, chunk: list[Waiting]) -> list[Any]:
+        row = chunk[n].row
+        found = self.conversations(row)
+        return [*found, row["prompt"] + self._other_reply(n, chunk)] if self.kind is FEEDBACK else found
+
+    def _other_reply(self, n: int, chunk: list[Waiting]) -> list[Message]:
         """KTO estimates its KL term on mismatched pairs: this prompt with the reply of the row before (as TRL).
 
         That is the nearest row before it, or else behind it, of another prompt: a pair's two rows have one.
         """
-        rows = [row for _, row, _ in chunk]
+        rows = [waiting.row for waiting in chunk]
         others = chain(reversed(rows[:n]), self._before, reversed(rows[n + 1 :]))
         nearest = next(others, None)
         if nearest is None:

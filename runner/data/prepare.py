@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from recipes.model_files import refuse_adapter
 from recipes.stops import for_model
 from recipes.typed import read_typed, write_typed
 from recipes.types import Source
-from runner.data.contamination import read_scored
+from runner.data.contamination import Scored, not_compared, read_scored
+from runner.data.mixture import mixed, of_sources, weighted
 from runner.data.notes import printable
 from runner.data.packs import Packed
 from runner.data.passes import Preparation, Stop
@@ -44,16 +45,13 @@ def prepare(spec: PrepareSpec) -> Accounting:
     work = directory / "work"
     shutil.rmtree(work, ignore_errors=True)
     encoder = encoder_of(spec)
-    try:
-        train = Preparation(spec, encoder, read_scored(spec.scored, spec.longbench_subsets))
-    except BadData as error:
-        raise Stop(printable(str(error))) from None
+    train = Preparation(spec, encoder, scored_of(spec))
     rows = _write(train, spec.data.train, work / "train")
     validation = spec.data.validation
     held_out: Preparation | None = None
     if validation.sources:
         held_out = Preparation(spec, encoder)
-        held_out.seen = train.seen
+        held_out.seen, held_out.near = train.seen, train.near
         chosen = _write(held_out, validation.sources, work / "validation")
         splits: Splits = {"train": (rows, range(len(rows.tokens))), "validation": (chosen, range(len(chosen.tokens)))}
     else:
@@ -61,14 +59,20 @@ def prepare(spec: PrepareSpec) -> Accounting:
     _check_not_empty(splits, train)
     for one in filter(None, [train, held_out]):
         _check_loss(one)
-    for name, (writer, indices) in splits.items():
+    order = splits["train"][1]
+    if weighted(spec.data.train):
+        order = mixed(order, rows.sources, spec.data.train, spec.data.seed)
+    written: Splits = {**splits, "train": (rows, order)}
+    for name, (writer, indices) in written.items():
         write_lines(writer, indices, directory / f"{name}.jsonl")
     packed = None
     if METHODS[spec.method].rows.columns:
-        packed = write_tokenized(splits, directory / "tokenized", spec.max_length, packing=spec.data.packing)
+        packed = write_tokenized(written, directory / "tokenized", spec.max_length, packing=spec.data.packing)
     if METHODS[spec.method].rows.chat:
         write_test_prompts(spec.data.test_prompts, splits, directory)
-    accounting = _account(spec, encoder, train, held_out, splits, packed, directory)
+    if spec.model.get("tokenizer"):  # what trains, and scores the base, loads it from here
+        encoder.tokenizer.save_pretrained(str(directory / "tokenizer"))
+    accounting = _account(spec, encoder, train, held_out, splits, order, packed, directory)
     shutil.rmtree(work)
     return accounting
 
@@ -88,6 +92,18 @@ def encoder_of(spec: PrepareSpec) -> Encoder | Documents:
         raise Stop(str(error)) from None
 
 
+def scored_of(spec: PrepareSpec) -> Scored:
+    """The texts of the suites that training rows are compared with.
+
+    Raises:
+        Stop: they cannot be read.
+    """
+    try:
+        return read_scored(spec.scored, spec.longbench_subsets)
+    except BadData as error:
+        raise Stop(printable(str(error))) from None
+
+
 @contextmanager
 def _without_torch(trust_remote_code: bool) -> Iterator[None]:
     """A tokenizer needs no torch, and importing it is two thirds of what preparing a small data set costs."""
@@ -104,7 +120,7 @@ def _write(preparation: Preparation, sources: Iterable[Source], directory: Path)
     writer = Writer(directory, preparation.method)
     try:
         for row, parts, truncated in preparation.rows(sources):
-            writer.add(row, parts, truncated)
+            writer.add(row, parts, truncated, preparation.source)
     except BadData as error:
         raise Stop(*preparation.problems.lines(), printable(str(error))) from None
     finally:
@@ -140,6 +156,7 @@ def _account(
     train: Preparation,
     held_out: Preparation | None,
     splits: Splits,
+    order: Sequence[int],
     packed: Packed | None,
     directory: Path,
 ) -> Accounting:
@@ -158,8 +175,9 @@ def _account(
         truncated_of_validation=sum(n in other[0].truncated for n in other[1]) if other else 0,
         dropped=dict(dropped),
         longest_dropped=max(p.longest_dropped for p in passes),
-        tokens=sum(writer.tokens[n] for n in indices),
-        supervised_tokens=sum(writer.supervised[n] for n in indices),
+        tokens=sum(writer.tokens[n] for n in order),
+        supervised_tokens=sum(writer.supervised[n] for n in order),
+        thought_tokens=sum(writer.thought[n] for n in order),
         longest=max(writer.longest[n] for n in indices),
         max_length=spec.max_length,
         sources=dict(sum((p.rows_in for p in passes), Counter[str]())),
@@ -168,9 +186,10 @@ def _account(
         unused_columns=dict(sum((p.unused for p in passes), Counter[str]())),
         sha256={name: _sha256(directory / f"{name}.jsonl") for name in splits},
         notes=dict(sum((p.notes for p in passes), Counter[str]())),
-        model_notes=(*encoder.end.notes, *_unseen(spec.unseen)),
+        model_notes=(*encoder.end.notes, *not_compared(spec.unseen)),
         end_tokens=for_model(encoder.end, template),
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
+        mixture=of_sources(order, writer.sources, spec.data.train) if weighted(spec.data.train) else {},
         sequences=packed.sequences if packed else 0,
         sequence_length=packed.length if packed else 0,
         sequence_tokens=packed.tokens if packed else 0,
@@ -178,13 +197,6 @@ def _account(
     if len(indices) + accounting.validation + dropped.total() != accounting.rows_in:
         raise AssertionError(f"rows do not add up: {accounting}")
     return accounting
-
-
-def _unseen(suites: tuple[str, ...]) -> Iterator[str]:
-    if suites:
-        given = ", ".join(f"eval.data.{suite}" for suite in suites if not suite.startswith("lm_eval:"))
-        how = f"; give them as {given} to have that done" if given else ""
-        yield f"the training rows are not compared with the data of {', '.join(suites)}, which are not here{how}"
 
 
 def _sha256(path: Path) -> str:

@@ -20,6 +20,13 @@ SCORES = ("overall_score", "score", "rating", "overall_rating", "reward")
 NO_PREFERENCE = "the best and the worst reply have the same score"
 
 
+def score_margin(row: Fields) -> float:
+    """How much better the best reply of a row that `ranked` has read is scored than the worst; of ranks, in steps."""
+    key = given(row, *REPLIES)
+    scores = _scores(row, loaded(row.get(key)), key)
+    return max(scores) - min(scores)
+
+
 def ranked(row: Fields) -> dict[str, Any]:
     """{"prompt": "Define APR.", "completions": ["The yearly …", "A bank."], "scores": [5, 1]}; or ranks"""
     key = given(row, *REPLIES)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -19,36 +21,69 @@ from runner.data.row import BadData, Row, TextFile
 __all__ = ["BadData", "Row", "files_of", "read"]
 
 
-def files_of(source: Source) -> Chosen | None:
-    """The files of a source that is local or in a remote store, None for a data set of a hub.
+Files = tuple[Chosen | None, ...]
+
+
+def files_of(source: Source) -> Files:
+    """The files of each path of a source that is local or in a remote store, None for a data set of a hub.
 
     Raises:
         BadData: nothing that can be read.
     """
-    path = Path(source.path)
     try:
-        if source.format == "longbench":  # its reader chooses by subsets
-            return Chosen((), {}) if path.exists() else None
-        if scheme(source.path):
-            return None if hub_name(source.path) else remote.choose(source.path, source.split)
-        return data_files.choose(path, source.split) if data_files.there(path) else None
+        return tuple(_files_of(path, source) for path in source.paths)
     except UserError as error:
         raise BadData(str(error)) from None
 
 
-def read(source: Source, files: Chosen | None = None) -> Iterator[Row]:
-    """The raw rows of a recipe's source, in order, at most `max_samples`.
+def _files_of(text: str, source: Source) -> Chosen | None:
+    path = Path(text)
+    if source.format == "longbench":  # its reader chooses by subsets
+        return Chosen((), {}) if path.exists() else None
+    if scheme(text):
+        return None if hub_name(text) else remote.choose(text, source.split)
+    return data_files.choose(path, source.split) if data_files.there(path) else None
+
+
+def read(source: Source, files: Files | None = None, *, seed: int = 0) -> Iterator[Row]:
+    """The raw rows of a recipe's source, in order, as many as `max_samples` says.
+
+    A fraction, or rows at random, need their number: the source is read twice.
 
     Args:
         files: what `files_of` found, where that was asked before.
+        seed: of the rows that are taken at random.
 
     Raises:
         BadData: a file that cannot be read or parsed, with its line.
     """
+    found, wanted = files_of(source) if files is None else files, source.max_samples
+    if wanted is None or (wanted >= 1 and not source.shuffle):
+        return islice(_every(source, found), None if wanted is None else int(wanted))
+    count = sum(1 for _ in _every(source, found))
+    some = int(wanted) if wanted >= 1 else max(1, round(wanted * count))
+    return (
+        at_random(_every(source, found), count, some, seed) if source.shuffle else islice(_every(source, found), some)
+    )
+
+
+def at_random(rows: Iterable[Row], count: int, wanted: int, seed: int) -> Iterator[Row]:
+    """`wanted` of `count` rows in their order, any choice as likely as another: Knuth's algorithm S (TAOCP 3.4.2)."""
+    chance, taken, beside = random.Random(seed), 0, tuple[str, ...]()
+    for number, row in enumerate(rows):
+        beside += row.beside  # what a file holds beside its rows is told with one that is taken
+        if chance.random() * (count - number) < wanted - taken:
+            taken += 1
+            yield replace(row, beside=beside)
+            beside = ()
+
+
+def _every(source: Source, files: Files) -> Iterator[Row]:
     if source.format == "longbench":
-        return islice(longbench.rows(source), source.max_samples)
-    files = files or files_of(source)
-    return islice(_of_files(files, source) if files else _hub(source), source.max_samples)
+        yield from longbench.rows(source)
+        return
+    for path, chosen in zip(source.paths, files, strict=True):
+        yield from _of_files(chosen, source) if chosen else _hub(path, source)
 
 
 def _of_files(chosen: Chosen, source: Source) -> Iterator[Row]:
@@ -73,10 +108,10 @@ def _of_file(file: File, source: Source) -> Iterator[Row]:
     return tables.parquet(file) if kind == "parquet" else tables.arrow(file)
 
 
-def _hub(source: Source) -> Iterator[Row]:
+def _hub(path: str, source: Source) -> Iterator[Row]:
     import datasets
 
-    name, revision = hub_name(source.path) or (source.path, None)
+    name, revision = hub_name(path) or (path, None)
     revision = revision or source.revision
     try:
         rows = datasets.load_dataset(name, source.subset, split=source.split, revision=revision, streaming=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from recipes.types import Data, Source
 class PrepareSpec:
     """One preparation: the recipe's own sections, with the model where it lies.
 
-    model: path, revision, trust_remote_code, chat_template, chat_template_kwargs.
+    model: path, revision, trust_remote_code, tokenizer, chat_template, chat_template_kwargs.
     max_length: of a row, or of its prompt where rows stay text.
     needs_answer: the reward that looks at a prompt's answer, if one does.
     scored, unseen: the suites of the recipe whose data lie here, with their places, and those whose data do not.
@@ -37,11 +37,13 @@ class PrepareSpec:
 class Accounting:
     """The content of accounting.json: rows_in = trained + validation + the sum of dropped.
 
-    trained counts the rows that were cut too, truncated_of_trained only those. tokens and supervised_tokens are of the
-    training rows, longest is the longest part of one. notes and unused_columns count rows; left_out names the files of
-    splits that were not asked for. sequences is how many packs or blocks the training rows were put into, of
-    sequence_length tokens, and sequence_tokens of these are the rows'; 0 where each row is trained by itself.
-    end_tokens is what `model/` has to stop at, where its base does not know.
+    trained counts the rows that were cut too, truncated_of_trained only those. tokens, supervised_tokens (those with
+    loss) and thought_tokens (those with loss that are a reply's thinking, without its tags) are of an epoch, longest is
+    the longest part of one. notes and unused_columns count rows; left_out names the files of splits that were not asked
+    for. sequences is how many packs or blocks the training rows were put into, of sequence_length tokens, and
+    sequence_tokens of these are the rows'; 0 where each row is trained by itself. mixture, where sources have weights,
+    is how many rows of each are in an epoch, repeats among them. end_tokens is what `model/` has to stop at, where its
+    base does not know.
     """
 
     rows_in: int
@@ -67,8 +69,16 @@ class Accounting:
     sequences: int = 0
     sequence_length: int = 0
     sequence_tokens: int = 0
+    thought_tokens: int = 0
+    mixture: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def epoch_rows(self) -> int:
+        """Training rows of an epoch: those of `mixture`, or each once."""
+        return sum(self.mixture.values()) or self.trained
 
 
-def source_of(path: Path | str, **fields: Any) -> Source:
+def source_of(path: Path | str | Sequence[str], **fields: Any) -> Source:
     """A source as a recipe's would be that gives no more than these fields."""
-    return from_json(Source, with_defaults({"path": str(path), **fields}, schema()["$defs"]["source"]))
+    given = str(path) if isinstance(path, Path) else path
+    return from_json(Source, with_defaults({"path": given, **fields}, schema()["$defs"]["source"]))

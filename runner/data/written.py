@@ -7,6 +7,7 @@ import random
 import shutil
 from array import array
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,12 @@ class Writer:
         self.truncated: set[int] = set()
         self.tokens = array("L")  # of each row; arrays, because a list would grow to 100 MB on a million rows
         self.supervised = array("L")  # of these, with loss
+        self.thought = array("L")  # of these, of a reply's thinking
         self.longest = array("L")  # of its longest part: a preference pair has two
+        self.sources = array("L")  # the number of its source
 
-    def add(self, row: Raw, parts: list[Encoded], truncated: bool) -> None:
+    def add(self, row: Raw, parts: list[Encoded], truncated: bool, source: int) -> None:
+        self.sources.append(source)
         if truncated:
             self.truncated.add(len(self.tokens))
         self.text.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -39,6 +43,7 @@ class Writer:
         self.tokens.append(sum(len(p.ids) for p in scored))
         self.longest.append(max(len(p.ids) for p in parts))
         self.supervised.append(sum(p.supervised for p in scored))
+        self.thought.append(sum(p.thought for p in scored))
         if self.arrow is not None:  # an empty ArrowWriter is falsy
             self.arrow.write(_columns(row, parts, self.kind))
 
@@ -93,9 +98,12 @@ def held_out(count: int, fraction: float, seed: int) -> set[int]:
 
 
 def write_lines(writer: Writer, indices: Sequence[int], target: Path) -> None:
-    wanted = set(indices)
-    with (writer.directory / "rows.jsonl").open(encoding="utf-8") as source, target.open("w", encoding="utf-8") as out:
-        out.writelines(line for number, line in enumerate(source) if number in wanted)
+    """Write the rows of these indices, in their order; one may be there several times."""
+    with (writer.directory / "rows.jsonl").open("rb") as source, target.open("wb") as out:
+        begins = array("Q", accumulate(map(len, source), initial=0))
+        for index in indices:
+            source.seek(begins[index])
+            out.write(source.readline())
 
 
 def write_tokenized(splits: Splits, target: Path, max_length: int, *, packing: bool = False) -> Packed | None:

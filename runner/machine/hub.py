@@ -22,7 +22,9 @@ LOCAL_DATA = re.compile(r"^dataset_path:\s*[\"']?(json|csv|parquet|arrow|text|/)
 def of_hub(recipe: Recipe) -> list[str]:
     """What a recipe takes from the Hub: its model, data sets, and the data of suites."""
     sources = (*recipe.data.train, *recipe.data.validation.sources)
-    return taken([recipe.model.path, *(source.path for source in sources)], recipe.eval.suites, recipe.eval.data)
+    paths = (path for source in sources for path in source.paths)
+    models = filter(None, [recipe.model.path, recipe.model.tokenizer])
+    return taken([*models, *paths], recipe.eval.suites, recipe.eval.data)
 
 
 def taken(names: Iterable[str], suites: Iterable[str], data: Container[str]) -> list[str]:

@@ -32,7 +32,7 @@ def plan_json(plan: Plan, recipe: Recipe, topology: Topology) -> str:
         "ledger": [plain(asdict(entry)) for entry in plan.ledger],
         "notes": list(plan.notes),
         "topology": plain(asdict(topology)),
-        "data": [source.path for source in recipe.data.train],
+        "data": [source.name for source in recipe.data.train],
     }
     return json.dumps(value, ensure_ascii=False, indent=1)
 
@@ -44,8 +44,8 @@ def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path) -> str:
     lines = [
         f"{recipe.name}: {recipe.method} ({recipe.tuning.type}) of {recipe.model.path} on {plan.backend}",
         f"where:     {where} on each of {topology.nodes} nodes" if topology.nodes > 1 else f"where:     {where}",
-        *(f"data:      {s.path} ({s.format})" for s in recipe.data.train),
-        *(f"held out:  {s.path} ({s.format})" for s in recipe.data.validation.sources),
+        *(f"data:      {s.name} ({s.format})" for s in recipe.data.train),
+        *(f"held out:  {s.name} ({s.format})" for s in recipe.data.validation.sources),
         f"run:       {run}",
         "",
         "ledger (recipe field -> native key = value)",

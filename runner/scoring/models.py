@@ -83,10 +83,17 @@ def models_of(run: Run, recipe: Recipe, options: EvalOptions, output: Path, say:
     tuned = Model(name="tuned", path=str(run.model), base=under, output=output, run=about, revision=revision)
     if not options.base_model and not (recipe.eval.base if options.base is None else options.base):
         return [tuned]
-    beside = _located(options.base_model, say) if options.base_model else own
-    at = None if options.base_model else revision
     about = about | {"tuning": "none"}
-    return [Model(name="base", path=beside, output=output / "base", run=about, revision=at), tuned]
+    where = output / "base"
+    if options.base_model:
+        return [Model(name="base", path=_located(options.base_model, say), output=where, run=about), tuned]
+    apart = _tokenizer(run, recipe)
+    return [Model(name="base", path=own, output=where, run=about, revision=revision, tokenizer=apart), tuned]
+
+
+def _tokenizer(run: Run, recipe: Recipe) -> Path | None:
+    """The tokenizer of a base whose recipe has one apart from it, as the preparation left it; `model/` has its own."""
+    return run.path / "data" / "tokenizer" if recipe.model.tokenizer else None
 
 
 @contextmanager
@@ -122,7 +129,8 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
     if set(recipe.eval.suites) <= set(ROW_SUITES) - set(recipe.eval.data):
         return
     base = bundled.located(recipe.model.path)
-    models = [Model(name="base", path=base, output=output, revision=recipe.model.revision)]
+    apart = _tokenizer(run, recipe)
+    models = [Model(name="base", path=base, output=output, revision=recipe.model.revision, tokenizer=apart)]
     run_workers(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, check=True)
 
 

@@ -212,4 +212,4 @@ def _tokens_per_step(run: Run, recipe: Recipe) -> float:
     accounting = read_typed(Accounting, run.accounting)
     if not accounting.supervised_tokens or not accounting.trained:
         return 0.0  # rows are prompts: what a step takes depends on the replies
-    return accounting.tokens / accounting.trained * recipe.training.global_batch_size
+    return accounting.tokens / accounting.epoch_rows * recipe.training.global_batch_size

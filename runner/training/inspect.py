@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from recipes import LoadedRecipe, Problem, UserError
 from recipes.files import read_json
+from recipes.methods import METHODS
 from recipes.paths import hub_name, local_path, scheme
 from recipes.schema import schema, with_defaults
 from recipes.typed import from_json, read_typed, write_typed
@@ -31,13 +32,19 @@ T = TypeVar("T", Preview, Checked)
 Say = Callable[[str], None]
 
 
-def preview_recipe(loaded: LoadedRecipe, row: int, env: str, say: Say) -> Preview:
-    """A training row of a recipe, from 1, as it is trained on.
+def preview_recipe(loaded: LoadedRecipe, row: int, env: str, say: Say, *, diff: bool = False) -> Preview:
+    """A training row of a recipe, from 1, as it is trained on; `diff`: and as a model would be asked for its replies.
 
     Raises:
-        UserError: there is none, or rows before it end the reading.
+        UserError: there is none, rows before it end the reading, or `diff` where the method learns no replies.
     """
-    return _asked(Preview, _ready(loaded, env, say), loaded_spec(loaded), row, 0)
+    rows = METHODS[loaded.recipe.method].rows
+    if diff and not (rows.chat and rows.reply):
+        having = ", ".join(method.name for method in METHODS.values() if method.rows.chat and method.rows.reply)
+        raise UserError(
+            f"--diff compares what stands before replies, and {loaded.recipe.method} has none; it is for {having}"
+        )
+    return _asked(Preview, _ready(loaded, env, say), loaded_spec(loaded), row, 0, diff=diff)
 
 
 def check_recipe(loaded: LoadedRecipe, shown: int, env: str, say: Say) -> Checked:
@@ -90,6 +97,7 @@ def file_spec(path: str, model: str = "") -> PrepareSpec:
             "path": model,
             "revision": None,
             "trust_remote_code": False,
+            "tokenizer": None,
             "chat_template": None,
             "chat_template_kwargs": {},
         },
@@ -110,11 +118,11 @@ def _ready(loaded: LoadedRecipe, env: str, say: Say) -> Path:
     return ready_python(loaded.recipe, machines_of(loaded), Options(runs_dir=Path(), env=env, say=say))
 
 
-def _asked(kind: type[T], python: Path, spec: PrepareSpec, row: int, shown: int) -> T:
+def _asked(kind: type[T], python: Path, spec: PrepareSpec, row: int, shown: int, *, diff: bool = False) -> T:
     with tempfile.TemporaryDirectory(prefix="recipe-data-") as name, process.signals_raise():
         directory = Path(name)
         target, log = directory / "found.json", directory / "inspect.log"
-        told = InspectSpec(prepare=replace(spec, directory=directory), row=row, shown=shown, target=target)
+        told = InspectSpec(prepare=replace(spec, directory=directory), row=row, shown=shown, target=target, diff=diff)
         write_typed(directory / "spec.json", told)
         code = process.run(
             [str(python), "-m", "runner.data.inspect", str(directory / "spec.json")],

@@ -40,7 +40,7 @@ def prepare(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[s
 
 def counts(accounting: Accounting) -> PreparedData:
     return PreparedData(
-        train_rows=accounting.sequences or accounting.trained,
+        train_rows=accounting.sequences or accounting.epoch_rows,
         validation_rows=accounting.validation,
     )
 
@@ -77,6 +77,7 @@ def specification(recipe: Recipe, model: str, directory: Path) -> PrepareSpec:
             "path": model,
             "revision": recipe.model.revision,
             "trust_remote_code": recipe.model.trust_remote_code,
+            "tokenizer": recipe.model.tokenizer,
             "chat_template": recipe.model.chat_template,
             "chat_template_kwargs": recipe.model.chat_template_kwargs,
         },
@@ -112,9 +113,12 @@ def summary(accounting: Accounting) -> list[str]:
     tokens = f"  {accounting.tokens:,} tokens of prompts"
     if accounting.supervised_tokens:
         tokens = f"  {accounting.tokens:,} tokens to train on, {accounting.supervised_tokens:,} of them with loss"
+    if accounting.thought_tokens:
+        tokens += f" ({accounting.thought_tokens:,} of thinking)"
     return [
         f"  {accounting.rows_in:,} rows = {' + '.join(kept)}",
         f"{tokens}; the longest has {accounting.longest:,}",
+        *_mixture(accounting),
         *_together(accounting),
         *_files(accounting),
         *_unused(accounting),
@@ -124,12 +128,21 @@ def summary(accounting: Accounting) -> list[str]:
     ]
 
 
+def _mixture(accounting: Accounting) -> Iterator[str]:
+    """What weights make of the sources."""
+    rows = accounting.epoch_rows
+    if accounting.mixture:
+        parts = (f"{Path(name).name} {count / rows:.1%}" for name, count in accounting.mixture.items())
+        again = rows - accounting.trained
+        yield f"  an epoch has {_rows(rows)}, {again:,} of them repeats: {_listed(parts)}"
+
+
 def _together(accounting: Accounting) -> Iterator[str]:
     """What packing or cutting into blocks made of the rows, and what that changes."""
     sequences, length = accounting.sequences, accounting.sequence_length
     if sequences:
         fill = accounting.sequence_tokens / (sequences * length)
-        each = accounting.trained / sequences
+        each = accounting.epoch_rows / sequences
         yield (
             f"  {sequences:,} sequences of {length:,} tokens, {fill:.1%} full, {each:.3g} rows each: "
             "training.global_batch_size counts sequences"

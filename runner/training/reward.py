@@ -98,11 +98,12 @@ def _rows(loaded: LoadedRecipe) -> Iterator[Row]:
     found = False
     for index, source in enumerate(loaded.recipe.data.train):
         place = ("data", "train", index, "path")
-        if scheme(source.path) or not there(local_path(source.path, loaded.path.parent) or Path(source.path)):
-            text = "is read inside a run only; give --reply and --answer"
-            raise UserError(loaded.document.problem(place, f"{source.path} {text}"))
+        for path in source.paths:
+            if scheme(path) or not there(local_path(path, loaded.path.parent) or Path(path)):
+                text = "is read inside a run only; give --reply and --answer"
+                raise UserError(loaded.document.problem(place, f"{path} {text}"))
         try:
-            for row in _converted(source):
+            for row in _converted(source, loaded.recipe.data.seed):
                 found = True
                 yield row
         except (BadRow, BadData) as error:
@@ -114,8 +115,8 @@ def _rows(loaded: LoadedRecipe) -> Iterator[Row]:
         raise UserError(loaded.document.problem(("data", "train"), "the sources are empty"))
 
 
-def _converted(source: Source) -> Iterator[Row]:
-    for raw in read(source):
+def _converted(source: Source, seed: int) -> Iterator[Row]:
+    for raw in read(source, seed=seed):
         try:
             if raw.problem:
                 raise BadRow(raw.problem)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from recipes.types import Data
 from recipes.visible import visible
-from runner.data.inspected import Checked, Part, Preview
+from runner.data.asked import SHOWN
+from runner.data.inspected import Asked, Checked, Part, Preview
 
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 LIMITS = tuple(512 << n for n in range(7))  # tokens, 512 to 32,768
@@ -22,9 +23,25 @@ def preview_text(found: Preview, *, colour: bool, ids: bool) -> str:
         lines += ["", f"{name}{len(part.ids):,} tokens, {sum(part.loss):,} with loss", ""]
         lines.append("".join(_marked(span.text, span.loss, colour) for span in part.spans))
         lines += ["", *_table(part)] if ids else []
+    lines += ["", *(text for one in found.asked for text in _difference(one))] if found.asked else []
     lines += ["", *(f"note: {visible(note)}" for note in found.notes)] if found.notes else []
     lines += [f"problem before it: {visible(text)}" for text in found.problems]
     return "\n".join(lines)
+
+
+def _difference(one: Asked) -> Iterator[str]:
+    """Whether a reply is trained behind what a model is asked by, and if not, where that begins."""
+    begin = f"turn {one.turn}{f' of {one.name}' if one.name else ''}: before its reply, "
+    if one.problem:
+        yield f"{begin}a model cannot be asked: {visible(one.problem)}"
+    elif one.equal:
+        yield f"{begin}trained and asked at inference are equal: {len(one.asked):,} tokens"
+    else:
+        lengths = f"trained ({len(one.trained):,} tokens) and asked ({len(one.asked):,})"
+        yield f"{begin}{lengths} differ from token {one.at + 1:,} on:"
+        for name, ids, text in (("trained", one.trained, one.trained_text), ("asked", one.asked, one.asked_text)):
+            numbers = " ".join(map(str, ids[one.at : one.at + SHOWN]))
+            yield f"  {name:<8}{numbers or 'nothing more'}  {visible(repr(text)) if text else ''}".rstrip()
 
 
 def _marked(text: str, loss: bool, colour: bool) -> str:
@@ -54,11 +71,13 @@ def check_text(found: Checked) -> str:
         lines += [f"duplicates: {found.duplicates:,} rows that came before", *(f"  {text}" for text in found.repeats)]
     else:
         lines.append("duplicates: none")
+    lines += [f"scored by: {text}" for text in found.contaminated]
     if found.unused_columns:
         lines.append(f"not used: {_counts(found.unused_columns)}")
     if found.languages:
         lines.append(f"languages of the replies (a guess): {_counts(found.languages)}")
     lines += [f"note: {note}: {count:,} rows" for note, count in found.notes.items()]
+    lines += [f"note: {text}" for text in found.unseen]
     lines += _lengths({int(length): count for length, count in found.lengths.items()}, found.tokens)
     return visible("\n".join(lines))
 

@@ -41,6 +41,9 @@ def _preview(parser: argparse.ArgumentParser) -> None:
     options.add_recipe(parser)
     parser.add_argument("--row", type=options.count, default=1, metavar="N", help="the Nth training row (default: 1)")
     parser.add_argument("--ids", action="store_true", help="list each token with its id and whether it has loss")
+    parser.add_argument(
+        "--diff", action="store_true", help="compare the ids before each reply with those that a model is asked by"
+    )
     parser.add_argument("--json", action="store_true", help="print ids, loss mask and notes as JSON")
     options.add_env(parser)
     options.add_set(parser)
@@ -132,7 +135,8 @@ def _run_preview(arguments: argparse.Namespace) -> int:
     from runner.training import views
     from runner.training.inspect import preview_recipe
 
-    found = preview_recipe(load(arguments.recipe, arguments.overrides), arguments.row, arguments.env, options.say)
+    loaded = load(arguments.recipe, arguments.overrides)
+    found = preview_recipe(loaded, arguments.row, arguments.env, options.say, diff=arguments.diff)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(
         json.dumps(to_json(found), ensure_ascii=True)

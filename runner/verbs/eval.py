@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.checks import SWITCHES
 from recipes.data_files import there
 from recipes.errors import UserError, did_you_mean
+from recipes.model_checks import SWITCHES
 from recipes.paths import template_file, template_problem
 from recipes.suites import LM_EVAL, ROW_SUITES, SUITES, absolute_suite, task_file
 from recipes.typed import to_json

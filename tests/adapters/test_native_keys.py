@@ -109,7 +109,7 @@ def test_every_backend_is_walked() -> None:
         ("llamafactory sft full", "pissa_init: true", "belongs to tuning.type: lora"),
         ("llamafactory sft", "reward_model: a/b", "method: grpo on backend: verl"),
         ("verl sft", "data: {max_length: 3}", "use the recipe's data.max_length"),
-        ("verl sft", "model.tokenizer_path: a/b", "model's own tokenizer"),
+        ("verl sft", "model.tokenizer_path: a/b", "use the recipe's model.tokenizer"),
         ("verl sft", "model.lora.rank: 3", "use the recipe's tuning"),
         ("verl sft", "model.override_config: {}", "set single keys below model.override_config"),
         ("verl sft", "engine.mixed_precision: {param_dtype: bf16, other: 1}", "use the recipe's training.precision"),

@@ -184,3 +184,15 @@ def test_native_keys_stand_in_the_ledger(tmp_path: Path) -> None:
     loaded = load("quickstart", ["backend=verl", "backend_options={optim: {clip_grad: 0.5}}"])
     (found,) = (entry for entry in make_plan(loaded, Topology(), tmp_path).ledger if entry.status == "native")
     assert (found.field, found.keys, found.value) == ("backend_options.optim.clip_grad", ("optim.clip_grad",), 0.5)
+
+
+def test_a_tokenizer_apart_is_loaded_from_where_the_preparation_leaves_it() -> None:
+    text = (BASE + "eval: {suites: []}\n").replace("path: a/b}", "path: a/b, tokenizer: a/c}", 1)
+    for name in BACKENDS:
+        loaded = load_text(text.encode(), Path("r.yaml"), [f"backend={name}"])
+        plan = backend(name).plan(loaded.recipe, Topology(), PreparedData(), fixed_paths(loaded))
+        told = " ".join(plan.argv) + "".join(plan.files.values())
+        assert told.count("/runs/r/data/tokenizer") == 1, name
+        plain = load_text(BASE.encode(), Path("r.yaml"), [f"backend={name}"])
+        plan = backend(name).plan(plain.recipe, Topology(), PreparedData(), fixed_paths(plain))
+        assert "data/tokenizer" not in " ".join(plan.argv) + "".join(plan.files.values())

@@ -376,6 +376,50 @@ def test_duplicates_and_thinking_go_where_the_recipe_says_so(recipe: Recipe, tin
     rows = [alpaca(1), alpaca(2), alpaca(1), thought, alpaca(3)]
     (tmp_path / "held.jsonl").write_text("".join(json.dumps(alpaca(n)) + "\n" for n in (3, 4)))
     file = recipe_for(rows, tmp_path, tiny_model, validation={"sources": [{"path": "held.jsonl"}]}, dedup="exact")
-    assert "7 rows = 4 trained + 1 held out + 2 dropped (duplicate of an" in recipe("run", file, "--no-eval").stderr
+    said = recipe("run", file, "--no-eval").stderr
+    assert "7 rows = 4 trained + 1 held out + 2 dropped (duplicate of an" in said
+    assert "(1 of thinking);" in said
     said = recipe("run", file, "--no-eval", "--set", "data.thinking=drop").stderr
-    assert "7 rows = 3 trained + 1 held out + 3 dropped (duplicate of an" in said
+    assert "7 rows = 3 trained + 1 held out + 3 dropped (duplicate of an" in said and "of thinking" not in said
+    (tmp_path / "held.jsonl").write_text(json.dumps({**alpaca(3), "instruction": "Question 3?"}) + "\n")
+    rows = [{**alpaca(9), "instruction": "question 9"}, alpaca(4)]
+    (tmp_path / "held.jsonl").open("a").write("".join(json.dumps(row) + "\n" for row in rows))
+    said = recipe("run", file, "--no-eval", "--set", "data.dedup=near").stderr
+    assert "8 rows = 4 trained + 2 held out + 1 dropped (duplicate of an earlier row) + 1 dropped (nearly a" in said
+
+
+READ_TOKENIZED = """
+import json, sys
+from datasets import load_from_disk
+print(json.dumps({name: list(split["input_ids"]) for name, split in load_from_disk(sys.argv[1]).items()}))
+"""
+
+
+def test_sources_are_mixed_by_their_weights(
+    recipe: Recipe, llamafactory_python: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    names = {"large": range(40), "small": range(100, 107)}
+    for name, numbers in names.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(alpaca(n, words=n + 1)) + "\n" for n in numbers))
+    train = [{"path": "large.jsonl", "weight": 2}, {"path": "small.jsonl", "weight": 1}]
+    file = recipe_for([], tmp_path, tiny_model, train=train, validation={"fraction": 0.2})
+    done = recipe("run", file, "--no-eval")
+    run = Path(done.stdout.splitlines()[-1])
+    accounting = json.loads((run / "data/accounting.json").read_text())
+    found = {
+        name: [json.loads(line)["messages"][0]["content"] for line in (run / f"data/{name}.jsonl").open()]
+        for name in ("train", "validation")
+    }
+    assert not set(found["train"]) & set(found["validation"])
+    large = [text for text in found["train"] if int(text.split()[1]) < 100]
+    assert len(large) == len(set(large)) and len(set(found["train"])) == accounting["trained"]
+    half = len(large) / 2
+    assert abs(len(found["train"]) - len(large) - half) <= 0.5
+    counts = {Path(name).stem: count for name, count in accounting["mixture"].items()}
+    assert counts == {"large": len(large), "small": len(found["train"]) - len(large)}
+    again = len(found["train"]) - accounting["trained"]
+    assert f"an epoch has {len(found['train'])} rows, {again} of them repeats: large.jsonl 6" in done.stderr
+    ids = json.loads(inside(llamafactory_python, READ_TOKENIZED, str(run / "data/tokenized"), cwd=tmp_path))
+    lengths = {text: len(row) for text, row in zip(found["train"], ids["train"], strict=True)}
+    assert [len(row) for row in ids["train"]] == [lengths[text] for text in found["train"]]
+    assert accounting["tokens"] == sum(map(len, ids["train"])) and len(ids["validation"]) == accounting["validation"]

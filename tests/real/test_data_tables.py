@@ -163,7 +163,7 @@ assert found("memory://b/d/*.gz") == three
 for url, split in (("memory://b/d/test.csv", "train"), ("memory://b/d", "test"), ("memory://b/d/t*", "test")):
     assert found(url, split) == [{"n": "7"}]
 assert found("memory://b/a.parquet") == found("memory://b/a.feather") == ROWS
-left = files_of(source_of("memory://b/d")).left_out
+left = files_of(source_of("memory://b/d"))[0].left_out
 assert {name: [str(file) for file in files] for name, files in left.items()} == {"test": ["memory:///b/d/test.csv"]}
 put("/b/bad.json", b"[1")
 print(json.dumps([found(url) for url in (

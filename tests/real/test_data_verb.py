@@ -28,10 +28,13 @@ def test_a_preview_shows_the_ids_and_the_mask_that_are_trained_on(
     run = recipe("run", "quickstart", *options).stdout.splitlines()[-1]
     trained = json.loads(inside(llamafactory_python, TRAINED, f"{run}/data/tokenized", cwd=tmp_path).splitlines()[-1])
     for number in (1, 2, 77, len(trained)):
-        found = json.loads(recipe("data", "preview", "quickstart", "--row", str(number), "--json", *options).stdout)
+        found = json.loads(
+            recipe("data", "preview", "quickstart", "--row", str(number), "--json", "--diff", *options).stdout
+        )
         ids, labels = trained[number - 1]
         assert found["parts"][0]["ids"] == ids
         assert found["parts"][0]["loss"] == [label != -100 for label in labels]
+        assert [one["trained"] == one["asked"] == ids[: len(one["asked"])] for one in found["asked"]] == [True]
     after = recipe("data", "preview", "quickstart", "--row", str(len(trained) + 1), *options, code=2)
     assert f"there are {len(trained)}" in after.stderr
 

@@ -28,7 +28,7 @@ from runner.data.read import BadData, files_of, read
 from runner.data.spec import source_of
 def found(url, split):
     try:
-        left = files_of(source_of(url, split=split)).left_out
+        left = files_of(source_of(url, split=split))[0].left_out
         rows = list(read(source_of(url, split=split)))
         return [[int(row.value["n"]) for row in rows], sorted({row.file for row in rows}), sorted(left)]
     except BadData as error:

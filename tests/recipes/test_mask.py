@@ -227,6 +227,7 @@ def test_reasoning_beside_a_reply_is_trained_or_its_loss_is_said() -> None:
     reading = read(render, row)
     assert reading.notes == ()
     assert [reading.text[a:b] for a, b in reading.spans] == ["<think>30 + 21</think>51<|im_end|>"]
+    assert [reading.text[a:b] for a, b in reading.thoughts] == ["30 + 21"]
 
 
 TOKENS = {"<|im_start|>": 1, "<|im_end|>": 2, "<|endoftext|>": 0, "<|user|>": 3, "</s>": 4}

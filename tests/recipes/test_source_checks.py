@@ -97,9 +97,60 @@ def test_a_pattern_of_the_command_line_is_relative_to_where_it_was_given(
     assert load(file, ["data.train[0].path=tr*"]).recipe.data.train[0].path == str(folder.resolve() / "d/tr*")
 
 
-def test_a_list_of_paths_says_what_to_write(folder: Path) -> None:
-    (text,) = problems(folder, {"path": ["a.jsonl", "a.csv"]})
-    assert "pattern" in text and "source" in text
+def test_a_list_of_paths_is_one_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = loaded(folder, {"path": ["a.jsonl", "hub/name", "a.csv"], "delimiter": ";"}).data.train
+    assert source.paths == (str(folder.resolve() / "a.jsonl"), "hub/name", str(folder.resolve() / "a.csv"))
+    assert of_hub(loaded(folder, {"path": ["a.jsonl", "hub/name"]})) == ["a/b", "hub/name"]
+    text = "belongs to csv and tsv files, and a.jsonl, hub/name holds json; take it out"
+    assert problems(folder, {"path": ["a.jsonl", "hub/name"], "delimiter": ";"}) == [text]
+    assert problems(folder, {"path": []}) == ["[] is not allowed; allowed: a path, or a list of paths"]
+    assert problems(folder, {"path": {"a": "b"}}) == ["expected a path, or a list of paths, got a mapping"]
+    assert problems(folder, {"path": ["a.csv", "a.csv"]}) == ['["a.csv", "a.csv"] names something twice']
+    monkeypatch.chdir(folder / "d")
+    (source,) = load(folder / "r.yaml", ["data.train[0].path=[train.csv, hub/name]"]).recipe.data.train
+    assert source.paths == (str(folder.resolve() / "d/train.csv"), "hub/name")
+
+
+def test_max_samples_is_a_count_or_a_fraction(folder: Path) -> None:
+    for wanted in (1, 1000, 0.25):
+        (source,) = loaded(folder, {"path": "a.jsonl", "max_samples": wanted, "shuffle": True}).data.train
+        assert source.max_samples == wanted and source.shuffle
+    allowed = "allowed: a whole number, at least 1, or a fraction between 0 and 1, or null"
+    for odd in (0, -1, 1.5, "10%"):
+        shown = json.dumps(odd)
+        assert problems(folder, {"path": "a.jsonl", "max_samples": odd}) == [f"{shown} is not allowed; {allowed}"]
+    text = "belongs to max_samples, which says how many rows to take at random"
+    assert problems(folder, {"path": "a.jsonl", "shuffle": True}) == [text]
+
+
+def test_all_training_sources_have_a_weight_or_none(folder: Path) -> None:
+    found = loaded(folder, {"path": "a.jsonl", "weight": 2}, {"path": "a.csv", "weight": 0.5}).data.train
+    assert [source.weight for source in found] == [2, 0.5]
+    text = "missing: other sources of data.train have one"
+    assert problems(folder, {"path": "a.jsonl"}, {"path": "a.csv", "weight": 0.5}) == [text]
+    assert problems(folder, {"path": "a.jsonl", "weight": 0}) == [
+        "0 is not allowed; allowed: a number or null, above 0"
+    ]
+    value = json.loads(recipe(folder, {"path": "a.jsonl"}).read_text())
+    value["data"]["validation"] = {"sources": [{"path": "a.csv", "weight": 1}]}
+    (folder / "r.yaml").write_text(json.dumps(value))
+    with pytest.raises(UserError, match=r"belongs to data.train: held-out rows are not mixed; take it out"):
+        load(folder / "r.yaml")
+
+
+def test_what_is_wrong_in_a_list_of_paths_has_its_place(folder: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        loaded(folder, {"path": ["a.jsonl", "aa.jsonl"]})
+    (problem,) = caught.value.problems
+    assert "path[1]" in str(problem) and "did you mean 'a.jsonl'?" in problem.text
+    value = json.loads(recipe(folder, {"path": ["a.csv", "a.jsonl"]}).read_text())
+    value["data"]["validation"] = {"sources": [{"path": ["d", "a.jsonl"]}]}
+    (folder / "r.yaml").write_text(json.dumps(value))
+    with pytest.raises(UserError) as caught:
+        load(folder / "r.yaml")
+    (problem,) = caught.value.problems
+    assert "sources[0].path[1]" in str(problem) and "the rows of data.train[0], which are trained on" in problem.text
+    assert "no such file or directory" in problems(folder, {"path": ["./gone"], "format": "longbench"})[0]
 
 
 def test_stores_are_neither_paths_nor_the_hub(folder: Path) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from runner.data.check import check
 from runner.data.contamination import Scored, read_scored, words_of
 from runner.data.row import BadData
+from runner.training.inspect import file_spec
+from runner.training.views import check_text
 
 VOCABULARY = ["the", "rate", "of", "a", "bond", "falls", "when", "its", "price", "rises", "and", "not"]
 
@@ -76,3 +80,22 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("{")
     with pytest.raises(BadData, match=r"t.jsonl: cannot be compared with the training rows"):
         read_scored({"reference": str(tmp_path / "t.jsonl")}, ())
+
+
+def test_a_check_names_the_rows_that_training_counts(tmp_path: Path) -> None:
+    question = "what did the whole group decide about the price of it"
+    rows = [{"instruction": f"{n}: {question if n % 2 else 'and'}?", "output": "yes"} for n in range(6)]
+    for name in ("a", "held"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = replace(file_spec(str(tmp_path / "a.jsonl")), unseen=("longbench",))
+    held = replace(spec.data.validation, sources=(replace(spec.data.train[0], path=str(tmp_path / "held.jsonl")),))
+    spec, scored = replace(spec, data=replace(spec.data, validation=held)), Scored({"qmsum": [question]})
+    told = "contamination: holds a question or reference of the suite qmsum, by which the recipe is scored"
+    found = check(spec, None, 2, scored)
+    assert found.rows == found.usable == 12
+    assert found.notes == {told: 3}, "held-out rows are not trained on"
+    assert found.contaminated == tuple(f"{tmp_path}/a.jsonl:{line}: {told}" for line in (2, 4))
+    text = check_text(found)
+    assert f"scored by: {tmp_path}/a.jsonl:2: {told}" in text and "not compared with the data of longbench" in text
+    found = check(replace(spec, data=replace(spec.data, contamination="drop")), None, 2, scored)
+    assert found.dropped == {told: 3} and found.usable == 9

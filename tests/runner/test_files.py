@@ -184,7 +184,7 @@ def test_a_directory_of_mixed_compressions_in_capitals(tmp_path: Path) -> None:
     write(tmp_path / "TEST.JSON.GZ", gzip.compress(b'{"rows": [{"n": 4}]}'))
     assert [int(value["n"]) for value in values(tmp_path)] == [1, 2, 3]
     assert values(tmp_path, split="test") == [{"n": 4}]
-    chosen = files_of(source_of(tmp_path))
+    chosen = files_of(source_of(tmp_path))[0]
     assert chosen and {name: [file.name for file in files] for name, files in chosen.left_out.items()} == {
         "test": ["TEST.JSON.GZ"]
     }

@@ -87,6 +87,69 @@ def test_every_row_is_kept_or_counted(
         assert "".join(chr(i) for i in encoded.labels if i >= 0) == f"{reply}|"
 
 
+def test_the_files_of_one_source_are_each_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in (1, 2)))
+    (tmp_path / "b.csv").write_text("instruction,output\nquestion 3,yes\nquestion 4,\n")
+    paths = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.csv")]
+    one = preparation(tmp_path, on_bad_row="drop")
+    asked = [found["messages"][0]["content"] for found, _, _ in one.rows([source_of(paths)])]
+    assert asked == ["question 1", "question 2", "question 3"]
+    assert dict(one.rows_in) == {", ".join(paths): 4} and dict(one.files) == dict.fromkeys(paths, 2)
+    with pytest.raises(Stop, match=r"^[^,]*b\.csv:3: output is empty$"):
+        list(preparation(tmp_path).rows([source_of(paths)]))
+
+
+class Counting(PlainEncoder):
+    encoded = 0
+
+    def encode(self, conversations: Any, *, last_only: bool) -> Any:
+        self.encoded += len(conversations)
+        return super().encode(conversations, last_only=last_only)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from(["sft", "kto", "dpo"]), st.integers(0, 10**6), st.integers(2, 900))
+def test_a_late_row_is_found_without_encoding_those_before_it(
+    tmp_path_factory: pytest.TempPathFactory, method: str, chance: int, rows: int
+) -> None:
+    directory = tmp_path_factory.mktemp("late")
+    given = [
+        row(n, words=200 if n % 7 == 3 else 3)
+        if method == "sft"
+        else {"prompt": f"q{n // 2}", "chosen": f"good {n}", "rejected": f"bad {n}" * (150 if n % 7 == 3 else 1)}
+        for n in range(rows)
+    ]
+    _, kept = passed(directory, given, method=method)
+    numbers = []
+    again = preparation(directory, method)
+    for found in again.rows(again.data.train):
+        assert found == kept[len(numbers)]
+        numbers.append(again.number)
+    wanted = chance % len(kept)
+    late = preparation(directory, method)
+    late.encoder = counting = Counting(CharacterTokenizer(), None, {})
+    (found,) = (f for f in late.rows_around(late.data.train, numbers[wanted]) if late.number == numbers[wanted])
+    assert found == kept[wanted]
+    assert counting.encoded <= 256 * (1 if method == "sft" else 2)
+
+
+def test_near_scores_are_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completions": ["a", "b"], "scores": [0, n]} for n in (1, 2, 3)]
+    one, kept = passed(tmp_path, rows, method="dpo", source={"min_margin": 2})
+    assert len(kept) == 2 and dict(one.dropped) == {"scores that differ by less than min_margin": 1}
+
+
+def test_near_duplicates_are_counted_apart(tmp_path: Path) -> None:
+    text = "word " * 3 + " ".join(f"another{n}" for n in range(50))
+    rows = [{"instruction": "q", "output": text}, {"instruction": "q", "output": text},
+            {"instruction": "q", "output": text.replace("another0", "Another, 0?")}, row(2)]  # fmt: skip
+    one, kept = passed(tmp_path, rows, dedup="near", max_length=4000)
+    assert len(kept) == 2
+    assert dict(one.dropped) == {"duplicate of an earlier row": 1, "nearly a duplicate of an earlier row": 1}
+    one, kept = passed(tmp_path, rows, dedup="near", dedup_threshold=0.99, max_length=4000)
+    assert dict(one.dropped) == {"duplicate of an earlier row": 1}
+
+
 def test_what_is_refused_is_named_all_at_once(tmp_path: Path) -> None:
     with pytest.raises(Stop) as stop:
         passed(tmp_path, [row(1), [2], row(3, 200), {"instruction": "q"}], overlong="error")

@@ -72,6 +72,53 @@ def test_equal_scores_prefer_nothing_and_are_counted() -> None:
         convert({"prompt": "q", "completions": ["x", "y"], "scores": [2, 2]}, "ranked", PLAIN)
 
 
+@given(st.lists(st.integers(-9, 9), min_size=2, max_size=5, unique=True), st.integers(1, 12))
+def test_pairs_whose_scores_are_near_are_left_out(scores: list[int], least: int) -> None:
+    replies = [f"r{n}" for n in range(len(scores))]
+    source = source_of("r", min_margin=least)
+    best, worst = max(scores), min(scores)
+    for row, name in (
+        ({"prompt": "q", "completions": replies, "scores": scores}, "ranked"),
+        (
+            {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": best, "score_rejected": str(worst)},
+            "preference",
+        ),
+    ):
+        if best - worst >= least:
+            found = convert(row, name, source)
+            assert found.row == convert(row, name, PLAIN).row and not found.unused
+        else:
+            with pytest.raises(Unwanted, match="scores that differ by less than min_margin"):
+                convert(row, name, source)
+
+
+@pytest.mark.parametrize(
+    "row,name,message",
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preference", "no 'score_chosen', which min_margin compares"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": None}, "preference",
+         "no 'score_rejected'"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": "high", "score_rejected": 1}, "preference",
+         "score_chosen is 'high', which is no number"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": 4}, "preference",
+         "scores that prefer the rejected reply"),
+        ({"prompt": "q", "completion": "a", "label": True}, "feedback", "min_margin is for pairs with scores"),
+    ],
+)  # fmt: skip
+def test_a_margin_needs_scores(row: dict[str, Any], name: str, message: str) -> None:
+    with pytest.raises(BadRow, match=message):
+        convert(row, name, source_of("r", min_margin=1))
+    if "score_chosen" in row:
+        assert convert(row, name, PLAIN).unused >= {"score_chosen"}
+
+
+def test_scores_have_other_names_too() -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "chosen-rating": 5, "rejected_score": 1, "mine": 3}
+    assert convert(row, "preference", source_of("r", min_margin=4)).unused == {"mine"}
+    with pytest.raises(Unwanted):
+        convert(row, "preference", source_of("r", min_margin=4, columns={"score_chosen": "mine"}))
+
+
 def test_llamafactorys_pairs_are_read() -> None:
     row = {
         "conversations": [{"from": "human", "value": "q"}],

@@ -29,6 +29,10 @@ def test_plain_data_are_told_in_two_lines() -> None:
     ]
 
 
+def test_thinking_with_loss_is_told() -> None:
+    assert "1,000 of them with loss (300 of thinking); the longest has 128" in told(thought_tokens=300)
+
+
 def test_rows_that_were_cut_are_among_the_trained() -> None:
     assert "100 rows = 90 trained (12 of them cut to max_length) + 10 held out" in told(truncated_of_trained=12)
 

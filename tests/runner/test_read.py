@@ -6,13 +6,17 @@ import gzip
 import json
 import os
 import tracemalloc
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner.data import json_cursor, row
-from runner.data.read import BadData, files_of, read
+from runner.data.read import BadData, Row, at_random, files_of, read
 from runner.data.spec import source_of
 
 
@@ -79,7 +83,7 @@ def test_a_directory_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", '{"n": 2}')
     write(tmp_path / "a.csv", "n\n1\n")
     assert [value["n"] for _, value in rows(tmp_path)] == ["1", 2]
-    files = files_of(source_of(tmp_path))
+    files = files_of(source_of(tmp_path))[0]
     assert files and [file.name for file in files.files] == ["a.csv", "b.jsonl"]
 
 
@@ -91,7 +95,37 @@ def test_a_directory_is_read_by_its_split(tmp_path: Path) -> None:
 
 
 def test_max_samples_takes_the_first(tmp_path: Path) -> None:
-    assert len(rows(write(tmp_path / "a.jsonl", '{"a": 1}\n' * 5), max_samples=2)) == 2
+    file = write(tmp_path / "a.jsonl", "".join(f'{{"a": {n}}}\n' for n in range(5)))
+    for wanted, found in {2: 2, 9: 5, 0.5: 2, 0.7: 4, 0.01: 1, 0.99: 5}.items():  # half a row is rounded to an even one
+        assert [value["a"] for _, value in rows(file, max_samples=wanted)] == list(range(found)), wanted
+
+
+@given(st.integers(0, 40), st.integers(1, 50), st.integers(0, 9))
+def test_rows_at_random_are_so_many_in_their_order(count: int, wanted: int, seed: int) -> None:
+    every = [Row("f", str(n), n, beside=("x",) if not n else ()) for n in range(count)]
+    found = list(at_random(every, count, wanted, seed))
+    assert [row.value for row in found] == sorted({row.value for row in found})
+    assert len(found) == min(count, wanted)
+    assert [row.beside for row in found] == [("x",), *[()] * (len(found) - 1)][: len(found)]
+    assert found == list(at_random(every, count, wanted, seed))
+
+
+def test_every_choice_of_rows_is_as_likely() -> None:
+    every = [Row("f", str(n), n) for n in range(5)]
+    found = Counter(tuple(row.value for row in at_random(every, 5, 2, seed)) for seed in range(4000))
+    assert sorted(found) == list(combinations(range(5), 2))
+    assert all(abs(times - 400) < 100 for times in found.values()), found  # five standard deviations
+
+
+def test_max_samples_at_random_are_of_all_files(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.jsonl", "".join(f'{{"a": {n}}}\n' for n in range(50)))
+    b = write(tmp_path / "b.csv", "a\n" + "".join(f"{n}\n" for n in range(50, 100)))
+    for wanted in (20, 0.2):
+        source = source_of([str(a), str(b)], max_samples=wanted, shuffle=True)
+        found = [[(row.place, int(row.value["a"])) for row in read(source, seed=seed)] for seed in (1, 1, 2)]
+        assert found[0] == found[1] != found[2] and len(found[2]) == 20
+        assert all(place == (f"{a}:{n + 1}" if n < 50 else f"{b}:{n - 48}") for place, n in found[0])
+        assert 0 < sum(n < 50 for _, n in found[0]) < 20
 
 
 @pytest.mark.parametrize(
