@@ -1,0 +1,296 @@
+"""The bytes that one training step keeps on one GPU, part by part.
+
+What a part is made of follows the autograd graph of transformers' decoders: which tensors an operation keeps for its
+backward, and in which dtype autocast has them (docs/memory.md checks the sums with PyTorch's own memory tracker).
+Counted is what PyTorch allocates; RESERVED adds what its allocator and the CUDA context take besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.fit.shapes import Shape
+
+FP32 = 4  # bytes
+# What a process holds that is no tensor: the CUDA context with its kernels' code, and cuBLAS's workspace.
+CONTEXT = 700_000_000
+# Free pieces between the tensors, which the caching allocator cannot give to the next: a share of what it holds.
+FRAGMENTATION = 0.05
+
+# States beside a trainable parameter, in bytes; `same` in the parameter's own dtype. Sources: torch.optim, bitsandbytes
+# (8-bit states have a scale for each 256), transformers' Adafactor (a row and a column instead of a matrix).
+OPTIMIZERS: Mapping[str, tuple[float, float]] = {  # name: (states of the parameter's own size, bytes besides)
+    "adamw": (2, 0),
+    "adamw_8bit": (0, 2.03),
+    "paged_adamw_8bit": (0, 0),  # its pages move to the host where the GPU is full
+    "adafactor": (0, 0.02),
+    "lion": (1, 0),
+    "lion_8bit": (0, 1.02),
+    "sgd": (0, 0),
+    "sgd_momentum": (1, 0),
+}
+# 4 bit: NF4 has a scale for each 64 weights, itself in 8 bit with one fp32 for each 256 (double quantization).
+# 8 bit: a row has one fp32 scale.
+BITS = {4: 0.5 + 1 / 64 + FP32 / (64 * 256), 8: 1.0, 16: 2.0, 32: 4.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """`targets`: names of linear layers; empty: all of them."""
+
+    rank: int
+    targets: frozenset[str] = frozenset()
+    dropout: bool = False
+    dora: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What the memory of a step depends on; sizes in bytes, tokens or processes.
+
+    compute: bytes of an element under autocast; base: bits of a frozen weight; trained: bytes of a trainable one.
+    rows: conversations that go through the model at once: a micro batch, twice that of pairs.
+    padded: whether rows of a batch have different lengths, or are packed, so that attention is given a mask.
+    cast: whether autocast makes copies of fp32 weights in `compute`.
+    loss: plain: the logits whole, in fp32 as transformers has it; fused: in chunks, as Liger does; pairs: the
+        log-probabilities that preference methods take of them; compared: and a reference model's beside them.
+    accumulates: whether gradients of earlier micro batches are there while one goes through.
+    master: whether the optimizer keeps fp32 copies of 16-bit trainable weights.
+    weights_over, states_over: processes that share the weights, and the gradients and optimizer states.
+    gathers: weights that sharding has whole at a time; None: nothing is sharded.
+    reducing: bytes of the buffers in which gradients are summed over processes.
+    offload: what lies in the host's memory: weights (with all that belongs to them), states (with gradients), or
+        between: states that are only brought for the optimizer step.
+    reference: bytes of a weight of the reference model; 0: there is none, or it is the model without its adapter.
+    """
+
+    shape: Shape
+    lora: Lora | None
+    rows: int
+    length: int
+    checkpointing: bool
+    attention: Literal["sdpa", "flash", "eager"] = "sdpa"
+    padded: bool = False
+    compute: int = 2
+    base: int = 16
+    trained: int = FP32
+    cast: bool = True
+    loss: Literal["plain", "fused", "pairs", "compared"] = "plain"
+    accumulates: bool = True
+    optimizer: str = "adamw"
+    master: bool = False
+    weights_over: int = 1
+    states_over: int = 1
+    gathers: int | None = None
+    reducing: int = 0
+    offload: frozenset[str] = frozenset()
+    reference: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+    @property
+    def stream(self) -> int:
+        """Bytes of an element between the layers: that of the norms' weights, which autocast leaves alone."""
+        return self.compute if self.lora or self.trained == self.compute or not self.cast else FP32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on one GPU.
+
+    parts: what stays through a step, and what its largest moment adds.
+    phases: the largest moment of forward, backward and optimizer step.
+    """
+
+    parts: Mapping[str, int]
+    phases: Mapping[str, int]
+
+    @property
+    def peak(self) -> int:
+        return max(self.phases.values())
+
+    @property
+    def reserved(self) -> int:
+        """What the card must have: the peak, and what is no tensor."""
+        return int(self.peak * (1 + FRAGMENTATION)) + CONTEXT
+
+
+def trainable(setup: Setup) -> int:
+    """Parameters that are trained: of a LoRA adapter, or all."""
+    if not setup.lora:
+        return setup.shape.parameters
+    return sum(
+        (setup.lora.rank * (one.inputs + one.outputs) + (one.outputs if setup.lora.dora else 0)) * count
+        for name, one, count in setup.shape.linears
+        if _adapted(setup, name)
+    )
+
+
+def _adapted(setup: Setup, name: str) -> bool:
+    return bool(setup.lora) and (not setup.lora.targets or name in setup.lora.targets)  # type: ignore[union-attr]
+
+
+def weights(setup: Setup) -> int:
+    """Bytes of all weights, trained and frozen, unsharded."""
+    shape = setup.shape
+    if not setup.lora:
+        return shape.parameters * setup.trained
+    scales = sum(one.outputs * count for _, one, count in shape.linears) * FP32 if setup.base == 8 else 0
+    whole = {4: setup.compute, 8: setup.compute}.get(setup.base, setup.base // 8)  # what is not quantized
+    frozen = int(shape.linear_weights * BITS[setup.base]) + scales + (shape.parameters - shape.linear_weights) * whole
+    return frozen + trainable(setup) * setup.trained
+
+
+def masked_layers(setup: Setup) -> int:
+    """Layers whose attention is given a mask: all of a padded batch, else those whose window the rows exceed."""
+    if setup.attention != "sdpa":
+        return setup.shape.layers if setup.attention == "eager" else 0
+    narrow = setup.shape.window is not None and setup.length >= setup.shape.window
+    return setup.shape.layers if setup.padded else setup.shape.sliding_layers if narrow else 0
+
+
+def layer_activations(setup: Setup, masked: bool) -> int:
+    """Bytes that the backward of one decoder layer needs of its forward."""
+    shape, s, stream = setup.shape, setup.compute, setup.stream
+    full = setup.lora is None
+    # A norm keeps its input in fp32, and where its weight is trained, what it is multiplied with.
+    norm = FP32 + (stream if full else 0)
+    kept = shape.norms * shape.hidden * norm
+    if shape.qk_norm:
+        kept += (shape.queries + shape.keys) * norm
+    kept += _inputs(setup, shape.attention)
+    # Queries, keys, values and the result; where a mask is given, keys and values are repeated for each head.
+    kept += s * (shape.queries + 2 * (shape.queries if masked else shape.keys))
+    if setup.attention == "eager":
+        kept += shape.heads * setup.length * (FP32 + s)  # softmax in fp32, and its copy that meets the values
+    else:
+        kept += s * shape.queries + FP32 * shape.heads  # and the logarithm of each row's sum
+        kept += s * setup.length if masked else 0  # the mask, which each layer turns from booleans into numbers
+    kept += _mlp(setup)
+    return kept * setup.tokens
+
+
+def _mlp(setup: Setup) -> int:
+    shape, s = setup.shape, setup.compute
+    if not shape.experts:
+        return _inputs(setup, shape.mlp) + 3 * s * shape.intermediate  # gate, its activation, up
+    wide = 3 * shape.expert_intermediate + (shape.expert_intermediate + shape.hidden if setup.lora is None else 0)
+    return shape.active_experts * s * (wide + shape.hidden) + FP32 * shape.experts
+
+
+def _inputs(setup: Setup, linears: Mapping[str, object]) -> int:
+    """Bytes a token that linear layers keep of their inputs; they need them for the gradient of their weights alone."""
+    copies: dict[str, int] = {}
+    for name, one in {**setup.shape.attention, **setup.shape.mlp}.items():
+        if name not in linears or not (setup.lora is None or _adapted(setup, name)):
+            continue
+        # Layers with one input share it, unless each casts it for itself: PEFT to fp32 and autocast back again.
+        casts = setup.compute != FP32 and (setup.lora is not None or setup.stream != setup.compute)
+        key = name if casts or one.inputs != setup.shape.hidden or name == "o_proj" else "hidden"
+        copies[key] = setup.compute * one.inputs
+        if setup.lora:
+            copies[f"{name} rank"] = setup.compute * setup.lora.rank
+            copies[f"{name} mask"] = one.inputs if setup.lora.dropout else 0
+    return sum(copies.values())
+
+
+def passing(setup: Setup) -> int:
+    """Bytes that a layer holds for a moment at its widest: the MLP, or the scores of eager attention."""
+    shape, s = setup.shape, setup.compute
+    width = shape.active_experts * shape.expert_intermediate if shape.experts else shape.intermediate
+    mlp = (3 * s + (FP32 if setup.lora and s != FP32 else 0)) * width  # PEFT takes the input of an adapter to fp32
+    scores = (FP32 + s) * shape.heads * setup.length if setup.attention == "eager" else 0
+    return max(mlp, scores) * setup.tokens
+
+
+def activations(setup: Setup) -> int:
+    """Bytes that all layers keep between forward and backward, and the last norm."""
+    shape = setup.shape
+    masked = masked_layers(setup)
+    last = shape.hidden * (FP32 + (setup.stream + setup.compute if setup.lora is None else 0)) * setup.tokens
+    if setup.checkpointing:
+        return shape.layers * shape.hidden * setup.stream * setup.tokens + last
+    kept = masked * layer_activations(setup, True) + (shape.layers - masked) * layer_activations(setup, False)
+    return kept + last
+
+
+def logits(setup: Setup) -> tuple[int, int]:
+    """Bytes of the logits and what is made of them: at the end of the forward, and at the backward's beginning."""
+    whole = setup.shape.vocabulary * setup.tokens
+    if setup.loss == "fused":  # a chunk at a time, whose gradient is computed in the forward
+        chunk = int(whole * min(1.0, setup.shape.hidden / setup.shape.vocabulary)) * (setup.compute + FP32)
+        return chunk, 0
+    s = setup.compute
+    # As the model gives them, in fp32, and their log-softmax; accelerate then returns the first in fp32. The backward
+    # has the log-softmax, its gradient, and that of the logits.
+    upcast = FP32 if s != FP32 else 0
+    plain, pairs = s + upcast + FP32, 2 * FP32
+    compared = 4 * FP32  # the policy's logits and log-softmax stay beside the reference model's
+    return whole * {"plain": plain, "pairs": pairs, "compared": compared}[setup.loss], whole * 3 * FP32
+
+
+def memory(setup: Setup) -> Memory:
+    """Parts and peak of one step."""
+    shape, number = setup.shape, trainable(setup) // setup.states_over
+    table, head = shape.vocabulary * shape.hidden, shape.vocabulary * shape.hidden * setup.compute
+    states, step = _optimizer(setup, number)
+    gradients = number * setup.trained
+    held = weights(setup) // setup.weights_over
+    if "weights" in setup.offload:
+        held = states = gradients = step = 0
+    if "states" in setup.offload:
+        states = gradients = step = 0
+    reference = shape.parameters * setup.reference // setup.weights_over
+    buffers = setup.reducing + (0 if setup.gathers is None else int(setup.gathers * BITS[_gathered_bits(setup)]))
+    resident = held + reference + buffers + (0 if "between" in setup.offload else states)
+
+    # Autocast keeps the copies that it makes of trained fp32 weights until the forward ends, and those that the
+    # backward needs until then; a checkpointed layer makes its own again.
+    copies = kept_copies = 0
+    if setup.cast and setup.trained != setup.compute:
+        copies = trainable(setup) * setup.compute if setup.lora else shape.linear_weights * setup.compute + head
+        kept_copies = copies if not setup.checkpointing else 0 if setup.lora else head
+    dequantized = max(one.weights for _, one, _ in shape.linears) * setup.compute if setup.base < 16 else 0
+    between, moving = activations(setup), passing(setup) + dequantized
+    one = layer_activations(setup, masked_layers(setup) > 0)
+    ahead, backward = logits(setup)
+    # The gradient of the embeddings comes last, dense: added to an earlier one, or to the head's where they are tied.
+    dense = 0 if setup.lora else table * setup.trained
+    tied = dense * shape.tied
+    started = resident + (gradients if setup.accumulates else 0) + between
+    phases = {
+        "forward": started + copies + max(ahead, moving),
+        "loss": started + kept_copies + backward,
+        "backward": started + kept_copies + moving + tied + (one if setup.checkpointing else 0),
+        "first layer's backward": resident + gradients + max(dense * setup.accumulates + 2 * tied, one + moving + tied),
+        "optimizer step": held + reference + buffers + states + gradients + step,
+    }
+    moment = max(phases, key=phases.__getitem__)
+    found = {
+        "weights": held,
+        "reference model": reference,
+        "gradients": gradients if moment in list(phases)[3:] or setup.accumulates else 0,
+        "optimizer states": states if moment == "optimizer step" or "between" not in setup.offload else 0,
+        "gathered weights and buffers": buffers,
+        "activations": between if moment in list(phases)[:3] else 0,
+        "logits": {"forward": ahead if ahead > moving else 0, "loss": backward}.get(moment, 0),
+    }
+    found["others of the moment"] = phases[moment] - sum(found.values())
+    return Memory(parts={name: size for name, size in found.items() if size}, phases=phases)
+
+
+def _gathered_bits(setup: Setup) -> int:
+    return setup.base if setup.lora else 8 * setup.compute
+
+
+def _optimizer(setup: Setup, number: int) -> tuple[int, int]:
+    """Bytes of the states of a number of parameters, and what a step needs besides."""
+    own, besides = OPTIMIZERS[setup.optimizer]
+    size = FP32 if setup.master else setup.trained
+    master = number * FP32 if setup.master else 0
+    # torch's AdamW has the square roots of all second moments at once; a master copy takes its gradients in fp32.
+    return int(number * (own * size + besides)) + master, (number * size if own > 1 else 0) + master

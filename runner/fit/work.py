@@ -1,0 +1,124 @@
+"""How much a recipe computes and writes: tokens, steps, floating-point operations, bytes of checkpoints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.contract import Topology
+from recipes import Recipe, UserError
+from recipes.methods import METHODS
+from recipes.typed import read_typed
+from runner.data.spec import Accounting
+from runner.fit.memory import FP32, OPTIMIZERS, Setup, trainable
+from runner.fit.setups import length
+
+COUNTABLE = 200_000_000  # bytes of a jsonl file whose lines are counted: a fraction of a second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """`tokens` of all epochs and `tokens_per_step` are a bound where `exact` is not set; None: the rows are unknown."""
+
+    rows: int | None
+    steps: int | None
+    tokens: int | None
+    tokens_per_step: int
+    exact: bool
+    source: str
+
+
+def work(recipe: Recipe, accounting: Path) -> Work:
+    """What a recipe trains on: of the accounting of its prepared rows where that is there, else a bound.
+
+    A row has at most data.max_length tokens; of a pair, each of both.
+    """
+    training, rows = recipe.training, METHODS[recipe.method].rows
+    each = length(recipe) * recipe.distributed.sequence_parallel * (2 if rows.pair else 1)
+    if METHODS[recipe.method].rewards:
+        each *= recipe.grpo.rollouts.n
+    counted = _counted(accounting) if accounting.is_file() else None
+    number, mean = counted or (_rows(recipe), float(each))
+    batch = training.global_batch_size
+    per_epoch = math.ceil(number / batch) if number else None
+    steps = training.max_steps or (math.ceil(training.epochs * per_epoch) if per_epoch else None)
+    if training.max_steps:
+        trained: float | None = training.max_steps * batch
+    else:
+        trained = training.epochs * number if number else None
+    bound = "training.max_steps" if training.max_steps else "the rows of the files" if number else ""
+    return Work(
+        rows=number,
+        steps=steps,
+        tokens=int(mean * trained) if trained else None,
+        tokens_per_step=int(mean * batch),
+        exact=counted is not None,
+        source=str(accounting) if counted else f"at most: {bound or 'rows'}, each as long as may be",
+    )
+
+
+def _counted(accounting: Path) -> tuple[int, float] | None:
+    """Rows (or packs) and mean tokens of one, as the run counted them when it prepared them.
+
+    Raises:
+        UserError: the file cannot be read, or is of another version.
+    """
+    try:
+        found = read_typed(Accounting, accounting)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{accounting}: {error}; it belongs to a run: choose another --runs-dir") from None
+    number = found.sequences or found.trained
+    tokens = found.sequences * found.sequence_length or found.tokens
+    return (number, tokens / number) if number and tokens else None
+
+
+def _rows(recipe: Recipe) -> int | None:
+    """At most so many rows: what sources are limited to, or the lines of small jsonl files."""
+    total = 0
+    for source in recipe.data.train:
+        file, count = Path(source.path), source.max_samples
+        if file.suffix == ".jsonl" and file.is_file() and file.stat().st_size <= COUNTABLE:
+            with file.open("rb") as stream:
+                lines = sum(1 for line in stream if line.strip())
+            count = min(lines, count or lines)
+        if count is None:
+            return None
+        total += count
+    return total - int(total * recipe.data.validation.fraction)
+
+
+def flops_per_token(recipe: Recipe, setup: Setup) -> float:
+    """Floating-point operations that training takes for one token of a row.
+
+    A forward takes 2 for each weight that the token meets (Kaplan et al. 2020, arXiv:2001.08361), and in attention
+    2 for each element of queries and keys before it; a backward takes as much for the gradients of the activations,
+    and again for those of the weights, which LoRA's frozen base has not. Checkpointing computes the forward twice.
+    """
+    shape = setup.shape
+    attention = 2 * shape.queries * length(recipe) * recipe.distributed.sequence_parallel * shape.layers
+    forward = 2 * shape.active + attention
+    passes = (2 if setup.lora else 3) + (1 if setup.checkpointing else 0)
+    extra = {"dpo": 1, "kto": 3}.get(recipe.method, 0)  # without gradients: the reference, and KTO's mismatched pairs
+    return forward * (passes + extra)
+
+
+def checkpoint_bytes(setup: Setup) -> int:
+    """One checkpoint on disk: what is trained, and the optimizer's states of it, of all processes together."""
+    own, besides = OPTIMIZERS[setup.optimizer]
+    size = FP32 if setup.master else setup.trained
+    return int(trainable(setup) * (setup.trained + own * size + besides + (FP32 if setup.master else 0)))
+
+
+def checkpoints(recipe: Recipe, steps: int | None) -> int | None:
+    """How many lie on the disk at once; None where the steps are unknown and all are kept."""
+    every, keep = recipe.checkpoint.every, recipe.checkpoint.keep
+    if not every:
+        return 1
+    number = math.ceil(steps / every) if steps else None
+    return min(number or keep, keep) if keep else number
+
+
+def hours(operations: float, gpus: Topology, flops: float, share: float) -> float:
+    """Hours on all GPUs together."""
+    return operations / (flops * share * gpus.world_size) / 3600
