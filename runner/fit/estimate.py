@@ -202,8 +202,10 @@ def _time(fit: Fit) -> str:
     step = fit.flops_per_token * fit.work.tokens_per_step / (card.flops * card.share * fit.gpus) / 3600
     whole = "" if fit.hours is None else f"about {duration(fit.hours)}, {fit.hours * fit.gpus:.2g} GPU-hours; "
     bound = "" if fit.work.exact else "at most "
-    return f"{whole}{bound}{duration(step)} a step: {each} at {card.share:.0%} of the peak of {card.name}, an assumption; "
-        f"it may be {1 / UNCERTAINTY:g} to {UNCERTAINTY:g} times that"
+    return (
+        f"{whole}{bound}{duration(step)} a step: {each} at {card.share:.0%} of the peak of {card.name}, "
+        f"an assumption; it may be {1 / UNCERTAINTY:g} to {UNCERTAINTY:g} times that"
+    )
 
 
 def duration(hours: float) -> str:
