@@ -158,10 +158,9 @@ def layer_activations(setup: Setup, masked: bool) -> int:
     shape, s, stream = setup.shape, setup.compute, setup.stream
     full = setup.lora is None
     # A norm keeps its input in fp32, and where its weight is trained, what it is multiplied with.
-    norm = FP32 + (stream if full else 0)
-    kept = shape.norms * shape.hidden * norm
+    kept = shape.norms * shape.hidden * (FP32 + (stream if full else 0))
     if shape.qk_norm:
-        kept += (shape.queries + shape.keys) * norm
+        kept += (shape.queries + shape.keys) * (FP32 + (s if full else 0))
     kept += _inputs(setup, shape.attention)
     # Queries, keys, values and the result; where a mask is given, keys and values are repeated for each head.
     kept += s * (shape.queries + 2 * (shape.queries if masked else shape.keys))
@@ -202,7 +201,9 @@ def passing(setup: Setup) -> int:
     """Bytes that a layer holds for a moment at its widest: the MLP, or the scores of eager attention."""
     shape, s = setup.shape, setup.compute
     width = shape.active_experts * shape.expert_intermediate if shape.experts else shape.intermediate
-    mlp = (3 * s + (FP32 if setup.lora and s != FP32 else 0)) * width  # PEFT takes the input of an adapter to fp32
+    # The gradient of the MLP's inner width, which PEFT takes to fp32 and back for an adapter, else with that of the
+    # gate; and the gradient of the stream, which a norm takes to fp32.
+    mlp = (FP32 + s if setup.lora else 2 * s) * width + 2 * FP32 * shape.hidden
     scores = (FP32 + s) * shape.heads * setup.length if setup.attention == "eager" else 0
     return max(mlp, scores) * setup.tokens
 

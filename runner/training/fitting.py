@@ -21,7 +21,7 @@ def show_fit(loaded: LoadedRecipe, runs_dir: Path, card: str | None, gpus: int |
     Raises:
         UserError: a card that is not known, everything that the backend refuses.
     """
-    wanted = gpu(card) if card else None
+    wanted = None if card is None else gpu(card)
     machines = machines_of(loaded)
     if gpus or not machines.gpus:
         machines = Topology(gpus=gpus or 1, processes=gpus or 1)
