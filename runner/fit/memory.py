@@ -2,7 +2,7 @@
 
 What a part is made of follows the autograd graph of transformers' decoders: which tensors an operation keeps for its
 backward, and in which dtype autocast has them (docs/memory.md checks the sums with PyTorch's own memory tracker).
-Counted is what PyTorch allocates; RESERVED adds what its allocator and the CUDA context take besides.
+Counted is what PyTorch allocates; Memory.reserved adds what its allocator and the CUDA context take besides.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CONTEXT = 700_000_000
 # Free pieces between the tensors, which the caching allocator cannot give to the next: a share of what it holds.
 FRAGMENTATION = 0.05
 
-# States beside a trainable parameter, in bytes; `same` in the parameter's own dtype. Sources: torch.optim, bitsandbytes
+# States of a trainable parameter: how many of its own dtype, and bytes besides. Sources: torch.optim, bitsandbytes
 # (8-bit states have a scale for each 256), transformers' Adafactor (a row and a column instead of a matrix).
-OPTIMIZERS: Mapping[str, tuple[float, float]] = {  # name: (states of the parameter's own size, bytes besides)
+OPTIMIZERS: Mapping[str, tuple[float, float]] = {
     "adamw": (2, 0),
     "adamw_8bit": (0, 2.03),
     "paged_adamw_8bit": (0, 0),  # its pages move to the host where the GPU is full
@@ -55,12 +55,13 @@ class Setup:
     padded: whether rows of a batch have different lengths, or are packed, so that attention is given a mask.
     cast: whether autocast makes copies of fp32 weights in `compute`.
     loss: plain: the logits whole, in fp32 as transformers has it; fused: in chunks, as Liger does; pairs: the
-        log-probabilities that preference methods take of them; compared: and a reference model's beside them.
+        log-probabilities that preference methods take of them; compared: and a reference model's beside them;
+        rows: verl's, of one row after the other; entropy: and the entropy beside them, as its GRPO asks for.
     accumulates: whether gradients of earlier micro batches are there while one goes through.
     master: whether the optimizer keeps fp32 copies of 16-bit trainable weights.
     weights_over, states_over: processes that share the weights, and the gradients and optimizer states.
-    gathers: weights that sharding has whole at a time; None: nothing is sharded.
-    reducing: bytes of the buffers in which gradients are summed over processes.
+    sharded: whether the processes gather the weights of a layer when they need them.
+    buffers: bytes of what is gathered, and of what gradients are summed in over processes.
     offload: what lies in the host's memory: weights (with all that belongs to them), states (with gradients), or
         between: states that are only brought for the optimizer step.
     reference: bytes of a weight of the reference model; 0: there is none, or it is the model without its adapter.
@@ -77,14 +78,14 @@ class Setup:
     base: int = 16
     trained: int = FP32
     cast: bool = True
-    loss: Literal["plain", "fused", "pairs", "compared"] = "plain"
+    loss: Literal["plain", "fused", "pairs", "compared", "rows", "entropy"] = "plain"
     accumulates: bool = True
     optimizer: str = "adamw"
     master: bool = False
     weights_over: int = 1
     states_over: int = 1
-    gathers: int | None = None
-    reducing: int = 0
+    sharded: bool = False
+    buffers: int = 0
     offload: frozenset[str] = frozenset()
     reference: int = 0
 
@@ -210,8 +211,7 @@ def passing(setup: Setup) -> int:
 
 def activations(setup: Setup) -> int:
     """Bytes that all layers keep between forward and backward, and the last norm."""
-    shape = setup.shape
-    masked = masked_layers(setup)
+    shape, masked = setup.shape, masked_layers(setup)
     last = shape.hidden * (FP32 + (setup.stream + setup.compute if setup.lora is None else 0)) * setup.tokens
     if setup.checkpointing:
         return shape.layers * shape.hidden * setup.stream * setup.tokens + last
@@ -224,14 +224,17 @@ def logits(setup: Setup) -> tuple[int, int]:
     whole = setup.shape.vocabulary * setup.tokens
     if setup.loss == "fused":  # a chunk at a time, whose gradient is computed in the forward
         chunk = int(whole * min(1.0, setup.shape.hidden / setup.shape.vocabulary)) * (setup.compute + FP32)
-        return chunk, 0
+        return chunk + (0 if setup.lora else setup.shape.vocabulary * setup.shape.hidden * setup.trained), 0
     s = setup.compute
     # As the model gives them, in fp32, and their log-softmax; accelerate then returns the first in fp32. The backward
     # has the log-softmax, its gradient, and that of the logits.
     upcast = FP32 if s != FP32 else 0
     plain, pairs = s + upcast + FP32, 2 * FP32
     compared = 4 * FP32  # the policy's logits and log-softmax stay beside the reference model's
-    return whole * {"plain": plain, "pairs": pairs, "compared": compared}[setup.loss], whole * 3 * FP32
+    rows = 2 * s + FP32  # verl's logits, those without padding, and the log-softmax; then gradients in their place
+    entropy = s + 2 * FP32  # the softmax in fp32, and its product with the logits
+    whole_forward = {"plain": plain, "pairs": pairs, "compared": compared, "rows": rows, "entropy": entropy}
+    return whole * whole_forward[setup.loss], whole * (rows if setup.loss in ("rows", "entropy") else 3 * FP32)
 
 
 def memory(setup: Setup) -> Memory:
@@ -246,8 +249,7 @@ def memory(setup: Setup) -> Memory:
     if "states" in setup.offload:
         states = gradients = step = 0
     reference = shape.parameters * setup.reference // setup.weights_over
-    buffers = setup.reducing + (0 if setup.gathers is None else int(setup.gathers * BITS[_gathered_bits(setup)]))
-    resident = held + reference + buffers + (0 if "between" in setup.offload else states)
+    resident = held + reference + setup.buffers + (0 if "between" in setup.offload else states)
 
     # Autocast keeps the copies that it makes of trained fp32 weights until the forward ends, and those that the
     # backward needs until then; a checkpointed layer makes its own again.
@@ -260,7 +262,7 @@ def memory(setup: Setup) -> Memory:
     one = layer_activations(setup, masked_layers(setup) > 0)
     ahead, backward = logits(setup)
     # The gradient of the embeddings comes last, dense: added to an earlier one, or to the head's where they are tied.
-    dense = 0 if setup.lora else table * setup.trained
+    dense = 0 if setup.lora or setup.sharded else table * setup.trained
     tied = dense * shape.tied
     started = resident + (gradients if setup.accumulates else 0) + between
     phases = {
@@ -268,7 +270,7 @@ def memory(setup: Setup) -> Memory:
         "loss": started + kept_copies + backward,
         "backward": started + kept_copies + moving + tied + (one if setup.checkpointing else 0),
         "first layer's backward": resident + gradients + max(dense * setup.accumulates + 2 * tied, one + moving + tied),
-        "optimizer step": held + reference + buffers + states + gradients + step,
+        "optimizer step": held + reference + setup.buffers + states + gradients + step,
     }
     moment = max(phases, key=phases.__getitem__)
     found = {
@@ -276,16 +278,12 @@ def memory(setup: Setup) -> Memory:
         "reference model": reference,
         "gradients": gradients if moment in list(phases)[3:] or setup.accumulates else 0,
         "optimizer states": states if moment == "optimizer step" or "between" not in setup.offload else 0,
-        "gathered weights and buffers": buffers,
+        "gathered weights and buffers": setup.buffers,
         "activations": between if moment in list(phases)[:3] else 0,
         "logits": {"forward": ahead if ahead > moving else 0, "loss": backward}.get(moment, 0),
     }
     found["others of the moment"] = phases[moment] - sum(found.values())
     return Memory(parts={name: size for name, size in found.items() if size}, phases=phases)
-
-
-def _gathered_bits(setup: Setup) -> int:
-    return setup.base if setup.lora else 8 * setup.compute
 
 
 def _optimizer(setup: Setup, number: int) -> tuple[int, int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 from adapters.contract import Topology
 from adapters.native import gradient_accumulation, precision
 from recipes import Recipe
 from recipes.methods import METHODS
-from runner.fit.memory import FP32, Lora, Setup, trainable
+from runner.fit.memory import BITS, FP32, Lora, Setup, trainable
 from runner.fit.shapes import Shape
 
 # DeepSpeed's own defaults, in elements: what ZeRO reduces at once (twice, as it overlaps), and stage 3 keeps whole.
@@ -79,11 +80,13 @@ def _attention(recipe: Recipe) -> Literal["sdpa", "flash", "eager"]:
     return "flash" if asked == "flash_attention_2" else "eager" if asked == "eager" else "sdpa"
 
 
-def _loss(recipe: Recipe) -> Literal["plain", "fused", "pairs", "compared"]:
+def _loss(recipe: Recipe) -> Literal["plain", "fused", "pairs", "compared", "rows", "entropy"]:
     if recipe.method in ("dpo", "kto"):
         return "compared"
     if recipe.method == "orpo":
         return "pairs"
+    if recipe.backend == "verl":
+        return "entropy" if METHODS[recipe.method].rewards else "rows"
     return "fused" if recipe.backend_options.get("enable_liger_kernel") else "plain"
 
 
@@ -93,8 +96,6 @@ def _accumulates(recipe: Recipe, topology: Topology) -> bool:
 
 def _llamafactory(recipe: Recipe, topology: Topology, found: Setup) -> Setup:
     """Trainable parameters are in fp32 (adapter.py casts them, `pure_bf16` apart), and autocast computes in bf16."""
-    from dataclasses import replace
-
     spread, world = recipe.distributed, topology.world_size
     if recipe.backend_options.get("pure_bf16"):
         found = replace(found, trained=2, cast=False)
@@ -103,25 +104,22 @@ def _llamafactory(recipe: Recipe, topology: Topology, found: Setup) -> Setup:
     strategy = "ddp" if spread.strategy == "auto" else spread.strategy
     if strategy == "ddp":
         # DDP sums gradients in buckets of their own (gradient_as_bucket_view is off in accelerate).
-        return replace(found, reducing=trainable(found) * found.trained if world > 1 else 0)
+        return replace(found, buffers=trainable(found) * found.trained if world > 1 else 0)
     offload = {"states"} if spread.offload_optimizer else set()
     offload |= {"weights"} if spread.offload_parameters else set()
     if strategy.startswith("fsdp"):
         return replace(_sharded(found, world), offload=frozenset(offload))
     # DeepSpeed has the whole model in bf16, and fp32 copies of what is trained beside the optimizer's states.
     buckets = 2 * min(BUCKET, trainable(found)) * found.compute
-    found = replace(found, trained=found.compute, cast=False, master=True, states_over=world, reducing=buckets)
+    found = replace(found, trained=found.compute, cast=False, master=True, states_over=world, buffers=buckets)
     if strategy == "deepspeed-zero3":
-        live = min(LIVE, found.shape.parameters)
-        # What is offloaded under ZeRO 3 is the weights; the states stay where they are.
-        found = replace(found, weights_over=world, gathers=live)
+        live = min(LIVE, found.shape.parameters) * found.compute
+        found = replace(found, weights_over=world, sharded=True, buffers=buckets + live)
     return replace(found, offload=frozenset(offload))
 
 
 def _verl(recipe: Recipe, topology: Topology, found: Setup) -> Setup:
     """FSDP on any number of GPUs; the weights are kept in fp32, but for a LoRA's base under fsdp2 (adapters.verl)."""
-    from dataclasses import replace
-
     spread, world = recipe.distributed, topology.world_size
     fsdp2 = spread.strategy in ("auto", "fsdp2")
     found = replace(_sharded(found, world), base=found.base if fsdp2 else 32)
@@ -134,11 +132,13 @@ def _verl(recipe: Recipe, topology: Topology, found: Setup) -> Setup:
 
 
 def _sharded(found: Setup, world: int) -> Setup:
-    """FSDP: a layer is gathered while the next one is, in the dtype that is computed in."""
-    from dataclasses import replace
+    """FSDP: a layer is gathered while the next one is, in the dtype that is computed in; embeddings and head stay so.
 
-    gathers = 2 * found.shape.layer_weights
-    return replace(found, cast=False, weights_over=world, states_over=world, gathers=gathers)
+    In full training the gradients of a layer and of these are whole before they are summed.
+    """
+    layer, root = found.shape.layer_weights, found.shape.embeddings * found.compute
+    buffers = int(2 * layer * BITS[found.base]) + root if found.lora else 3 * layer * found.compute + 2 * root
+    return replace(found, cast=False, weights_over=world, states_over=world, sharded=True, buffers=buffers)
 
 
 def uncounted(recipe: Recipe) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.memory import CLOSE, LENGTHS, MODELS, Case, difference, estimated, grid, measure, model, odd
 from recipes.typed import to_json
-from runner.fit.memory import BITS, Lora, Setup, trainable, weights
+from runner.fit.memory import BITS, Lora, Setup, logits, trainable, weights
 from runner.fit.models import families
 from runner.fit.shapes import shape
 from tests.real.conftest import inside
@@ -104,3 +104,45 @@ def test_a_quantized_base_has_the_bytes_of_one_that_bitsandbytes_made(
     guess = weights(one) - trainable(one) * one.trained
     print(f"{bits} bit: {guess:,} bytes, bitsandbytes {found:,}; {BITS[bits]:.4f} a weight")
     assert abs(guess / found - 1) < 0.01
+
+
+VERL = """
+import json, torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+from verl.utils.torch_functional import entropy_from_logits, logprobs_from_logits
+own = torch.nn.functional
+plain = own.log_softmax, own.softmax, torch.logsumexp
+# CUDA's autocast computes these in fp32; a CPU's leaves them as they are.
+own.log_softmax = lambda x, dim=-1: plain[0](x.float(), dim)
+own.softmax = lambda x, dim=-1: plain[1](x.float(), dim)
+torch.logsumexp = lambda x, dim: plain[2](x.float(), dim)
+rows, length, vocabulary, peaks = 4, 512, 50000, []
+with FakeTensorMode():
+    for entropy in (False, True):
+        hidden = torch.zeros(rows * length, 64, dtype=torch.bfloat16, requires_grad=not entropy)
+        head, ids = torch.zeros(vocabulary, 64, dtype=torch.bfloat16), torch.zeros(rows * length, dtype=torch.long)
+        tracker = MemTracker()
+        tracker.track_external(hidden, head, ids)
+        with tracker:
+            logits = own.linear(hidden, head)
+            if entropy:
+                entropy_from_logits(logits)
+            else:
+                # Not padded any more, as its engine does with the nested rows.
+                whole = torch.cat([row for row in logits.view(rows, length, vocabulary).unbind()])
+                logprobs_from_logits(whole, ids).sum().backward()
+        (peak,) = tracker.get_tracker_snapshot("peak").values()
+        peaks.append(peak["Total"] / (rows * length * vocabulary))
+print(json.dumps(peaks))
+"""
+
+
+def test_the_logits_of_verl_are_within_ten_percent_too(verl_python: Path, tmp_path: Path) -> None:
+    """Bytes a token and word of the vocabulary, of log-probabilities with a backward, and of the entropy without."""
+    found = json.loads(inside(verl_python, VERL, cwd=tmp_path).splitlines()[-1])
+    one = Setup(shape=shape(model("Qwen/Qwen3-0.6B")), lora=None, rows=4, length=512, checkpointing=True, loss="rows")
+    guess = [max(logits(replace(one, loss=kind))) for kind in ("rows", "entropy")]
+    guess = [size / (one.tokens * one.shape.vocabulary) for size in guess]
+    print(f"verl: {found}, estimated {guess}")
+    assert all(abs(size / real - 1) < CLOSE for real, size in zip(found, guess, strict=True))

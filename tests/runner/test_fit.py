@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from adapters import backend
 from adapters.contract import Topology
 from adapters.support import CHECKED
+from benchmarks.memory import CLOSE, LENGTHS, MODELS, Case, Measured, difference, estimated, model
 from recipes import UserError, catalogue, load
 from recipes.typed import to_json
 from runner.cli import main
@@ -93,7 +94,8 @@ def test_whatever_saves_memory_never_needs_more(rows: int, length: int, full: bo
     assert memory(replace(one, rows=rows + 1)).peak >= peak
     assert memory(replace(one, attention="eager")).peak >= peak
     assert memory(replace(one, padded=True)).peak >= peak
-    assert memory(replace(one, loss="fused")).peak <= peak
+    # With few tokens, the head's gradient that a fused loss keeps is more than the logits.
+    assert full or memory(replace(one, loss="fused")).peak <= peak
     assert memory(replace(one, weights_over=8, states_over=8)).peak <= peak
     assert memory(replace(one, offload=frozenset({"states"}))).peak <= peak
     assert memory(replace(one, optimizer="adamw")).peak >= memory(replace(one, optimizer="adamw_8bit")).peak
@@ -289,6 +291,28 @@ def test_a_plan_says_what_fits(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert set(json.loads(capsys.readouterr().out)["fit"]["cards"]) <= GPUS.keys()
     assert main(["plan", "quickstart", "--set", "model.path=acme/unknown"]) == 0
     assert "\nfits:      no estimate: acme/unknown is neither" in capsys.readouterr().out
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/memory.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_table_is_that_of_this_formula_and_within_ten_percent() -> None:
+    table = DOCUMENT.split("<!-- memory table")[1].split("<!-- end")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == len(MODELS) * 2 * 2 * len(LENGTHS)
+    for name, tuning, again, length, *sizes in rows:
+        case = Case(config=model(name), tuning=tuning, checkpointing=again == "on", length=int(length))
+        guess = estimated(case)
+        passes, tracked_passes, step, tracked_step = map(float, sizes)
+        assert [f"{n / 1e9:.3f}" for n in (guess.passes, guess.step)] == [f"{passes:.3f}", f"{step:.3f}"]
+        found = Measured(parameters=0, trained=0, passes=int(tracked_passes * 1e9), step=int(tracked_step * 1e9))
+        assert difference(guess, found) < CLOSE
+
+
+def test_the_documented_cards_are_those_of_the_table() -> None:
+    for card in GPUS.values():
+        assert card.flops
+        assert f"| {card.name} | {card.memory / 1e9:g} | {card.flops / 1e12:g} | {card.share:.0%} |" in DOCUMENT
 
 
 def test_native_keys_that_are_not_counted_are_named(capsys: pytest.CaptureFixture[str]) -> None:
