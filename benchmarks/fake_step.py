@@ -50,7 +50,7 @@ def built(case: Case) -> tuple[Any, Any]:
         stage="sft", finetuning_type=case["tuning"], lora_rank=case["rank"], lora_target=case["targets"]
     )
     arguments = SimpleNamespace(
-        upcast_layernorm=False, use_reentrant_gc=True, use_unsloth_gc=False, upcast_lmhead_output=False,
+        upcast_layernorm=False, use_reentrant_gc=case["world"] == 1, use_unsloth_gc=False, upcast_lmhead_output=False,
         disable_gradient_checkpointing=not case["checkpointing"], adapter_name_or_path=None, quantization_bit=None,
         resize_vocab=False, use_kt=False, use_unsloth=False,
     )  # fmt: skip
@@ -94,12 +94,15 @@ def measured(case: Case) -> dict[str, int]:
     }
     if not case["length"]:
         return found
+    sharded = mesh(case["world"]) if case["world"] > 1 else None
     with FakeTensorMode(allow_non_fake_inputs=True):
         make_fake(model)
+        if sharded:
+            shard(model, sharded)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, foreach=True)  # as it is on a GPU by default
         ids, mask, labels = (torch.zeros(case["rows"], case["length"], dtype=torch.long) for _ in range(3))
-        forward = ConvertOutputsToFp32(torch.autocast("cpu", torch.bfloat16)(model.forward))
+        model.forward = ConvertOutputsToFp32(torch.autocast("cpu", torch.bfloat16)(model.forward))
         for parameter in trained:  # a first step, whose gradients nobody computed, makes the optimizer's states
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
@@ -108,23 +111,44 @@ def measured(case: Case) -> dict[str, int]:
         tracker.track_external(model, optimizer, ids, mask, labels)
         with tracker:
             for _ in range(2 if case["accumulates"] else 1):
-                loss(case, model, forward, ids, mask, labels).backward()
+                loss(case, model, ids, mask, labels).backward()
             found["passes"] = tracker.peak()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            if not sharded:  # the norm of sharded gradients gathers them all here, as it does not on GPUs
+                torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             found["step"] = tracker.peak()
     return found
 
 
-def loss(case: Case, model: Any, forward: Any, ids: Any, mask: Any, labels: Any) -> Any:
+def mesh(world: int) -> Any:
+    """A mesh of processes that are none; its collectives return tensors of the right size."""
+    from torch.distributed import init_process_group, is_initialized
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    if not is_initialized():
+        init_process_group("fake", store=FakeStore(), rank=0, world_size=world)
+    return init_device_mesh("cpu", (world,))
+
+
+def shard(model: Any, mesh: Any) -> None:
+    """Shard a model under FSDP2 as accelerate and verl do: each layer by itself, and what is left together."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for module in [*(one for one in model.modules() if type(one).__name__.endswith("DecoderLayer")), model]:
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+
+
+def loss(case: Case, model: Any, ids: Any, mask: Any, labels: Any) -> Any:
     """The loss as the trainer of its kind computes it; that of pairs keeps its logits as LLaMA-Factory's does."""
     from llamafactory.train.trainer_utils import get_batch_logps
 
     if case["loss"] == "plain":
-        return forward(input_ids=ids, attention_mask=mask, labels=labels).loss
+        return model(input_ids=ids, attention_mask=mask, labels=labels).loss
 
     def log_probabilities() -> tuple[Any, Any]:
-        logits = forward(input_ids=ids, attention_mask=mask).logits.to(torch.float32)
+        logits = model(input_ids=ids, attention_mask=mask).logits.to(torch.float32)
         return get_batch_logps(logits, labels)[0], logits
 
     policy, kept = log_probabilities()

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from runner.fit.shapes import Shape
+from runner.fit.step import FP32, Setup
 
-FP32 = 4  # bytes
 # What a process holds that is no tensor: the CUDA context with its kernels' code, and cuBLAS's workspace.
 CONTEXT = 700_000_000
 # Free pieces between the tensors, which the caching allocator cannot give to the next: a share of what it holds.
@@ -34,69 +32,6 @@ OPTIMIZERS: Mapping[str, tuple[float, float]] = {
 # 4 bit: NF4 has a scale for each 64 weights, itself in 8 bit with one fp32 for each 256 (double quantization).
 # 8 bit: a row has one fp32 scale.
 BITS = {4: 0.5 + 1 / 64 + FP32 / (64 * 256), 8: 1.0, 16: 2.0, 32: 4.0}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """`targets`: names of linear layers; empty: all of them."""
-
-    rank: int
-    targets: frozenset[str] = frozenset()
-    dropout: bool = False
-    dora: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What the memory of a step depends on; sizes in bytes, tokens or processes.
-
-    compute: bytes of an element under autocast; base: bits of a frozen weight; trained: bytes of a trainable one.
-    rows: conversations that go through the model at once: a micro batch, twice that of pairs.
-    padded: whether rows of a batch have different lengths, or are packed, so that attention is given a mask.
-    cast: whether autocast makes copies of fp32 weights in `compute`.
-    loss: plain: the logits whole, in fp32 as transformers has it; fused: in chunks, as Liger does; pairs: the
-        log-probabilities that preference methods take of them; compared: and a reference model's beside them;
-        rows: verl's, of one row after the other; entropy: and the entropy beside them, as its GRPO asks for.
-    accumulates: whether gradients of earlier micro batches are there while one goes through.
-    master: whether the optimizer keeps fp32 copies of 16-bit trainable weights.
-    weights_over, states_over: processes that share the weights, and the gradients and optimizer states.
-    sharded: whether the processes gather the weights of a layer when they need them.
-    buffers: bytes of what is gathered, and of what gradients are summed in over processes.
-    offload: what lies in the host's memory: weights (with all that belongs to them), states (with gradients), or
-        between: states that are only brought for the optimizer step.
-    reference: bytes of a weight of the reference model; 0: there is none, or it is the model without its adapter.
-    """
-
-    shape: Shape
-    lora: Lora | None
-    rows: int
-    length: int
-    checkpointing: bool
-    attention: Literal["sdpa", "flash", "eager"] = "sdpa"
-    padded: bool = False
-    compute: int = 2
-    base: int = 16
-    trained: int = FP32
-    cast: bool = True
-    loss: Literal["plain", "fused", "pairs", "compared", "rows", "entropy"] = "plain"
-    accumulates: bool = True
-    optimizer: str = "adamw"
-    master: bool = False
-    weights_over: int = 1
-    states_over: int = 1
-    sharded: bool = False
-    buffers: int = 0
-    offload: frozenset[str] = frozenset()
-    reference: int = 0
-
-    @property
-    def tokens(self) -> int:
-        return self.rows * self.length
-
-    @property
-    def stream(self) -> int:
-        """Bytes of an element between the layers: that of the norms' weights, which autocast leaves alone."""
-        return self.compute if self.lora or self.trained == self.compute or not self.cast else FP32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,24 +196,34 @@ def memory(setup: Setup) -> Memory:
     between, moving = activations(setup), passing(setup) + dequantized
     one = layer_activations(setup, masked_layers(setup) > 0)
     ahead, backward = logits(setup)
+    # FSDP has embeddings and head whole through a pass (twice while they come), and layers while they are computed and
+    # the next one comes; in full training with the gradients of the head and of a layer, which are summed in fp32.
+    root = shape.embeddings * setup.compute if setup.sharded else 0
+    layer = int(shape.layer_weights * (BITS[setup.base] if setup.lora else setup.compute)) if setup.sharded else 0
+    whole = root + (2 * layer if setup.lora else 3 * layer + head * setup.sharded)
+    summed = whole if setup.lora else whole + 2 * layer
     # The gradient of the embeddings comes last, dense: added to an earlier one, or to the head's where they are tied.
     dense = 0 if setup.lora or setup.sharded else table * setup.trained
     tied = dense * shape.tied
     started = resident + (gradients if setup.accumulates else 0) + between
+    last = max(dense * setup.accumulates + 2 * tied, one + moving + tied)
     phases = {
-        "forward": started + copies + max(ahead, moving),
-        "loss": started + kept_copies + backward,
-        "backward": started + kept_copies + moving + tied + (one if setup.checkpointing else 0),
-        "first layer's backward": resident + gradients + max(dense * setup.accumulates + 2 * tied, one + moving + tied),
+        "forward": started + copies + root + max(ahead, 2 * layer + moving),
+        "loss": started + kept_copies + root + layer + backward,
+        "backward": started + kept_copies + whole + moving + tied + one * setup.checkpointing,
+        "first layer's backward": resident + gradients + max(summed, whole + last),
         "optimizer step": held + reference + setup.buffers + states + gradients + step,
     }
+    if setup.sharded:
+        phases["gathering the embeddings"] = started - between + 2 * root + 2 * layer
     moment = max(phases, key=phases.__getitem__)
     found = {
         "weights": held,
         "reference model": reference,
-        "gradients": gradients if moment in list(phases)[3:] or setup.accumulates else 0,
+        "gradients": gradients if moment in list(phases)[3:5] or setup.accumulates else 0,
         "optimizer states": states if moment == "optimizer step" or "between" not in setup.offload else 0,
-        "gathered weights and buffers": setup.buffers,
+        "buffers of gradients": setup.buffers,
+        "gathered weights": 0 if moment == "optimizer step" else root + layer,
         "activations": between if moment in list(phases)[:3] else 0,
         "logits": {"forward": ahead if ahead > moving else 0, "loss": backward}.get(moment, 0),
     }

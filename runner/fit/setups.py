@@ -10,8 +10,9 @@ from adapters.contract import Topology
 from adapters.native import gradient_accumulation, precision
 from recipes import Recipe
 from recipes.methods import METHODS
-from runner.fit.memory import BITS, FP32, Lora, Setup, trainable
+from runner.fit.memory import trainable
 from runner.fit.shapes import Shape
+from runner.fit.step import FP32, Lora, Setup
 
 # DeepSpeed's own defaults, in elements: what ZeRO reduces at once (twice, as it overlaps), and stage 3 keeps whole.
 BUCKET, LIVE = 500_000_000, 1_000_000_000
@@ -108,13 +109,13 @@ def _llamafactory(recipe: Recipe, topology: Topology, found: Setup) -> Setup:
     offload = {"states"} if spread.offload_optimizer else set()
     offload |= {"weights"} if spread.offload_parameters else set()
     if strategy.startswith("fsdp"):
-        return replace(_sharded(found, world), offload=frozenset(offload))
+        return replace(sharded(found, world), offload=frozenset(offload))
     # DeepSpeed has the whole model in bf16, and fp32 copies of what is trained beside the optimizer's states.
     buckets = 2 * min(BUCKET, trainable(found)) * found.compute
     found = replace(found, trained=found.compute, cast=False, master=True, states_over=world, buffers=buckets)
     if strategy == "deepspeed-zero3":
         live = min(LIVE, found.shape.parameters) * found.compute
-        found = replace(found, weights_over=world, sharded=True, buffers=buckets + live)
+        found = replace(found, weights_over=world, buffers=buckets + live)
     return replace(found, offload=frozenset(offload))
 
 
@@ -122,7 +123,7 @@ def _verl(recipe: Recipe, topology: Topology, found: Setup) -> Setup:
     """FSDP on any number of GPUs; the weights are kept in fp32, but for a LoRA's base under fsdp2 (adapters.verl)."""
     spread, world = recipe.distributed, topology.world_size
     fsdp2 = spread.strategy in ("auto", "fsdp2")
-    found = replace(_sharded(found, world), base=found.base if fsdp2 else 32)
+    found = replace(sharded(found, world), base=found.base if fsdp2 else 32)
     if recipe.grpo.kl_coef and METHODS[recipe.method].rewards and not found.lora:
         found = replace(found, reference=0 if spread.offload_parameters else FP32)
     offload = {"between"} if spread.offload_optimizer else set()
@@ -131,14 +132,9 @@ def _verl(recipe: Recipe, topology: Topology, found: Setup) -> Setup:
     return replace(found, offload=frozenset(offload))
 
 
-def _sharded(found: Setup, world: int) -> Setup:
-    """FSDP: a layer is gathered while the next one is, in the dtype that is computed in; embeddings and head stay so.
-
-    In full training the gradients of a layer and of these are whole before they are summed.
-    """
-    layer, root = found.shape.layer_weights, found.shape.embeddings * found.compute
-    buffers = int(2 * layer * BITS[found.base]) + root if found.lora else 3 * layer * found.compute + 2 * root
-    return replace(found, cast=False, weights_over=world, states_over=world, sharded=True, buffers=buffers)
+def sharded(found: Setup, world: int) -> Setup:
+    """FSDP: what is gathered comes in the dtype that is computed in."""
+    return replace(found, cast=False, weights_over=world, states_over=world, sharded=True)
 
 
 def uncounted(recipe: Recipe) -> list[str]:

@@ -11,8 +11,9 @@ from recipes import Recipe, UserError
 from recipes.methods import METHODS
 from recipes.typed import read_typed
 from runner.data.spec import Accounting
-from runner.fit.memory import FP32, OPTIMIZERS, Setup, trainable
+from runner.fit.memory import OPTIMIZERS, trainable
 from runner.fit.setups import length
+from runner.fit.step import FP32, Setup
 
 COUNTABLE = 200_000_000  # bytes of a jsonl file whose lines are counted: a fraction of a second
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.memory import CLOSE, LENGTHS, MODELS, Case, difference, estimated, grid, measure, model, odd
+from benchmarks.memory import CLOSE, LENGTHS, MODELS, Case, difference, estimated, fsdp, grid, measure, model, odd
 from recipes.typed import to_json
-from runner.fit.memory import BITS, Lora, Setup, logits, trainable, weights
+from runner.fit.memory import BITS, logits, trainable, weights
 from runner.fit.models import families
 from runner.fit.shapes import shape
+from runner.fit.step import Lora, Setup
 from tests.real.conftest import inside
 
 pytestmark = [pytest.mark.real, pytest.mark.thorough]
@@ -29,7 +30,7 @@ def check(python: Path, named: Iterable[tuple[str, Case]]) -> None:
     for (name, case), found in zip(cases, measure(python, [case for _, case in cases]), strict=True):
         guess = estimated(case)
         assert (guess.parameters, guess.trained) == (found.parameters, found.trained), name
-        off = difference(guess, found)
+        off = difference(case, guess, found)
         shown = (
             f"{name} {to_json(replace(case, config={}))}: {guess.passes:,} {guess.step:,}, tracker {found}: {off:.1%}"
         )
@@ -59,6 +60,10 @@ def test_the_layers_passing_memory_shows_where_the_logits_are_small(llamafactory
             for again in (True, False)
         ],
     )
+
+
+def test_what_fsdp_gathers_is_counted(llamafactory_python: Path) -> None:
+    check(llamafactory_python, fsdp() if THOROUGH else list(fsdp())[::3])
 
 
 def test_parameters_and_those_of_an_adapter_are_counted_as_transformers_and_peft_count_them(

@@ -21,10 +21,11 @@ from runner.cli import main
 from runner.data.spec import Accounting
 from runner.fit.estimate import Fit, estimate
 from runner.fit.gpus import GPUS, gpu
-from runner.fit.memory import OPTIMIZERS, Lora, Setup, memory, trainable, weights
+from runner.fit.memory import OPTIMIZERS, memory, trainable, weights
 from runner.fit.models import TABLE, families, find
 from runner.fit.setups import setup
 from runner.fit.shapes import Shape, shape
+from runner.fit.step import Lora, Setup
 from runner.fit.work import Work, work
 from runner.training.planning import check
 
@@ -306,7 +307,7 @@ def test_the_documented_table_is_that_of_this_formula_and_within_ten_percent() -
         passes, tracked_passes, step, tracked_step = map(float, sizes)
         assert [f"{n / 1e9:.3f}" for n in (guess.passes, guess.step)] == [f"{passes:.3f}", f"{step:.3f}"]
         found = Measured(parameters=0, trained=0, passes=int(tracked_passes * 1e9), step=int(tracked_step * 1e9))
-        assert difference(guess, found) < CLOSE
+        assert difference(case, guess, found) < CLOSE
 
 
 def test_the_documented_cards_are_those_of_the_table() -> None:
