@@ -64,7 +64,7 @@ def estimate(
     """The estimate of a checked recipe, or one line that says why there is none.
 
     Raises:
-        UserError: a config.json or an accounting that cannot be read.
+        UserError: a config.json that cannot be read.
     """
     if recipe.distributed.strategy == "megatron":
         return "no estimate: strategy megatron divides layers in ways that are not counted here"

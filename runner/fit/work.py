@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.contract import Topology
-from recipes import Recipe, UserError
+from recipes import Recipe
 from recipes.methods import METHODS
 from recipes.typed import read_typed
 from runner.data.spec import Accounting
@@ -40,7 +40,7 @@ def work(recipe: Recipe, accounting: Path) -> Work:
     if METHODS[recipe.method].rewards:
         each *= recipe.grpo.rollouts.n
     counted = _counted(accounting) if accounting.is_file() else None
-    number, mean = counted or (_rows(recipe), float(each))
+    number, mean = counted if isinstance(counted, tuple) else (_rows(recipe), float(each))
     batch = training.global_batch_size
     per_epoch = math.ceil(number / batch) if number else None
     steps = training.max_steps or (math.ceil(training.epochs * per_epoch) if per_epoch else None)
@@ -48,30 +48,27 @@ def work(recipe: Recipe, accounting: Path) -> Work:
         trained: float | None = training.max_steps * batch
     else:
         trained = training.epochs * number if number else None
-    bound = "training.max_steps" if training.max_steps else "the rows of the files" if number else ""
+    bound = "training.max_steps" if training.max_steps else "the rows of the files" if number else "rows"
+    source = f"at most: {bound}, each as long as may be{f'; {counted}' if counted else ''}"
     return Work(
         rows=number,
         steps=steps,
         tokens=int(mean * trained) if trained else None,
         tokens_per_step=int(mean * batch),
-        exact=counted is not None,
-        source=str(accounting) if counted else f"at most: {bound or 'rows'}, each as long as may be",
+        exact=isinstance(counted, tuple),
+        source=str(accounting) if isinstance(counted, tuple) else source,
     )
 
 
-def _counted(accounting: Path) -> tuple[int, float] | None:
-    """Rows (or packs) and mean tokens of one, as the run counted them when it prepared them.
-
-    Raises:
-        UserError: the file cannot be read, or is of another version.
-    """
+def _counted(accounting: Path) -> tuple[int, float] | str:
+    """Rows (or packs) and mean tokens of one, as the run counted them when it prepared them, or why not."""
     try:
         found = read_typed(Accounting, accounting)
     except (OSError, ValueError) as error:
-        raise UserError(f"{accounting}: {error}; it belongs to a run: choose another --runs-dir") from None
+        return f"{accounting} cannot be read: {error}"
     number = found.sequences or found.trained
     tokens = found.sequences * found.sequence_length or found.tokens
-    return (number, tokens / number) if number and tokens else None
+    return (number, tokens / number) if number and tokens else f"{accounting} counts no rows"
 
 
 def _rows(recipe: Recipe) -> int | None:

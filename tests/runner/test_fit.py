@@ -236,10 +236,13 @@ def test_without_it_they_are_a_bound_or_unknown(tmp_path: Path) -> None:
     assert counted(tmp_path, None, source, "data.validation={fraction: 0.25}").rows == 24
 
 
-def test_an_accounting_of_another_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "accounting.json").write_text("{}")
-    with pytest.raises(UserError, match="it belongs to a run"):
-        counted(tmp_path, None)
+@pytest.mark.parametrize("text", ["{}", "{", "[]", ""])
+def test_an_accounting_that_cannot_be_read_is_named_and_leaves_a_bound(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "accounting.json"
+    file.write_text(text)
+    found = counted(tmp_path, None, "training.max_steps=3")
+    assert (found.steps, found.tokens) == (3, 3 * 16 * 4096) and not found.exact
+    assert f"{file} cannot be read: " in found.source
 
 
 def fit(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
