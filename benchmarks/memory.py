@@ -18,7 +18,6 @@ from pathlib import Path
 from recipes.typed import to_json
 from runner.fit.memory import memory, trainable
 from runner.fit.models import families
-from runner.fit.setups import sharded
 from runner.fit.shapes import Value, shape
 from runner.fit.step import Lora, Setup
 from runner.machine import environments
@@ -70,7 +69,9 @@ class Case:
             accumulates=self.accumulates,
             loss=self.loss,  # type: ignore[arg-type]
         )
-        return one if self.world == 1 else sharded(one, self.world)
+        if self.world == 1:
+            return one
+        return replace(one, cast=False, weights_over=self.world, states_over=self.world, sharded=True)
 
 
 @dataclass(frozen=True, kw_only=True)

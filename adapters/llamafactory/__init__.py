@@ -15,6 +15,7 @@ from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, To
 from adapters.ledger import Entry
 from adapters.llamafactory import options, settings
 from adapters.llamafactory.checkpoints import whole_checkpoints
+from adapters.llamafactory.keeping import keeping as keeping
 from adapters.native import CPU_ENV, batch_problem, launcher, precision, to_yaml, visible_devices
 from adapters.refusals import refusals
 from recipes import Problem, Recipe

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adapters.contract import Topology
+from adapters import backend
+from adapters.contract import Keeping, Topology
 from recipes import Recipe
 from recipes.methods import METHODS
 from recipes.typed import to_json
@@ -66,12 +67,13 @@ def estimate(
     Raises:
         UserError: a config.json that cannot be read.
     """
-    if recipe.distributed.strategy == "megatron":
-        return "no estimate: strategy megatron divides layers in ways that are not counted here"
+    kept = backend(recipe.backend).keeping(recipe, topology)
+    if isinstance(kept, str):
+        return kept
     found = models.find(recipe.model.path, recipe.model.revision)
     if isinstance(found, str):
         return found
-    setup = setups.setup(recipe, topology, found.shape, optimizer)
+    setup = setups.setup(recipe, topology, found.shape, kept, optimizer)
     step, done = memory(setup), work(recipe, runs_dir / recipe.name / "data" / "accounting.json")
     spread = recipe.distributed
     rewards, operations = METHODS[recipe.method].rewards, flops_per_token(recipe, setup)
@@ -93,17 +95,17 @@ def estimate(
         checkpoints=checkpoints(recipe, done.steps),
         gpu=gpu,
         hours=hours(operations * done.tokens, topology, gpu.flops, gpu.share) if timed else None,  # type: ignore
-        notes=tuple(_notes(recipe, found, topology)),
+        notes=tuple(_notes(recipe, found, kept, topology)),
     )
 
 
-def _notes(recipe: Recipe, found: models.Found, topology: Topology) -> list[str]:
+def _notes(recipe: Recipe, found: models.Found, kept: Keeping, topology: Topology) -> list[str]:
     notes = []
     if not found.shape.known:
         notes.append(f"the layers of {found.shape.family} are counted as a llama's: more uncertain than others")
     if found.shape.experts:
         notes.append("a mixture of experts: its activations depend on the routing, and are counted as evenly spread")
-    if keys := setups.uncounted(recipe):
+    if keys := setups.uncounted(recipe, kept):
         notes.append(f"not counted: backend_options {', '.join(keys)}")
     if not topology.gpus:
         notes.append("this is of a GPU's process: on a CPU the allocator and the kernels are others")

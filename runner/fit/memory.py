@@ -222,7 +222,7 @@ def memory(setup: Setup) -> Memory:
         "reference model": reference,
         "gradients": gradients if moment in list(phases)[3:5] or setup.accumulates else 0,
         "optimizer states": states if moment == "optimizer step" or "between" not in setup.offload else 0,
-        "buffers of gradients": setup.buffers,
+        "buffers": setup.buffers,
         "gathered weights": 0 if moment == "optimizer step" else root + layer,
         "activations": between if moment in list(phases)[:3] else 0,
         "logits": {"forward": ahead if ahead > moving else 0, "loss": backward}.get(moment, 0),

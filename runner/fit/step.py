@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from adapters.contract import Loss
 from runner.fit.shapes import Shape
 
 FP32 = 4  # bytes
@@ -28,17 +29,10 @@ class Setup:
     rows: conversations that go through the model at once: a micro batch, twice that of pairs.
     padded: whether rows of a batch have different lengths, or are packed, so that attention is given a mask.
     cast: whether autocast makes copies of fp32 weights in `compute`.
-    loss: plain: the logits whole, in fp32 as transformers has it; fused: in chunks, as Liger does; pairs: the
-        log-probabilities that preference methods take of them; compared: and a reference model's beside them;
-        rows: verl's, of one row after the other; entropy: and the entropy beside them, as its GRPO asks for.
     accumulates: whether gradients of earlier micro batches are there while one goes through.
-    master: whether the optimizer keeps fp32 copies of 16-bit trainable weights.
-    weights_over, states_over: processes that share the weights, and the gradients and optimizer states.
-    sharded: whether FSDP gathers the weights of a layer when they are needed.
-    buffers: bytes in which gradients are summed over processes.
-    offload: what lies in the host's memory: weights (with all that belongs to them), states (with gradients), or
-        between: states that are only brought for the optimizer step.
+    buffers: bytes in which gradients are summed over processes, and of weights that are whole meanwhile.
     reference: bytes of a weight of the reference model; 0: there is none, or it is the model without its adapter.
+    loss, master, weights_over, states_over, sharded, offload: as adapters.contract.Keeping has them.
     """
 
     shape: Shape
@@ -52,7 +46,7 @@ class Setup:
     base: int = 16
     trained: int = FP32
     cast: bool = True
-    loss: Literal["plain", "fused", "pairs", "compared", "rows", "entropy"] = "plain"
+    loss: Loss = "plain"
     accumulates: bool = True
     optimizer: str = "adamw"
     master: bool = False

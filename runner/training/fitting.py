@@ -46,7 +46,7 @@ def show_fit(loaded: LoadedRecipe, runs_dir: Path, card: str | None, gpus: int |
 def _proposals(proposed: list[Change]) -> list[str]:
     if not proposed:
         return ["", "nothing that was tried makes it fit: take a smaller model, or larger cards"]
-    lines = ["", "what makes it fit, the cheapest first:"]
+    lines = ["", "what makes it fit, the cheapest first, and what it then needs of each GPU:"]
     for change in proposed:
         sets = " ".join(f"--set {one}" for one in change.sets)
         lines.append(f"  {gigabytes(change.peak):>9}  {sets}  ({change.costs})")

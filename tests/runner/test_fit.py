@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from adapters import backend
 from adapters.contract import Topology
-from adapters.support import CHECKED
 from benchmarks.memory import CLOSE, LENGTHS, MODELS, Case, Measured, difference, estimated, model
-from recipes import UserError, catalogue, load
+from recipes import Recipe, UserError, catalogue, load
 from recipes.typed import to_json
 from runner.cli import main
 from runner.data.spec import Accounting
@@ -123,8 +122,10 @@ def test_every_recipe_of_the_catalogue_has_an_estimate_where_it_is_allowed(
             assert isinstance(found, Fit) and found.memory.peak > 0 and found.parameters > found.trained / 2
 
 
-def test_every_backend_is_known_to_the_setups() -> None:
-    assert set(CHECKED) == {"llamafactory", "verl"}
+def of(recipe: Recipe, machines: Topology) -> Setup:
+    kept = backend(recipe.backend).keeping(recipe, machines)
+    assert not isinstance(kept, str)
+    return setup(recipe, machines, QWEN, kept)
 
 
 SHARDED = [("ddp", 1), ("fsdp2", 8), ("deepspeed-zero2", 1), ("deepspeed-zero3", 8)]
@@ -133,13 +134,13 @@ SHARDED = [("ddp", 1), ("fsdp2", 8), ("deepspeed-zero2", 1), ("deepspeed-zero3",
 @pytest.mark.parametrize("strategy,over", SHARDED)
 def test_what_is_sharded_is_divided_by_the_processes(strategy: str, over: int) -> None:
     recipe = load("finance_full", [f"distributed.strategy={strategy}"]).recipe
-    found = setup(recipe, EIGHT, QWEN)
+    found = of(recipe, EIGHT)
     assert found.weights_over == over and found.states_over == (1 if strategy == "ddp" else 8)
 
 
 def test_dpo_has_a_second_model_in_full_training_and_none_with_an_adapter() -> None:
-    full = setup(load("finance_dpo", ["tuning={type: full}"]).recipe, ONE, QWEN)
-    lora = setup(load("finance_dpo").recipe, ONE, QWEN)
+    full = of(load("finance_dpo", ["tuning={type: full}"]).recipe, ONE)
+    lora = of(load("finance_dpo").recipe, ONE)
     assert memory(full).parts["reference model"] == 2 * QWEN.parameters
     assert (
         "reference model" not in memory(lora).parts
