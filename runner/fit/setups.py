@@ -24,16 +24,16 @@ def setup(recipe: Recipe, topology: Topology, shape: Shape, kept: Keeping, optim
     tuning, training = recipe.tuning, recipe.training
     targets = () if tuning.target_modules == "all-linear" else tuning.target_modules
     lora = Lora(rank=tuning.rank, targets=frozenset(targets), dropout=tuning.dropout > 0, dora=tuning.dora)
-    compute, rows = BYTES[precision(recipe, topology)], _rows(recipe)
+    compute = BYTES[precision(recipe, topology)]
     accumulates = METHODS[recipe.method].rewards or gradient_accumulation(recipe, topology) > 1
     found = Setup(
         shape=shape,
         lora=lora if tuning.type == "lora" else None,
-        rows=rows,
+        rows=_rows(recipe),
         length=length(recipe),
         checkpointing=training.gradient_checkpointing,
         attention=_attention(recipe),
-        padded=recipe.data.packing or (rows > 1 and not recipe.distributed.remove_padding),
+        padded=True,  # one row alone too: LLaMA-Factory fills it up to a multiple of 8; and packs have their masks
         compute=compute,
         base={"4bit": 4, "8bit": 8, None: 8 * BYTES[kept.frozen]}[tuning.quantization],
         trained=BYTES[kept.trained],
