@@ -25,6 +25,9 @@ from adapters.ledger import Entry
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
+Precision = Literal["bf16", "fp16", "fp32"]
+Loss = Literal["plain", "fused", "pairs", "compared", "rows", "entropy"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
@@ -120,6 +123,46 @@ class Checkpoint:
     path: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How a backend keeps a model while it trains it; what the estimate of memory asks of it.
+
+    trained, frozen: the precision of trainable weights, and of a frozen base that is not quantized.
+    autocast: whether copies are made of fp32 weights to compute with.
+    master: whether the optimizer has fp32 copies of trainable weights.
+    weights_over, states_over: processes that share the weights, and the gradients and optimizer states.
+    sharded: whether FSDP gathers the weights of a layer when they are needed.
+    summed: gradients, in elements, that are summed at once in buffers of their own; None: all.
+    live: weights, in elements, that are whole at a time for another reason.
+    offload: what lies in the host's memory: weights (with all that belongs to them), states (with gradients), or
+        between: states that are only brought for the optimizer step.
+    reference: the precision of a second model beside the trained one.
+    loss: plain: the logits whole, in fp32 as transformers has it; fused: in chunks; pairs: the
+        log-probabilities that preference methods take of them; compared: and a reference model's beside them;
+        rows: verl's, of one row after the other; entropy: and the entropy beside them, as its GRPO asks for.
+    liger: the families, by `model_type`, that Liger's kernels compute: norms, MLPs, and in place of the plain loss
+        the fused one.
+    masks_packs: whether packed rows are told apart by a mask.
+    counted: the native keys that were looked at for this.
+    """
+
+    trained: Precision
+    frozen: Precision
+    autocast: bool
+    master: bool = False
+    weights_over: int = 1
+    states_over: int = 1
+    sharded: bool = False
+    summed: int | None = 0
+    live: int = 0
+    offload: frozenset[str] = frozenset()
+    reference: Precision | None = None
+    loss: Loss = "plain"
+    liger: tuple[str, ...] = ()
+    masks_packs: bool = True
+    counted: tuple[str, ...] = ()
+
+
 Metrics = dict[str, float]
 
 
@@ -160,6 +203,9 @@ class Backend(Protocol):
     def ledger(self, recipe: Recipe, topology: Topology) -> list[Entry]:
         """What becomes of every leaf of the schema; `plan` puts the same entries into the plan."""
 
+    def keeping(self, recipe: Recipe, topology: Topology) -> Keeping | str:
+        """How the model is kept while it trains, or one line that says why nothing is known of it."""
+
     def total_steps(self, line: Mapping[str, Any]) -> int | None:
         """The number of steps of the whole training, where a line of the metrics file tells it."""
 
@@ -168,9 +214,8 @@ class Backend(Protocol):
 
         Always `step`; then of: loss, eval_loss, learning_rate, grad_norm, epoch, tokens (in this step),
         step_time_s, memory_gb (the runner adds tokens_per_s), and the method's own: rewards/chosen,
-        rewards/rejected, rewards/accuracies,
-        rewards/margins, logps/chosen, logps/rejected, sft_loss, odds_ratio_loss, kl, reward, reply_length, entropy,
-        clip_fraction.
+        rewards/rejected, rewards/accuracies, rewards/margins, logps/chosen, logps/rejected, sft_loss,
+        odds_ratio_loss, kl, reward, reply_length, entropy, clip_fraction.
         """
 
     def checkpoints(self, directory: Path) -> list[Checkpoint]:

@@ -57,9 +57,9 @@ def to_yaml(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=1000)
 
 
-def launcher(python: str, topology: Topology) -> tuple[str, ...]:
-    """The interpreter, under torchrun where the run has more than one process."""
-    if topology.world_size == 1:
+def launcher(python: str, topology: Topology, *, sharded: bool = False) -> tuple[str, ...]:
+    """The interpreter, under torchrun where the run has more than one process, or shards even on one."""
+    if topology.world_size == 1 and not sharded:
         return (python,)
     # One node takes any free port: two runs on a machine would fight over a fixed one.
     meeting = (

@@ -20,6 +20,7 @@ LAYERS = (
     "runner.files",
     "runner.data",
     "runner.machine",
+    "runner.fit",
     "runner.runs",
     "runner.scoring",
     "runner.training",

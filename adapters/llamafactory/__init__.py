@@ -15,6 +15,7 @@ from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, To
 from adapters.ledger import Entry
 from adapters.llamafactory import options, settings, sharding
 from adapters.llamafactory.checkpoints import whole_checkpoints
+from adapters.llamafactory.keeping import keeping as keeping
 from adapters.native import CPU_ENV, batch_problem, launcher, precision, to_yaml, visible_devices
 from adapters.refusals import refusals
 from recipes import Problem, Recipe
@@ -92,7 +93,8 @@ def plan(
     script = ("-m", "adapters.llamafactory.train", *options, "backend/train.yaml", metrics)
     return Plan(
         backend=NAME,
-        argv=(*launcher(str(paths.python), topology), *script),
+        # DeepSpeed and FSDP want a process group, of one process too.
+        argv=(*launcher(str(paths.python), topology, sharded=sharding.strategy(recipe) != "ddp"), *script),
         env=_environment(topology),
         files=files,
         export=export_command(recipe, topology, paths, paths.result, None),

@@ -21,13 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.llamafactory import packed
-
-# The families of LLaMA-Factory 0.9.5's model_utils/liger_kernel.py, by `model_type`, whose kernels Liger itself has.
-LIGER = (
-    *("gemma", "gemma2", "gemma3", "gemma3_text", "glm4", "glm4v", "granite", "llama", "llava", "mistral", "mixtral"),
-    *("mllama", "olmo2", "paligemma", "phi3", "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "qwen3_next"),
-    "qwen3_5",
-)
+from adapters.llamafactory.kernels import LIGER
 
 
 def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = False, tokenizer: str = "") -> None:

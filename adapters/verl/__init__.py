@@ -20,6 +20,7 @@ from adapters.refusals import refusals
 from adapters.verl import config, grpo, options, settings
 from adapters.verl.checkpoints import whole_checkpoints
 from adapters.verl.conflicts import conflicts
+from adapters.verl.keeping import keeping as keeping
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapters.contract import Plan, Topology
@@ -14,8 +14,8 @@ from recipes.visible import visible
 from runner.runs.rundir import Run
 
 
-def plan_json(plan: Plan, recipe: Recipe, topology: Topology) -> str:
-    """The plan as JSON: argv, env, files, ledger, and the rest."""
+def plan_json(plan: Plan, recipe: Recipe, topology: Topology, fit: Mapping[str, object] | None = None) -> str:
+    """The plan as JSON: argv, env, files, ledger, and the rest; `fit`: the estimate of memory and work."""
     from dataclasses import asdict
 
     value = {
@@ -34,11 +34,13 @@ def plan_json(plan: Plan, recipe: Recipe, topology: Topology) -> str:
         "topology": plain(asdict(topology)),
         "data": [source.name for source in recipe.data.train],
     }
+    if fit is not None:
+        value["fit"] = dict(fit)
     return json.dumps(value, ensure_ascii=False, indent=1)
 
 
-def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path) -> str:
-    """The plan for a person: what will run, where, with which data, and the ledger."""
+def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path, fit: Sequence[str] = ()) -> str:
+    """The plan for a person: what will run, where, with which data, the estimate's lines, and the ledger."""
     where = f"{topology.gpus} GPU" if topology.gpus else f"{topology.processes} CPU process"
     where += "s" if (topology.gpus or topology.processes) > 1 else ""
     lines = [
@@ -47,6 +49,7 @@ def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path) -> str:
         *(f"data:      {s.name} ({s.format})" for s in recipe.data.train),
         *(f"held out:  {s.name} ({s.format})" for s in recipe.data.validation.sources),
         f"run:       {run}",
+        *fit,
         "",
         "ledger (recipe field -> native key = value)",
         *_ledger(plan),

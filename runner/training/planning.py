@@ -63,15 +63,19 @@ def show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, 
     Raises:
         UserError: everything that the backend refuses.
     """
+    from runner.fit import estimate
     from runner.runs import show
 
     machines = machines_of(loaded)
     check(loaded, machines)
     run = runs_dir.resolve() / (name or loaded.recipe.name)
     plan = make_plan(loaded, machines, run)
-    print(
-        show.plan_json(plan, loaded.recipe, machines) if as_json else show.plan_text(plan, loaded.recipe, machines, run)
-    )
+    fit = estimate.estimate(loaded.recipe, machines, runs_dir)
+    if as_json:
+        print(show.plan_json(plan, loaded.recipe, machines, estimate.as_json(fit)))
+    else:
+        lines = [f"fits:      {fit}"] if isinstance(fit, str) else estimate.short(fit)
+        print(show.plan_text(plan, loaded.recipe, machines, run, lines))
 
 
 def paths(recipe: Recipe, run: Path, python: Path, *, snapshot: bool = True) -> Paths:

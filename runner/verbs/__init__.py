@@ -8,6 +8,7 @@ VERBS = {
     "list": "list the catalogue of recipes",
     "validate": "check recipes and report every mistake with its place",
     "plan": "show what a recipe would run and where each field goes",
+    "fit": "say whether a recipe fits a GPU, how long it takes, and what makes it fit",
     "data": "check, preview, convert, split and make training data",
     "run": "train and evaluate one or more recipes",
     "resume": "continue a stopped run from its newest complete checkpoint",

@@ -103,7 +103,14 @@ def test_runs_of_an_empty_directory(capsys: pytest.CaptureFixture[str], tmp_path
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["validate", "quickstart"], ["plan", "quickstart", "--json"], ["plan", "quickstart"], ["list"]],
+    [
+        ["--help"],
+        ["validate", "quickstart"],
+        ["plan", "quickstart", "--json"],
+        ["plan", "quickstart"],
+        ["fit", "qwen3_4b_financial", "--gpu", "12GB"],
+        ["list"],
+    ],
 )
 def test_what_must_feel_instant_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (

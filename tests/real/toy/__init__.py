@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters import native
-from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
+from adapters.contract import Checkpoint, Keeping, Metrics, Paths, Plan, PreparedData, Topology
 from adapters.ledger import Entry, mapped, refused, runner, runner_fields
 from adapters.refusals import refusals
 from recipes import Problem, Recipe, schema
@@ -35,6 +35,10 @@ def ledger(recipe: Recipe, topology: Topology) -> list[Entry]:
 
 def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     return refusals(ledger(loaded.recipe, topology), loaded, topology)
+
+
+def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
+    return Keeping(trained="fp32", frozen="fp32", autocast=False)
 
 
 def plan(
