@@ -9,7 +9,7 @@ from typing import Literal
 
 from adapters import backend
 from adapters.contract import Keeping, Topology
-from recipes import Recipe
+from recipes import Recipe, UserError
 from recipes.methods import METHODS
 from recipes.typed import to_json
 from runner.fit import models, setups
@@ -62,13 +62,15 @@ class Fit:
 def estimate(recipe: Recipe, topology: Topology, runs_dir: Path, gpu: Gpu | None = None) -> Fit | str:
     """The estimate of a checked recipe, or one line that says why there is none.
 
-    Raises:
-        UserError: a config.json that cannot be read.
+    A config.json of another kind is no mistake of the recipe's: what is not known here can train all the same.
     """
     kept = backend(recipe.backend).keeping(recipe, topology)
     if isinstance(kept, str):
         return kept
-    found = models.find(recipe.model.path, recipe.model.revision)
+    try:
+        found = models.find(recipe.model.path, recipe.model.revision)
+    except UserError as error:
+        return f"no estimate: {error}"
     if isinstance(found, str):
         return found
     setup = setups.setup(recipe, topology, found.shape, kept)

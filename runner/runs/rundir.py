@@ -47,6 +47,14 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """GB (10^9 bytes) of tensors on the fullest GPU: as estimated before the training, and as it was."""
+
+    predicted_gb: float | None = None
+    peak_gb: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of run.json."""
 
@@ -71,6 +79,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     data: Accounting | None = None
     training_time_s: float = 0.0
+    memory: MemoryUse = field(default_factory=MemoryUse)
     trained_steps: int | None = None  # the training has come to its end, at this step
     ended_early: bool = False
     model_step: int | None = None  # the step that model/ is of

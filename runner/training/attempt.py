@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapters.contract import Backend, Checkpoint, Plan, PreparedData, Topology
@@ -14,6 +14,7 @@ from recipes.typed import read_typed
 from runner.data.spec import Accounting
 from runner.failure import Failure
 from runner.files import code_directory
+from runner.fit.estimate import estimate
 from runner.machine import diagnose, environments, process
 from runner.machine.environments import environment
 from runner.machine.process import clean_environment
@@ -77,7 +78,12 @@ class Training:
         try:
             launch(run, plan, self.module, self.recipe, self.topology, number, self.say, poll)
         finally:
-            run.update(training_time_s=run.read().training_time_s + time.monotonic() - started)
+            manifest = run.read()
+            peak = max((line["memory_gb"] for line in run.steps() if "memory_gb" in line), default=None)
+            run.update(
+                training_time_s=manifest.training_time_s + time.monotonic() - started,
+                memory=replace(manifest.memory, peak_gb=peak),
+            )
         newest = self.newest()
         if not newest:
             raise Failure(f"{run.name}: the training left no checkpoint", log=run.log(number))
@@ -104,8 +110,13 @@ class Training:
                     return total
         return None
 
+    def _expected_gb(self) -> float | None:
+        """The estimate of the tensors on a GPU; None without one, or where nothing is known of the model."""
+        found = estimate(self.recipe, self.topology, self.run.path.parent) if self.topology.gpus else ""
+        return None if isinstance(found, str) else found.memory.peak / 1e9
+
     def _record_start(self, plan: Plan, number: int, resume: Checkpoint | None) -> None:
-        run, manifest = self.run, self.run.read()
+        run, manifest, expected = self.run, self.run.read(), self._expected_gb()
         attempt = rundir.Attempt(
             number=number,
             started=rundir.now(),
@@ -122,7 +133,10 @@ class Training:
             versions=environments.versions(environment(manifest.backend, self.topology.device)),
             data=read_typed(Accounting, run.accounting),
             attempts=(*manifest.attempts, attempt),
+            memory=rundir.MemoryUse(predicted_gb=expected),
         )
+        if expected:
+            self.say(f"expecting {expected:.1f} GB of tensors on each GPU (`recipe fit` says of what)")
 
     def export(self, step: int, target: Path) -> None:
         """Make a model directory of the checkpoint of a step."""

@@ -337,6 +337,16 @@ def test_native_keys_that_are_not_counted_are_named(capsys: pytest.CaptureFixtur
     assert code == 0 and "not counted: backend_options use_galore" in out
 
 
+@pytest.mark.parametrize("config", ['{"model_type": "mamba", "hidden_size": 64}', "[]", "no JSON", ""])
+def test_what_is_not_known_of_a_model_stops_nothing(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(config)
+    for verb in ("plan", "fit"):
+        assert main([verb, "quickstart", "--set", f"model.path={tmp_path}"]) == 0
+        assert f"no estimate: {tmp_path / 'config.json'}: " in capsys.readouterr().out
+
+
 def test_an_unknown_family_is_counted_as_a_llama_and_said_to_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
