@@ -6,12 +6,12 @@ Without a tokenizer rows are read and converted only, which any Python with thes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from recipes.documents import Documents
-from recipes.encode import Encoded, Encoder
+from recipes.encode import BadRow, Encoded, Encoder
 from recipes.types import Source
 from runner.data.contamination import Scored, not_compared
 from runner.data.formats import Raw, guess
@@ -44,9 +44,17 @@ class _Check(Preparation):
     def _report(self) -> None:
         """Stdout is the user's here."""
 
-    def _encode(self, chunk: list[Waiting]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+    def _of_chunk(self, chunk: list[Waiting]) -> list[list[Any]]:
+        return super()._of_chunk(chunk) if self.encoder else []
+
+    def _encode(self, conversations: Sequence[Any]) -> list[Encoded | BadRow]:
+        return super()._encode(conversations) if self.encoder else []
+
+    def _kept(
+        self, chunk: list[Waiting], conversations: list[list[Any]], results: list[Encoded | BadRow]
+    ) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         if self.encoder is not None:
-            yield from super()._encode(chunk)
+            yield from super()._kept(chunk, conversations, results)
             return
         for waiting in chunk:
             self.place, self.own_notes = waiting.place, waiting.done

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from recipes.documents import Documents
 from recipes.encode import BadRow, Encoded, Encoder, Message
 from recipes.methods import CONVERSATIONS, DOCUMENTS, FEEDBACK, METHODS, PROMPTS
 from recipes.types import Source
+from runner.data import workers
 from runner.data.contamination import Scored
 from runner.data.formats import Raw, convert, detect
 from runner.data.honoured import Unwanted
@@ -90,18 +91,33 @@ class Preparation:
 
     def rows(self, sources: Iterable[Source]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         """Each kept row: canonical, encoded (one conversation, or two for pairs), and whether it was truncated."""
-        for chunk in self._chunks(sources):
-            yield from self._encode(chunk)
+        for (chunk, conversations), results in workers.encoded(self._asked(sources), self._encode):
+            yield from self._kept(chunk, conversations, results)
         if self.problems.rows:
             raise Stop(*self.problems.lines())
 
     def rows_around(self, sources: Iterable[Source], number: int) -> Iterator[tuple[Raw, list[Encoded], bool]]:
         """The kept rows that are encoded together with the row of that number; none before them is encoded."""
         for chunk in self._chunks(sources):
+            conversations = self._of_chunk(chunk)
             if number <= chunk[-1].number:
-                yield from self._encode(chunk)
+                yield from self._kept(chunk, conversations, self._encode(list(chain.from_iterable(conversations))))
                 return
-            self._remember(chunk)
+
+    def _asked(self, sources: Iterable[Source]) -> Iterator[tuple[tuple[list[Waiting], list[list[Any]]], list[Any]]]:
+        for chunk in self._chunks(sources):
+            conversations = self._of_chunk(chunk)
+            yield (chunk, conversations), list(chain.from_iterable(conversations))
+
+    def _encode(self, conversations: Sequence[Any]) -> list[Encoded | BadRow]:
+        return self.encoder.encode(conversations, last_only=self.last_only)
+
+    def _of_chunk(self, chunk: list[Waiting]) -> list[list[Any]]:
+        """What is encoded of each row of a chunk; the next chunk may look back on this one."""
+        found = [self._conversations(n, chunk) for n in range(len(chunk))]
+        if self.kind is FEEDBACK:
+            self._before = [waiting.row for waiting in chunk[:-3:-1]]
+        return found
 
     def _chunks(self, sources: Iterable[Source]) -> Iterator[list[Waiting]]:
         chunk: list[Waiting] = []
@@ -191,30 +207,26 @@ class Preparation:
             self._reported = time.monotonic()
             print(json.dumps({"rows": self.rows_in.total()}), flush=True)
 
-    def _encode(self, chunk: list[Waiting]) -> Iterator[tuple[Raw, list[Encoded], bool]]:
-        conversations = [self._conversations(n, chunk) for n in range(len(chunk))]
-        encoded = iter(self.encoder.encode(list(chain.from_iterable(conversations)), last_only=self.last_only))
+    def _kept(
+        self, chunk: list[Waiting], conversations: list[list[Any]], results: list[Encoded | BadRow]
+    ) -> Iterator[tuple[Raw, list[Encoded], bool]]:
+        encoded = iter(results)
         for (place, row, done, source, number), parts in zip(chunk, conversations, strict=True):
-            results = [next(encoded) for _ in parts]
-            bad = next((r for r in results if isinstance(r, BadRow)), None)
+            own = [next(encoded) for _ in parts]
+            bad = next((r for r in own if isinstance(r, BadRow)), None)
             if bad is not None:
                 self._bad(place, str(bad))
                 continue
-            noted = list(dict.fromkeys(note for r in results if isinstance(r, Encoded) for note in r.notes))
+            noted = list(dict.fromkeys(note for r in own if isinstance(r, Encoded) for note in r.notes))
             if noted and self.data.on_note == "error":
                 self._bad(place, "; ".join(noted))
                 continue
-            row, whole, cut = self._shortened(row, [r for r in results if isinstance(r, Encoded)])
+            row, whole, cut = self._shortened(row, [r for r in own if isinstance(r, Encoded)])
             kept = self._fit(place, whole)
             if kept is not None:
                 self.place, self.source, self.number, self.own_notes = place, source, number, [*done, *noted]
                 self.notes.update(self.own_notes)
                 yield row, kept[0], cut or kept[1]
-        self._remember(chunk)
-
-    def _remember(self, chunk: list[Waiting]) -> None:
-        if self.kind is FEEDBACK:
-            self._before = [waiting.row for waiting in chunk[:-3:-1]]
 
     def conversations(self, row: Raw) -> list[Any]:
         """What is encoded of a canonical row: its conversations, or its text."""

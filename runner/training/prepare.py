@@ -19,6 +19,7 @@ from runner.files import NewLines, code_directory
 from runner.machine import diagnose, process
 from runner.machine.process import clean_environment
 from runner.runs.rundir import Run
+from runner.training import prepared
 
 SHOWN = 8  # names in a line of the summary; the accounting has all
 
@@ -31,8 +32,16 @@ def prepare(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[s
         Failure: the preparation itself failed.
     """
     if not run.accounting.is_file():
-        say("preparing the data")
-        _run(run, recipe, python, model, say)
+        directory = run.path / "data"
+        spec = specification(recipe, model, directory)
+        write_typed(directory / "spec.json", spec)
+        name = prepared.key(spec, python)
+        if name and prepared.take(name, directory):
+            say("the data are prepared: the same rows, tokenizer and settings as before")
+        else:
+            say("preparing the data")
+            _run(run, python, say)
+            _keep(name, directory, say)
         for line in summary(read_typed(Accounting, run.accounting)):
             say(line)
     return counts(read_typed(Accounting, run.accounting))
@@ -45,9 +54,16 @@ def counts(accounting: Accounting) -> PreparedData:
     )
 
 
-def _run(run: Run, recipe: Recipe, python: Path, model: str, say: Callable[[str], None]) -> None:
+def _keep(name: str | None, directory: Path, say: Callable[[str], None]) -> None:
+    try:
+        if name:
+            prepared.keep(name, directory)
+    except OSError as error:  # the run has its data all the same
+        say(f"note: the prepared data are not kept for other runs: {error.strerror}")
+
+
+def _run(run: Run, python: Path, say: Callable[[str], None]) -> None:
     directory = run.path / "data"
-    write_typed(directory / "spec.json", specification(recipe, model, directory))
     log = run.path / "logs" / "prepare.log"
     code = process.run(
         [str(python), "-m", "runner.data.prepare", str(directory / "spec.json")],

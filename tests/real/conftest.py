@@ -76,9 +76,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_compiler() -> None:
-    """A user's machine need not have one."""
-    os.environ.update(CC="/nonexistent", CXX="/nonexistent")
+def no_compiler_and_no_kept_data() -> None:
+    """A user's machine need not have one. And data are prepared anew, but where a test says otherwise."""
+    os.environ.update(CC="/nonexistent", CXX="/nonexistent", RECIPE_DATA_CACHE_GB="0")
 
 
 def _ensure(name: str) -> Path:
