@@ -78,6 +78,6 @@ def test_the_number_of_workers_changes_nothing(
     told, one = made(tmp_path, "one", tiny_model, rows, llamafactory_python, *wanted)
     monkeypatch.setenv("RECIPE_WORKERS", "3")
     said, three = made(tmp_path, "three", tiny_model, rows, llamafactory_python, *wanted)
-    assert one == three and len(one["train.jsonl"].splitlines()) > 900
+    assert one == three and len(one["train.jsonl"].splitlines()) > 700
     assert told == [line for line in said if not line.endswith("rows read")] or told[2:] == said[2:]
     assert json.loads(one["accounting.json"])["dropped"].keys() >= {"longer than max_length"}
