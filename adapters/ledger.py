@@ -119,7 +119,17 @@ def runner_fields() -> list[Entry]:
         *(
             runner(f"eval.{leaf}", "scores the finished run")
             for leaf in (
-                *("suites", "base", "max_samples", "max_new_tokens", "data", "longbench_subsets", "engine", "scorer"),
+                *(
+                    "suites",
+                    "base",
+                    "max_samples",
+                    "thinking",
+                    "max_new_tokens",
+                    "data",
+                    "longbench_subsets",
+                    "engine",
+                    "scorer",
+                ),
                 *("judge.base_url", "judge.model", "judge.key_env"),
                 *("lm_eval.num_fewshot", "lm_eval.generation", "lm_eval.batch", "lm_eval.chat_template"),
                 *("lm_eval.system", "lm_eval.think_end_token"),

@@ -38,6 +38,11 @@ class Text:
         return self._encoder is not None
 
     @property
+    def template(self) -> str:
+        """The chat template's text; empty where there is none."""
+        return str(self._encoder.template or self.tokenizer.chat_template) if self._encoder else ""
+
+    @property
     def turn_ends(self) -> tuple[int, ...]:
         """The tokens at which replies of this template end, where the model does not declare them."""
         return self._encoder.end.ids if self._encoder else ()
@@ -78,11 +83,10 @@ class Text:
     def identity(self) -> dict[str, str]:
         """Hashes of the tokenizer and of the chat template with its variables."""
         encoder = self._encoder
-        template = (encoder.template or self.tokenizer.chat_template) if encoder else ""
         variables = encoder.variables if encoder else {}
         return {
             "tokenizer": text_hash(self.tokenizer.backend_tokenizer.to_str()),
-            "template": json_hash([template, variables]),
+            "template": json_hash([self.template, variables]),
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class Spec:
     train_on: str = "all_turns"
     chat_template: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    thinking: str = "auto"  # on, off: of what is generated, in place of the template's own way
     trust_remote_code: bool = False
     max_samples: int | None = None
     max_generation_samples: int | None = None
@@ -84,6 +85,14 @@ class Spec:
     lm_eval: LmEval = field(default_factory=LmEval)
     seed: int = 42
     progress: bool = False
+
+    @property
+    def asking(self) -> Spec:
+        """The specification of what is generated: with the template's variable for thinking."""
+        if self.thinking == "auto":
+            return self
+        variables = {**self.chat_template_kwargs, "enable_thinking": self.thinking == "on"}
+        return replace(self, chat_template_kwargs=variables)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,22 +14,25 @@ import platform
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 from eval.encode import Text, load_text
 from eval.engines import ENGINES, Engine, engine_module
 from eval.engines.ask import ask
-from eval.engines.cache import AnswerCache
+from eval.engines.cache import Answer, AnswerCache
 from eval.engines.directory import ModelFiles, locate
 from eval.engines.progress import duration, say
+from eval.engines.requests import Generate, Request
+from eval.metrics.thoughts import opened, without
 from eval.report.results import FILE, ModelProvenance, Provenance, Results, SuiteProvenance
 from eval.spec import Model, Spec, read_spec
 from eval.statistics import Measure
 from eval.suites import Loaded, suite
 from recipes.errors import UserError
 from recipes.files import write_jsonl
-from recipes.suites import SUITES
+from recipes.suites import GENERATING, SUITES
 from recipes.typed import write_typed
 
 PACKAGES = (
@@ -66,14 +69,13 @@ def run(spec: Spec, *, check: bool = False) -> None:
     quiet()
     for model, files in located:
         if check:
-            _load_suites(spec, load_text(files.tokenizer, spec), files.max_positions())
+            _load_suites(spec, files)
         else:
             _score(model, files, spec)
 
 
 def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
-    text = load_text(files.tokenizer, spec)
-    loaded = _load_suites(spec, text, files.max_positions())
+    text, loaded = _load_suites(spec, files)
     say(f"{model.name}: loading {files.directory}")
     about = ModelProvenance(
         path=str(files.directory), base=str(files.base) if files.base else None, hash=files.hash(), **text.identity()
@@ -88,7 +90,7 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
         start = time.monotonic()
         for note in what.notes:
             say(f"{model.name}: {name}: {note}")
-        measured, failures = _score_suite(name, what, model, engine, cache, spec)
+        measured, failures = _score_suite(name, what, model, text, engine, cache, spec)
         metrics |= measured
         seconds = time.monotonic() - start
         suites[name] = SuiteProvenance(data=what.data, settings=what.settings, seconds=round(seconds, 3))
@@ -107,30 +109,39 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
     write_typed(model.output / FILE, Results(metrics=metrics, provenance=provenance))
 
 
-def _load_suites(spec: Spec, text: Text, max_positions: int) -> dict[str, Loaded]:
-    """The samples of every suite, before any is asked: what is missing is known at once."""
+def _load_suites(spec: Spec, files: ModelFiles) -> tuple[Text, dict[str, Loaded]]:
+    """The tokenizer, and the samples of every suite, before any is asked: what is missing is known at once."""
+    text = load_text(files.tokenizer, spec)
+    asking = text if spec.thinking == "auto" else load_text(files.tokenizer, spec.asking)
     loaded: dict[str, Loaded] = {}
     problems: list[str] = []
+    if spec.thinking != "auto" and "enable_thinking" not in text.template:
+        problems.append(f"thinking: {spec.thinking}: the chat template knows no enable_thinking; use auto")
     for name in spec.suites:
         try:
-            loaded[name] = suite(name).load(spec, text, max_positions)
+            own = asking if name in GENERATING else text  # the others read rows as training does
+            what = suite(name).load(spec, own, files.max_positions())
+            settings = {**what.settings, "thinking": spec.thinking} if own is not text else what.settings
+            loaded[name] = replace(what, settings=settings)
         except UserError as error:
             problems += map(str, error.problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
-    return loaded
+    return text, loaded
 
 
 def _score_suite(
-    name: str, loaded: Loaded, model: Model, engine: Engine, cache: AnswerCache, spec: Spec
+    name: str, loaded: Loaded, model: Model, text: Text, engine: Engine, cache: AnswerCache, spec: Spec
 ) -> tuple[dict[str, Measure], list[str]]:
     """The suite's measures, and its failures by reason, the commonest first."""
     answers = ask(loaded.samples, engine, cache, f"{model.name}: {name}", spec.progress)
     module, records = suite(name), []
     for sample, given in zip(loaded.samples, answers, strict=True):
-        error = sample.problem or next((str(a["error"]) for a in given if "error" in a), "")
-        scored = {**sample.shown, "error": error} if error else module.record(sample, given)
-        records.append({"id": sample.id, **scored})
+        told = [_answer(request, one, text) for request, one in zip(sample.requests, given, strict=True)]
+        error = sample.problem or next((str(a["error"]) for a in told if "error" in a), "")
+        scored = {**sample.shown, "error": error} if error else module.record(sample, told)
+        thought = "\n\n".join(a["thought"] for a in told if "thought" in a)
+        records.append({"id": sample.id, **scored, **({"thought": thought} if thought else {})})
     if hasattr(module, "review"):
         records = module.review(records, spec, model.output)
     write_jsonl(model.output / f"{name}.jsonl", records)
@@ -138,6 +149,10 @@ def _score_suite(
         write_jsonl(model.output / path, rows)
     reasons = Counter(str(part["error"]) for r in records for part in (r, r.get("judge") or {}) if "error" in part)
     return module.measures(records, spec.seed), [f"{n} failed: {reason}" for reason, n in reasons.most_common(3)]
+
+
+def _answer(request: Request, answer: Answer, text: Text) -> Answer:
+    return without(answer, opened(text.tokenizer, request.ids)) if isinstance(request, Generate) else answer
 
 
 def versions() -> dict[str, str]:

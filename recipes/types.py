@@ -207,6 +207,7 @@ class Eval:
     best_model: bool
     base: bool
     max_samples: int | None
+    thinking: Literal["auto", "on", "off"]
     max_new_tokens: int
     data: Mapping[str, str]
     lm_eval: LmEval

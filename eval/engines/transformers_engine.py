@@ -18,6 +18,7 @@ from eval.engines.loading import load_model
 from eval.engines.pack import PACK, Group, group_by_prefix, pack, packs, size
 from eval.engines.prefix import fork, prefix_groups, shareable, takes_trees
 from eval.engines.requests import Generate, Score
+from eval.metrics.thoughts import reply_text
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
 
@@ -180,7 +181,7 @@ class TransformersEngine:
         return [broken if found is None else self._reply(*found) for found in decoded]
 
     def _reply(self, ids: list[int], finished: bool) -> Answer:
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = reply_text(self.tokenizer, ids)
         return {"text": text, "tokens": len(ids), "finished": finished}
 
 

@@ -16,6 +16,7 @@ from eval.engines.directory import ModelFiles, locate
 from eval.engines.greedy import end_tokens
 from eval.engines.loading import device_of, dtype_of, load_model
 from eval.engines.requests import Generate, Score
+from eval.metrics.thoughts import reply_text
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
 from recipes.errors import UserError
@@ -172,7 +173,7 @@ class VllmEngine:
     def _reply(self, request: Generate, output: Any) -> Answer:
         made = list(output.outputs[0].token_ids)
         end = next((n for n, t in enumerate(made) if t in self._ends or t in request.stop), None)
-        text = self.tokenizer.decode(made[:end], skip_special_tokens=True)
+        text = reply_text(self.tokenizer, made[:end])
         return {"text": text, "tokens": len(made[:end]), "finished": end is not None}
 
 

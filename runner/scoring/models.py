@@ -45,6 +45,7 @@ class EvalOptions:
     max_length: int | None = None
     chat_template: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    thinking: str | None = None
     output: Path | None = None
     trust_run: bool = False
 
@@ -162,6 +163,7 @@ def _run_spec(
         train_on=recipe.data.train_on,
         chat_template=recipe.model.chat_template,
         chat_template_kwargs=recipe.model.chat_template_kwargs,
+        thinking=options.thinking or judged.thinking,
         trust_remote_code=recipe.model.trust_remote_code,
         max_samples=options.max_samples or judged.max_samples,
         max_generation_samples=options.max_generation_samples,
@@ -190,6 +192,7 @@ def _check_options(options: EvalOptions, suites: Collection[str]) -> None:
         ("--scorer", options.scorer, SCORED),
         ("--subsets", options.subsets, ("longbench",)),
         # What a task of lm-eval generates, it alone knows.
+        ("--thinking", options.thinking, (*GENERATING, LM_EVAL)),
         ("--max-generation-samples", options.max_generation_samples, (*GENERATING, LM_EVAL)),
     )
     kinds = {LM_EVAL if suite.startswith(LM_EVAL) else suite for suite in suites}
@@ -220,6 +223,7 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         max_length=options.max_length or LONGEST,
         chat_template=options.chat_template,
         chat_template_kwargs=options.chat_template_kwargs,
+        thinking=options.thinking or "auto",
         max_samples=options.max_samples,
         max_generation_samples=options.max_generation_samples,
         engine=options.engine or "transformers",

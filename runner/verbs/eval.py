@@ -52,6 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="with --model: a Jinja file, or a name such as chatml",
     )
     add("--chat-template-kwargs", nargs="+", default=[], metavar="NAME=VALUE", help="with --model: template variables")
+    add("--thinking", choices=("auto", "on", "off"), help="ask generating suites with the template's enable_thinking")
     add("--base-model", help="score this as the base model")
     add("--engine", choices=("transformers", "vllm"), help="inference engine (default: the recipe's)")
     add("--subsets", nargs="+", default=[], help="LongBench subsets; e for all of LongBench-E")
@@ -100,6 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
         max_length=arguments.max_length,
         chat_template=_chat_template(arguments),
         chat_template_kwargs=_variables(arguments.chat_template_kwargs),
+        thinking=arguments.thinking,
         output=arguments.output.resolve() if arguments.output else None,
         trust_run=arguments.trust_run,
     )

@@ -28,7 +28,7 @@ def loaded(model: Model, files: ModelFiles, spec: Spec, text: Text) -> Iterator[
     Raises:
         UserError: it cannot be loaded, or thinks without a token that ends its thoughts.
     """
-    if spec.chat_template_kwargs.get("enable_thinking") is True and not spec.lm_eval.think_end_token:
+    if spec.asking.chat_template_kwargs.get("enable_thinking") is True and not spec.lm_eval.think_end_token:
         text_ = "with enable_thinking: true an answer begins behind the thoughts; set eval.lm_eval.think_end_token"
         raise UserError(f"model {model.name}: {text_}: </think>, say")
     if spec.engine == "vllm":
@@ -60,7 +60,7 @@ def _in_transformers(model: Model, files: ModelFiles, spec: Spec) -> Any:
         tokenizer=str(files.tokenizer),
         batch_size=spec.lm_eval.batch,
         trust_remote_code=spec.trust_remote_code,
-        chat_template_args=dict(spec.chat_template_kwargs),
+        chat_template_args=dict(spec.asking.chat_template_kwargs),
         think_end_token=spec.lm_eval.think_end_token,
     )
 
@@ -82,7 +82,7 @@ def _in_vllm(model: Model, files: ModelFiles, spec: Spec) -> Iterator[Any]:
     from eval.engines.loading import dtype_of
 
     cleanup_dist_env_and_memory()  # of the model before this one
-    variables = dict(spec.chat_template_kwargs)
+    variables = dict(spec.asking.chat_template_kwargs)
     with vllm_engine.whole_model(model, files, spec) as directory:
         config = AutoConfig.from_pretrained(str(directory), trust_remote_code=spec.trust_remote_code)
         try:

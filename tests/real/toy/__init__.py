@@ -16,6 +16,7 @@ from recipes.load import LoadedRecipe
 NAME = "toy"
 DISTRIBUTION = "llamafactory"
 METHODS: tuple[str, ...] = ("sft", "echo")
+TUNINGS: tuple[str, ...] = ("lora", "full")
 QUANTIZATIONS: tuple[str, ...] = ()
 STRATEGIES: tuple[str, ...] = ("ddp",)
 CHECKPOINTS: tuple[str, ...] = ("step-*",)
