@@ -166,7 +166,7 @@ def test_text_by_paragraphs_lines_and_as_a_whole(found: list[str], end: str, las
 def test_text_over_the_limit_is_named_and_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     monkeypatch.setattr("runner.data.row.LIMIT", 1 << 20)
     monkeypatch.setattr("runner.data.text_rows.LIMIT", 1 << 20)
-    one = b"x" * (5 << 20) if by == "line" else b"x\n" * (5 << 20)
+    one = b"x" * (5 << 20) if by == "line" else (b"x" * 63 + b"\n") * (5 << 14)
     path = write(tmp_path / "a.txt", b"a\n\n" + one + b"\n\nb\n")
     tracemalloc.start()
     found = rows(path, text=by)
