@@ -15,7 +15,9 @@ class Training:
     train: tuple[tuple[int, float], ...] = ()  # (step, loss)
     evaluation: tuple[tuple[int, float], ...] = ()
     seconds: float | None = None
+    tokens_per_s: float | None = None
     peak_memory_gb: float | None = None
+    expected_memory_gb: float | None = None
     trained_parameters: int | None = None
 
     @property
@@ -53,6 +55,7 @@ def training(
     lines: Sequence[Mapping[str, float]],
     *,
     seconds: float | None = None,
+    expected_memory_gb: float | None = None,
     trained_parameters: int | None = None,
 ) -> Training:
     """The training of a run, of the lines of its metrics.jsonl in the order of steps."""
@@ -60,10 +63,15 @@ def training(
     def curve(name: str) -> tuple[tuple[int, float], ...]:
         return tuple(sorted((int(line["step"]), float(line[name])) for line in lines if line.get(name) is not None))
 
+    timed = [line for line in lines if line.get("tokens") and line.get("step_time_s")]
     return Training(
         train=curve("loss"),
         evaluation=curve("eval_loss"),
         seconds=seconds,
+        tokens_per_s=sum(line["tokens"] for line in timed) / sum(line["step_time_s"] for line in timed)
+        if timed
+        else None,
+        expected_memory_gb=expected_memory_gb,
         peak_memory_gb=max((float(line["memory_gb"]) for line in lines if line.get("memory_gb")), default=None),
         trained_parameters=trained_parameters,
     )

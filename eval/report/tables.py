@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from eval.report.compare import Compared, compare, recipe_differences
+from eval.report.curves import Training
 from eval.report.results import Entry
 from eval.rows import Row
 from eval.statistics import Measure
@@ -202,7 +203,8 @@ def _moved(row: Compared) -> tuple[int, int]:
 
 def cost_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
     """What each model cost: training time, memory, parameters, and the time of its evaluation."""
-    table: list[tuple[str, ...]] = [("model", "training", "steps", "peak memory", "trained parameters", "evaluation")]
+    head = ("model", "training", "steps", "tokens/s", "peak memory", "trained parameters", "evaluation")
+    table: list[tuple[str, ...]] = [head]
     for entry in entries:
         t = entry.training
         evaluated = sum(suite.seconds for suite in entry.provenance.suites.values())
@@ -210,11 +212,17 @@ def cost_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
             entry.name,
             "-" if t.seconds is None else f"{t.seconds:.0f} s",
             number(t.total_steps),
-            "-" if t.peak_memory_gb is None else f"{t.peak_memory_gb:.2f} GB",
+            "-" if t.tokens_per_s is None else f"{t.tokens_per_s:,.0f}",
+            _memory(t),
             "-" if t.trained_parameters is None else f"{t.trained_parameters:,}",
             f"{evaluated:.0f} s",
         ))  # fmt: skip
     return table
+
+
+def _memory(training: Training) -> str:
+    expected = "" if training.expected_memory_gb is None else f" ({training.expected_memory_gb:.1f} expected)"
+    return "-" if training.peak_memory_gb is None else f"{training.peak_memory_gb:.2f} GB{expected}"
 
 
 def notes(report: Report) -> list[str]:

@@ -71,8 +71,12 @@ def entries(chosen: Sequence[Run], *, base: bool = True, where: Path | None = No
 
 
 def _tuned(run: Run, directory: Path) -> Entry:
+    manifest = run.read()
     figures = training(
-        run.steps(), seconds=run.read().training_time_s or None, trained_parameters=trained_parameters(run.model)
+        run.steps(),
+        seconds=manifest.training_time_s or None,
+        expected_memory_gb=manifest.memory.predicted_gb,
+        trained_parameters=trained_parameters(run.model),
     )
     return read_entry(directory, run.name, figures, run.recipe().complete())
 
