@@ -208,7 +208,9 @@ def test_training_figures_and_over_fitting() -> None:
         "initial_train_loss": 3.0, "final_train_loss": 2.0, "best_eval_loss": 2.0, "final_eval_loss": 2.4,
         "total_steps": 3, "training_time_seconds": 7200.0, "training_time_hours": 2.0, "peak_memory_gb": 2.5,
     }  # fmt: skip
-    assert found.overfits_from == 2
+    assert found.overfits_from == 2 and found.tokens_per_s is None
+    timed = [{"step": s, "loss": 3.0, "tokens": 100.0 * s, "step_time_s": 1.0 * s} for s in (1, 3)]
+    assert training([*timed, {"step": 4, "loss": 2.0}]).tokens_per_s == 100.0
     assert training(lines_[:4]).overfits_from is None
     assert set(Training().figures().values()) == {None}
 
