@@ -218,7 +218,7 @@ def computing(recipe: Recipe, topology: Topology) -> list[Entry]:
             mapped("training.precision", "engine.mixed_precision.param_dtype", compute),
             mapped("training.gradient_checkpointing", key, training.gradient_checkpointing),
         ]
-    only = "only llamafactory has it"
+    only = "verl has no such setting"
     return [
         *own,
         _kernels(recipe),

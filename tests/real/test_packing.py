@@ -11,6 +11,7 @@ from recipes import load
 from recipes.typed import read_typed
 from runner.data.spec import Accounting
 from runner.runs import rundir as rundir
+from runner.runs.rundir import Run
 from runner.training.prepare import prepare
 from tests.real.conftest import Recipe, inside, losses
 
@@ -160,3 +161,20 @@ def test_whole_trainings_are_the_same(
     gaps = [max(abs(a - b) for a, b in zip(alone, other, strict=True)) for other in others]
     print(f"{alone[0]:.6f} -> {alone[-1]:.6f}, largest differences {gaps}")
     assert alone[-1] < alone[0] - 0.01 and max(gaps) < 2e-5
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_packs_as_one(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {**GIVEN, "data.packing": True, "data.train[0].max_samples": 60, "model.path": tiny_model}
+    fields |= {"training.max_steps": 3, "training.global_batch_size": 4, "training.micro_batch_size": 2}
+    given = [part for name, value in fields.items() for part in ("--set", f"{name}={value}")]
+    found = []
+    for processes in ("1", "2"):
+        monkeypatch.setenv("NPROC_PER_NODE", processes)
+        recipe("run", "quickstart", "--name", processes, "--no-eval", *given)
+        lines = Run(tmp_path / "runs" / processes).steps()
+        found.append([(line["loss"], line["tokens"]) for line in lines if "loss" in line])
+    for (alone, one), (together, two) in zip(*found, strict=True):
+        assert together == pytest.approx(alone, rel=1e-6) and one == two > 0
