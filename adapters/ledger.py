@@ -130,6 +130,7 @@ def runner_fields() -> list[Entry]:
                     "engine",
                     "scorer",
                 ),
+                *(f"measures[].{leaf}" for leaf in ("name", "type", "path", "pattern", "target", "better")),
                 *("judge.base_url", "judge.model", "judge.key_env"),
                 *("lm_eval.num_fewshot", "lm_eval.generation", "lm_eval.batch", "lm_eval.chat_template"),
                 *("lm_eval.system", "lm_eval.think_end_token"),

@@ -10,6 +10,7 @@ from typing import Any
 from recipes.errors import UserError, did_you_mean
 from recipes.suites import LM_EVAL
 from recipes.typed import read_typed
+from recipes.types import OwnMeasure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ class Spec:
     engine: str = "transformers"
     scorer: str = "rougeL"  # of free answers; or embedding:DIRECTORY, bleurt:DIRECTORY
     judge: Judge | None = None  # of the suite reference
+    measures: tuple[OwnMeasure, ...] = ()  # of the same, the user's own
     subsets: tuple[str, ...] = ()  # of LongBench; `e`: all of LongBench-E; empty: what there is
     lm_eval: LmEval = field(default_factory=LmEval)
     seed: int = 42

@@ -148,6 +148,7 @@ def _score_suite(
     for path, rows in (module.files(records) if hasattr(module, "files") else {}).items():
         write_jsonl(model.output / path, rows)
     reasons = Counter(str(part["error"]) for r in records for part in (r, r.get("judge") or {}) if "error" in part)
+    reasons.update(f"{own}: {text}" for r in records for own, text in r.get("failed", {}).items())
     return module.measures(records, spec.seed), [f"{n} failed: {reason}" for reason, n in reasons.most_common(3)]
 
 

@@ -19,7 +19,7 @@ from recipes.reward_files import function_problem
 from recipes.schema import leaves
 from recipes.source_checks import paths_of, source_problems, sources_of, weight_problems
 from recipes.suite_checks import suite_problems
-from recipes.suites import JUDGED, suite_id, suites_of, task_file
+from recipes.suites import JUDGED, REFERENCE_METRICS, suite_id, suites_of, task_file
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
@@ -94,7 +94,8 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     if sources_needed:
         yield from _source_checks(value, document, root)
         yield from suite_problems(value, document, root, held_out=has_validation(value))
-    yield from _reward_checks(value, document, root)
+    yield from _own_checks(value, document, root)
+    yield from _measure_checks(value, document)
     for key, option in value.get("backend_options", {}).items():
         if SECRET.search(key) and isinstance(option, str):
             text = "a secret must not stand in a recipe, which is copied into the run; set its environment variable"
@@ -112,10 +113,7 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
     texts += [(("eval", "scorer"), judged["scorer"].partition(":")[2])] if judged.get("scorer") else []
     named = [(n, task_file(suite)) for n, suite in enumerate(judged.get("suites", []))]
     texts += [(("eval", "suites", n), text) for n, text in named if text]
-    rewards = value.get("grpo", {}).get("rewards", [])
-    texts += [
-        (("grpo", "rewards", n, "path"), r["path"].rpartition(":")[0]) for n, r in enumerate(rewards) if r.get("path")
-    ]
+    texts += [((*place, "path"), own["path"].rpartition(":")[0]) for place, own in _own(value) if own.get("path")]
     for place, text in texts:
         text = lookup_problem(text, root)
         if text:
@@ -246,19 +244,38 @@ def _rows_of(place: FieldPath, source: Values) -> Iterator[tuple[FieldPath, tupl
         yield where, (path, source.get("split", "train"), source.get("subset"), source.get("revision"))
 
 
-def _reward_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
+def _own(value: Values) -> Iterator[tuple[FieldPath, Values]]:
+    """The user's own functions of a reply, with their places: rewards, and measures."""
+    for section, name in (("grpo", "rewards"), ("eval", "measures")):
+        for index, own in enumerate(value.get(section, {}).get(name, [])):
+            yield (section, name, index), own
+
+
+def _own_checks(value: Values, document: Document, root: Path) -> Iterator[Problem]:
     needs = {"regex": "pattern", "length": "target", "function": "path"}
-    for index, reward in enumerate(value.get("grpo", {}).get("rewards", [])):
-        place, key = ("grpo", "rewards", index), needs.get(reward["type"])
-        if key and reward.get(key) is None:
-            yield document.problem((*place, key), f"missing; a reward of type {reward['type']} needs it")
+    for place, own in _own(value):
+        kind, what = own.get("type", "function"), str(place[1])[:-1]
+        key = needs.get(kind)
+        if key and own.get(key) is None:
+            yield document.problem((*place, key), f"missing; a {what} of type {kind} needs it")
         for other in set(needs.values()) - {key}:
-            if reward.get(other) is not None:
-                yield document.problem((*place, other), f"does not belong to a reward of type {reward['type']}")
-        text = _pattern_problem(reward.get("pattern")) if key == "pattern" else ""
-        text = function_problem(reward["path"], root) if key == "path" and reward.get("path") else text
+            if own.get(other) is not None:
+                yield document.problem((*place, other), f"does not belong to a {what} of type {kind}")
+        text = _pattern_problem(own.get("pattern")) if key == "pattern" else ""
+        text = function_problem(own["path"], root) if key == "path" and own.get("path") else text
         if text and key:
             yield document.problem((*place, key), text)
+
+
+def _measure_checks(value: Values, document: Document) -> Iterator[Problem]:
+    judged = value.get("eval", {})
+    names = [own["name"] for own in judged.get("measures", [])]
+    if names and JUDGED not in judged.get("suites", []):
+        yield document.problem(("eval", "measures"), f"measures are of the suite {JUDGED}; add it to eval.suites")
+    for index, name in enumerate(names):
+        if name in REFERENCE_METRICS or name in names[:index]:
+            text = f"{name} is the name of another measure of the suite {JUDGED}; choose one of its own"
+            yield document.problem(("eval", "measures", index, "name"), text)
 
 
 def _pattern_problem(pattern: str | None) -> str:

@@ -132,7 +132,7 @@ _PATHS: tuple[tuple[str, str, str], ...] = (
         "",
     ),
     (r"eval\.scorer", r"[a-z]*:", ""),
-    (r"grpo\.rewards\[\]\.path", "", r":[^:]*"),
+    (r"(grpo\.rewards|eval\.measures)\[\]\.path", "", r":[^:]*"),
 )
 
 
@@ -209,9 +209,9 @@ def _resolve(value: Values, path: Path) -> Values:
         model["tokenizer"] = str(local_path(model["tokenizer"], path.parent) or model["tokenizer"])
     if model["chat_template"]:
         model["chat_template"] = str(template_file(model["chat_template"], path.parent))
-    for reward in full["grpo"]["rewards"]:
-        if reward["path"]:
-            reward["path"] = str((path.parent / reward["path"]).resolve())
+    for own in [*full["grpo"]["rewards"], *judged["measures"]]:
+        if own["path"]:
+            own["path"] = str((path.parent / own["path"]).resolve())
     kind, colon, where = judged["scorer"].partition(":")
     judged["scorer"] = kind + colon + str(local_path(where, path.parent) or where if colon else "")
     judged["suites"] = [absolute_suite(suite, path.parent) for suite in judged["suites"]]

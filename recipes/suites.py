@@ -7,7 +7,8 @@ from pathlib import Path
 
 SUITES = ("perplexity", "preference", "truthfulqa", "truthfulqa_mc", "qmsum", "longbench", "reference", "generation")
 ROW_SUITES = ("perplexity", "preference", "generation", "reference")  # those that ask the rows of a run
-JUDGED = "reference"  # the one whose replies a judge is asked about
+JUDGED = "reference"  # the one whose replies a judge is asked about, and measures of the user's own
+REFERENCE_METRICS = ("rougeL", "style", "coverage", "numbers", "similarity", "usefulness", "judge")  # its own
 SCORED = ("truthfulqa", "reference")  # those whose free answers a scorer sets beside the reference
 GENERATING = (*SCORED, "qmsum", "longbench", "generation")
 LM_EVAL = "lm_eval:"  # begins the name of a suite that lm-evaluation-harness asks: lm_eval:TASK, lm_eval:FILE.yaml

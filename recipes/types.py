@@ -196,6 +196,16 @@ class LmEval:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnMeasure:
+    name: str
+    type: Literal["function", "regex", "exact", "number", "length"]
+    path: str | None
+    pattern: str | None
+    target: int | None
+    better: Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Eval:
     every: int | None
     loss_every: int | None
@@ -210,6 +220,7 @@ class Eval:
     thinking: Literal["auto", "on", "off"]
     max_new_tokens: int
     data: Mapping[str, str]
+    measures: tuple[OwnMeasure, ...]
     lm_eval: LmEval
     longbench_subsets: tuple[str, ...]
     engine: Literal["transformers", "vllm"]

@@ -22,6 +22,7 @@ from recipes.suites import suites_of
 
 State = Literal["better", "worse", "not worse", "open"]
 Verdict = Literal["SHIP", "DON'T SHIP", "CAN'T TELL"]
+RULE_OF_THREE = 3  # the 95 % bound of what was seen in none of n samples is 3/n (Hanley & Lippman-Hand, 1983)
 Z80 = 0.8416212335729143  # the 80th percentile of the normal distribution: the usual power
 CODES: dict[Verdict, int] = {"SHIP": 0, "DON'T SHIP": 1, "CAN'T TELL": 3}
 
@@ -132,6 +133,9 @@ def _judged(one: Compared, margin: float) -> Judged | None:
     sign = 1 if one.better == "higher" else -1
     low, high = sorted(sign * end for end in test.ci95)
     difference, allowed = sign * test.difference, margin * abs(test.baseline)
+    if not test.wins + test.losses:  # of n samples none differs: of all up to 3/n may, and lose what they had
+        high = RULE_OF_THREE / test.n * abs(test.baseline)
+        low = -high
     error = (high - low) / (2 * Z95)
     shown = one.p_holm < ALPHA
     state: State = "open"

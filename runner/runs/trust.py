@@ -60,6 +60,9 @@ def _asked(recipe: Recipe, verb: str) -> Iterator[str]:
     if verb in ("resume", "eval") and judge.base_url:
         key = f", with the value of the variable {judge.key_env}" if judge.key_env else ""
         yield f"send replies to {judge.base_url}{key} (eval.judge)"
+    for measure in recipe.eval.measures if verb in ("resume", "eval") else ():
+        if measure.path:
+            yield f"run Python code of {measure.path} (eval.measures)"
     files = filter(None, map(task_file, recipe.eval.suites)) if verb in ("resume", "eval") else ()
     for path in files:
         yield f"take the task file {path}, which can run Python code (eval.suites)"

@@ -172,6 +172,7 @@ def _run_spec(
         scorer=options.scorer or judged.scorer,
         subsets=options.subsets or judged.longbench_subsets,
         judge=options.judge or _judge(recipe),
+        measures=judged.measures,
         lm_eval=_lm_eval(recipe),
     )
 
