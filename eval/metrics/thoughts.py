@@ -60,6 +60,9 @@ def without(answer: Answer, tag: str) -> Answer:
         return answer
     found = parted(answer["text"], tag)
     if found is None:
-        return {"error": f"unfinished_thought: no end of it within {answer['tokens']} tokens"}
+        told = (
+            f"unfinished_thought: no end within {answer['tokens']} tokens (eval.max_new_tokens; or eval.thinking: off)"
+        )
+        return {"error": told}
     thought, text = found
     return {**answer, "text": text, "thought": thought} if thought else {**answer, "text": text}

@@ -74,7 +74,7 @@ def test_a_reply_without_tags_is_left_as_it_is(reply: str) -> None:
 
 def test_a_thought_without_end_is_a_failure_with_its_reason() -> None:
     assert without({"text": "<think> on and on", "tokens": 7}, "") == {
-        "error": "unfinished_thought: no end of it within 7 tokens"
+        "error": "unfinished_thought: no end within 7 tokens (eval.max_new_tokens; or eval.thinking: off)"
     }
     assert without({"nll": 1.0, "tokens": 7}, "<think>") == {"nll": 1.0, "tokens": 7}
     assert without({"error": "no numbers"}, "<think>") == {"error": "no numbers"}

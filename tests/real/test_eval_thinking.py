@@ -33,7 +33,7 @@ def test_a_thought_without_end_is_no_answer(recipe: Recipe, tiny_model: Path, tm
         done = recipe(*given, *options)
         found[thinking] = json.loads((tmp_path / thinking / "results.json").read_text())
         if thinking == "on":
-            assert "3 failed: unfinished_thought: no end of it within 128 tokens" in done.stderr
+            assert "3 failed: unfinished_thought: no end within 128 tokens" in done.stderr
     on, off = (found[name]["metrics"] for name in ("on", "off"))
     assert on["reference.rougeL"]["n"] == 0 and on["reference.rougeL"]["failures"] == 3
     assert off["reference.rougeL"]["n"] == 3 and off["reference.rougeL"]["failures"] == 0
