@@ -83,6 +83,11 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ("use the recipe's training.optimizer", "optim optim_args optim_target_modules use_muon"),
     ("a secret does not belong into a recipe; set HF_TOKEN", "hub_token hf_hub_token"),
     ("models come from Hugging Face's hub only; use the recipe's model.path", "ms_hub_token om_hub_token"),
+    (
+        "the adapter would be one of a changed base, and scoring, merging and serving load the base as it is; train "
+        "on a merged model (`recipe merge`) instead",
+        "create_new_adapter pissa_init pissa_convert pissa_iter",
+    ),
     ("models are kept where HF_HOME says; set that variable", "cache_dir"),
     ("batches keep their size; use the recipe's training.micro_batch_size", "auto_find_batch_size"),
     ("use the recipe's training.gradient_checkpointing", "gradient_checkpointing"),
@@ -122,10 +127,9 @@ OF_METHODS: Mapping[str, tuple[str, ...]] = {
     "ld_alpha": ("dpo", "orpo"),
 }
 # Keys that are read of an adapter only.
-OF_LORA = (
-    "additional_target", "adapter_folder", "adapter_name_or_path", "create_new_adapter", "loraplus_lr_embedding",
-    "loraplus_lr_ratio", "pissa_convert", "pissa_init", "pissa_iter",
-)  # fmt: skip
+OF_LORA = ("additional_target", "adapter_folder", "adapter_name_or_path", "loraplus_lr_embedding", "loraplus_lr_ratio")
+# Keys that change the model itself, which an adapter does not keep.
+OF_MODEL = ("rope_scaling", "train_from_scratch", "mixture_of_depths")
 # What older versions of transformers call them; names of our fields' kind are in recipes/hints.py.
 RENAMED: Mapping[str, str] = {
     "group_by_length": "use the recipe's training.group_by_length",
@@ -141,4 +145,11 @@ def cannot_act(key: str, recipe: Recipe) -> str | None:
         return f"belongs to method: {' or '.join(methods)}, and the method is {recipe.method}"
     if key in OF_LORA and recipe.tuning.type != "lora":
         return f"belongs to tuning.type: lora, and the type is {recipe.tuning.type}"
+    if key in OF_MODEL and recipe.tuning.type == "lora":
+        return (
+            "the adapter does not keep it, and scoring, merging and serving load the base without; use tuning.type: "
+            "full, or a model whose own config.json says so"
+        )
+    if key == "adapter_name_or_path" and "," in str(recipe.backend_options[key]):
+        return "all adapters but the last are merged into the base, which is loaded without them later; give one"
     return None
