@@ -16,6 +16,13 @@ Config = dict[str, Any]  # a part of a backend's own configuration, by its own k
 CPU_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
+# Of a native key that changes the model itself.
+NOT_KEPT = (
+    "the adapter does not keep it, and scoring, merging and serving load the base without; use tuning.type: full, or a "
+    "model whose own config.json says so"
+)
+
+
 def batch_problem(recipe: Recipe, topology: Topology) -> str | None:
     """Why the global batch size cannot be made of micro batches here, with the nearest that can; else None."""
     batch, unit = recipe.training.global_batch_size, recipe.training.micro_batch_size * topology.world_size

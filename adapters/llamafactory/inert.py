@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from adapters.native import NOT_KEPT
 from recipes import Recipe
 
 _TOKENIZED = "the rows come tokenized"
@@ -146,10 +147,7 @@ def cannot_act(key: str, recipe: Recipe) -> str | None:
     if key in OF_LORA and recipe.tuning.type != "lora":
         return f"belongs to tuning.type: lora, and the type is {recipe.tuning.type}"
     if key in OF_MODEL and recipe.tuning.type == "lora":
-        return (
-            "the adapter does not keep it, and scoring, merging and serving load the base without; use tuning.type: "
-            "full, or a model whose own config.json says so"
-        )
+        return NOT_KEPT
     if key == "adapter_name_or_path" and "," in str(recipe.backend_options[key]):
         return "all adapters but the last are merged into the base, which is loaded without them later; give one"
     return None

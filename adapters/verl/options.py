@@ -7,13 +7,14 @@ tree.json is made by describe.py of the pinned version itself, inside its enviro
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from adapters.ledger import plain
-from adapters.native import NativeKey, native_keys
+from adapters.native import NOT_KEPT, NativeKey, native_keys
 from adapters.verl.inert import cannot_act
 from recipes import Problem, Recipe, did_you_mean
 from recipes.errors import SHOWN
@@ -32,6 +33,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "list": (list,), "dict": (dict,),
     "null": (type(None),),
 }  # fmt: skip
+# Overrides of a model's config that are more than a way of training it.
+CHANGES_MODEL = re.compile(r"(actor_rollout_ref\.)?model\.override_config\.(?!.*(dropout|pdrop|router|aux_loss)).*")
 _ANY = NativeKey()
 
 
@@ -57,7 +60,10 @@ def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
         if len(found) == SHOWN:
             found.append(loaded.document.problem(("backend_options",), "keys after these were not looked at"))
             break
-        text = _problem(".".join(path), value, own, name, kl_in)
+        key = ".".join(path)
+        text = _problem(key, value, own, name, kl_in)
+        if not text and loaded.recipe.tuning.type == "lora" and CHANGES_MODEL.fullmatch(key):
+            text = NOT_KEPT
         if text:
             found.append(loaded.document.problem(("backend_options", *path), text))
     return found

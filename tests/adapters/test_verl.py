@@ -256,7 +256,11 @@ def test_what_is_refused(overrides: list[str], topology: Topology, expected: str
     "given,expected",
     [
         ("{model.use_fused_kernels: true, engine: {forward_prefetch: true}}", None),
-        ("{model: {override_config: {rope_scaling: {factor: 2.0}}}}", None),
+        (
+            "{model: {override_config: {rope_scaling: {factor: 2.0}}}}",
+            "rope_scaling.factor: the adapter does not keep it",
+        ),
+        ("{model: {override_config: {attention_dropout: 0.1}}}", None),
         ("{engine.wrap_policy.transformer_layer_cls_to_wrap: [Qwen3DecoderLayer]}", None),
         ("{optim.override_optimizer_config: {fused: true}}", None),
         ("{model.use_ligr: true}", "model.use_ligr: verl 0.9.1 has no such key; did you mean 'model.use_liger'?"),
