@@ -1,4 +1,4 @@
-"""The command line: `recipe VERB …`. Exit codes: 0 done, 1 a step failed, 2 a mistake, 3 a gate's doubt, 130 stopped."""
+"""The command line: `recipe VERB …`. Exit codes: 0 done, 1 a step failed, 2 mistake, 3 a gate's doubt, 130 stopped."""
 
 from __future__ import annotations
 
