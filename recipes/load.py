@@ -190,7 +190,7 @@ def _resolve(value: Values, path: Path) -> Values:
     if judged["every"] and judged["suites"]:
         # Only checkpoints are scored, so there is one wherever a score is asked for.
         saved = value.get("checkpoint", {}).get("every") or judged["every"]
-        full["checkpoint"]["every"] = math.gcd(saved, judged["every"])
+        full["checkpoint"]["every"] = math.gcd(int(saved), int(judged["every"]))  # 4.0 is a whole number in JSON
     if judged["loss_every"] is None and checks.has_validation(full):
         judged["loss_every"] = judged["every"]
     if tuning["alpha"] is None:

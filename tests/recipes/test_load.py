@@ -149,12 +149,13 @@ def test_a_recipe_cannot_be_changed(minimal: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given,every", [("", 6), ("checkpoint.every=null", 6), ("checkpoint.every=4", 2), ("checkpoint.every=3", 3)]
+    "given,every", [("", 6), ("checkpoint.every=null", 6), ("checkpoint.every=4", 2), ("checkpoint.every=4.0", 2)]
 )
 def test_there_is_a_checkpoint_wherever_one_is_scored(given: str, every: int) -> None:
     """quickstart's own is 12."""
     asked = ["eval.every=6", *([given] if given else ["checkpoint={}"])]
     assert load("quickstart", asked).recipe.checkpoint.every == every
+    assert load("quickstart", [*asked, "eval.every=6.0"]).recipe.checkpoint.every == every
     assert load("quickstart", ["eval.every=6", "eval.suites=[]", "checkpoint={}"]).recipe.checkpoint.every == 500
 
 
