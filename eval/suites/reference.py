@@ -23,8 +23,10 @@ from eval.suites.judge import check, verdicts
 from recipes import rewards
 from recipes.errors import UserError
 from recipes.rouge import rouge_l
+from recipes.suites import REFERENCE_METRICS
 from recipes.types import OwnMeasure, Reward
 
+OWN = "own."  # before the names of the user's own measures in a record, which has `output` and `error` as well
 # Each of a reply and its reference, and what it is; a new one is a function in eval/metrics and a line here.
 METRICS: dict[str, tuple[Callable[[str, str], float | None], str]] = {
     "rougeL": (rouge_l, "F1 of the longest common subsequence of words (Chinese: characters)"),
@@ -109,7 +111,7 @@ def _measured(record: Record, functions: Sequence[rewards.Named]) -> Record:
     found: Record = {"own": [function.name for function in functions]} if functions else {}
     for function in functions:
         try:
-            found |= rewards.score([function], record["output"], record["reference"], row).parts
+            found[OWN + function.name] = rewards.score([function], record["output"], record["reference"], row).total
         except rewards.RewardError as error:
             found["failed"] = {**found.get("failed", {}), function.name: str(error)}
     return found
@@ -129,7 +131,7 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
             values, failures=failures, seed=seed, implementation=implementation, share=True
         )
     for name in next((r["own"] for r in good if "own" in r), []):
-        values = [r[name] for r in good if name in r]
+        values = [r[OWN + name] for r in good if OWN + name in r]
         lost, own = failures + len(good) - len(values), "a measure of the recipe's own (eval.measures)"
         share = set(values) <= {0.0, 1.0}
         found[f"reference.{name}"] = mean(values, failures=lost, seed=seed, implementation=own, share=share)
@@ -144,4 +146,5 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
 
 def values(metric: str) -> Values | None:
     name = metric.partition(".")[2]
-    return Values(key="judge_score" if name == "judge" else name, better="higher", examples=name == "rougeL")
+    key = "judge_score" if name == "judge" else name if name in REFERENCE_METRICS else OWN + name
+    return Values(key=key, better="higher", examples=name == "rougeL")

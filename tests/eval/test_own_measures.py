@@ -61,6 +61,8 @@ def test_each_kind_measures_every_reply(tmp_path: Path) -> None:
     own = [
         cites(tmp_path),
         replace(PLAIN, name="right"),
+        replace(PLAIN, name="error"),  # a record has such a key of its own
+        replace(PLAIN, name="output"),
         replace(PLAIN, name="polite", type="regex", pattern="please"),
         replace(PLAIN, name="short", type="length", target=2),
     ]
@@ -69,6 +71,7 @@ def test_each_kind_measures_every_reply(tmp_path: Path) -> None:
     assert [(found["cites"].value, found["cites"].n, found["cites"].failures)] == [(1 / 3, 3, 1)]
     assert found["right"].value == 0.25 and found["polite"].value == 0.25
     assert found["short"].value == pytest.approx((1 + 0.5 + 0.5 + 0.5) / 4)
+    assert found["error"].value == found["output"].value == found["right"].value and found["error"].failures == 0
     assert found["right"].ci95 and found["rougeL"].n == 4
     (failed,) = [record["failed"] for record in entry.records["reference"] if "failed" in record]
     assert "checks.py:5: ValueError: no source there" in failed["cites"]
