@@ -5,8 +5,8 @@ python -m benchmarks.gpu [--jobs NAME,NAME] [--minutes 8] [--out DIR] [--env cur
 Random weights in the shape of real models, rows of real lengths from a seeded mixture. Each job runs as `recipe run`,
 with rows as they are and packed, and as LLaMA-Factory's own command line: `llamafactory-cli train` on the same
 tokenized rows, with the same batches and schedule, and its defaults for the rest. Measured are the steps after the
-fifth. Results are kept in DIR/gpu.json and a second call goes on where the first
-stopped; DIR/gpu.md is the table. Without a GPU the same is done with a tiny model on the CPU: it shows that it works.
+fifth. Results are kept in DIR/gpu.json and a second call goes on where the first stopped; DIR/gpu.md is the table.
+Without a GPU the same is done with a tiny model on the CPU: it shows that it works.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ import yaml
 
 from recipes.typed import read_typed, write_typed
 from runner.files import code_directory
+from runner.fit.gpus import GPUS
+from runner.fit.models import families
+from runner.fit.shapes import Shape, shape
 from runner.machine.environments import ensure, environment
 from runner.machine.process import clean_environment
 from runner.machine.topology import topology
@@ -40,33 +43,21 @@ from runner.runs.rundir import Run
 
 STEPS, WARM, SEED = 20, 5, 42  # a figure is of the steps after WARM
 NEEDED = ("torch", "transformers", "llamafactory", "peft", "trl", "datasets", "accelerate")
-BF16_TFLOPS = {"H100": 989.5, "H200": 989.5, "A100": 312.0, "L40S": 362.0, "4090": 165.0}  # dense, of the data sheets
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A model's architecture; heads are (query, key and value, size of each)."""
-
-    family: str
-    vocabulary: int
-    hidden: int
-    layers: int
-    heads: tuple[int, int, int]
-    intermediate: int
-    tied: bool
-
-    def parameters(self) -> int:
-        """Those that a token is multiplied with: all but the input embedding and the norms."""
-        query, key, size = self.heads
-        attention = self.hidden * size * (2 * query + 2 * key)
-        return self.layers * (attention + 3 * self.hidden * self.intermediate) + self.hidden * self.vocabulary
 
 
 SHAPES = {
-    "qwen3-0.6b": Shape("qwen3", 151936, 1024, 28, (16, 8, 128), 3072, True),
-    "qwen3-4b": Shape("qwen3", 151936, 2560, 36, (32, 8, 128), 9728, True),
-    "llama3.1-8b": Shape("llama", 128256, 4096, 32, (32, 8, 128), 14336, False),
-    "tiny": Shape("qwen3", 2048, 64, 2, (4, 2, 16), 96, True),
+    **{name: shape(families()[name], name) for name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-4B", "meta-llama/Llama-3.1-8B")},
+    "tiny": Shape(
+        family="qwen3",
+        hidden=64,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=16,
+        intermediate=96,
+        vocabulary=2048,
+        tied=True,
+    ),
 }
 
 
@@ -85,11 +76,11 @@ class Job:
 
 LORA = {"type": "lora", "rank": 16, "alpha": 32}
 JOBS = {
-    "sft-lora-8b": Job("llama3.1-8b", "sft", LORA, 4096, packs=2),
-    "sft-full-0.6b": Job("qwen3-0.6b", "sft", {"type": "full"}, 8192, packs=2),
-    "qlora-8b": Job("llama3.1-8b", "sft", {**LORA, "quantization": "4bit"}, 4096, packs=2),
-    "dpo-lora-4b": Job("qwen3-4b", "dpo", LORA, 2048, fields={"micro_batch_size": 2}),
-    "sft-lora-4b": Job("qwen3-4b", "sft", LORA, 4096, packs=2),
+    "sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2),
+    "sft-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", {"type": "full"}, 8192, packs=2),
+    "qlora-8b": Job("meta-llama/Llama-3.1-8B", "sft", {**LORA, "quantization": "4bit"}, 4096, packs=2),
+    "dpo-lora-4b": Job("Qwen/Qwen3-4B", "dpo", LORA, 2048, fields={"micro_batch_size": 2}),
+    "sft-lora-4b": Job("Qwen/Qwen3-4B", "sft", LORA, 4096, packs=2),
 }
 TINY = {
     "sft-lora": Job("tiny", "sft", LORA, 256, packs=2),
@@ -125,11 +116,11 @@ fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eo
 fast.chat_template = ("{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}"
                       "{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}")
 fast.save_pretrained(target)
-query, key, size = shape["heads"]
 config = AutoConfig.for_model(
     shape["family"], vocab_size=shape["vocabulary"], hidden_size=shape["hidden"], num_hidden_layers=shape["layers"],
-    intermediate_size=shape["intermediate"], num_attention_heads=query, num_key_value_heads=key, head_dim=size,
-    tie_word_embeddings=shape["tied"], max_position_embeddings=40960, bos_token_id=None, eos_token_id=2, pad_token_id=0)
+    intermediate_size=shape["intermediate"], num_attention_heads=shape["heads"], num_key_value_heads=shape["kv_heads"],
+    head_dim=shape["head_dim"], tie_word_embeddings=shape["tied"], max_position_embeddings=40960, bos_token_id=None,
+    eos_token_id=2, pad_token_id=0)
 torch.manual_seed(0)
 with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -265,17 +256,21 @@ def measure(name: str, job: Job, variant: str, given: argparse.Namespace, python
     )
 
 
-def _model(work: Path, shape: str, python: Path) -> Path:
-    target = work / "models" / shape
+def _model(work: Path, name: str, python: Path) -> Path:
+    target = work / "models" / Path(name).name
     if not (target / "config.json").is_file():
         shutil.rmtree(work / "models", ignore_errors=True)  # one at a time: they are large
-        subprocess.run([python, "-c", MODEL, json.dumps(asdict(SHAPES[shape])), target], check=True)
+        subprocess.run([python, "-c", MODEL, _as_json(SHAPES[name]), target], check=True)
     return target
+
+
+def _as_json(sizes: Shape) -> str:
+    return json.dumps({key: value for key, value in asdict(sizes).items() if key != "bias"})
 
 
 def _rows(work: Path, job: Job) -> Path:
     """Conversations whose lengths are spread as those of instruction data are: most short, a few long."""
-    file = work / f"{job.shape}-{job.method}-{job.length}.jsonl"
+    file = work / f"{Path(job.shape).name}-{job.method}-{job.length}.jsonl"
     chance, vocabulary = random.Random(SEED), SHAPES[job.shape].vocabulary - 10
     # As many rows as the packed training has tokens for, and a fifth more.
     count = max(STEPS * job.rows, int(STEPS * job.packs * job.length / (_median(job) * 1.4) * 1.2)) + 8
@@ -367,10 +362,10 @@ def _smi(query: str) -> list[str]:
 
 def _mfu(job: Job, speed: float) -> float | None:
     """By 6 operations a parameter and token, 4 where the base's weights have no gradients; attention not counted."""
-    name = next(iter(_smi("name")), "")
-    peak = next((value for part, value in BF16_TFLOPS.items() if part in name), None)
-    each = 6 if job.tuning["type"] == "full" else 4
-    return each * SHAPES[job.shape].parameters() * speed / (peak * 1e12) if peak else None
+    device, sizes = next(iter(_smi("name")), "").lower(), SHAPES[job.shape]
+    peak = next((card.flops for name, card in GPUS.items() if name.partition("-")[0] in device), None)
+    each, head = 6 if job.tuning["type"] == "full" else 4, sizes.hidden * sizes.vocabulary
+    return each * (sizes.linear_weights + head) * speed / peak if peak else None
 
 
 def table(results: dict[str, Result], jobs: dict[str, Job]) -> str:
