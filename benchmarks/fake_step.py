@@ -2,9 +2,9 @@
 
 python fake_step.py < CASES.jsonl, inside LLaMA-Factory's environment; one JSON object a line for each case.
 
-The model is transformers', made ready by LLaMA-Factory's own functions (adapter, fp32 copies, checkpointing), run under
-accelerate's and torch's autocast, with torch's AdamW as on a GPU. torch.distributed._tools.mem_tracker.MemTracker sees
-each storage that is made and freed.
+The model is transformers', made ready by functions of LLaMA-Factory (adapter, fp32 copies, checkpointing) and our own,
+run under accelerate's and torch's autocast, with torch's AdamW as on a GPU. MemTracker of
+torch.distributed._tools.mem_tracker sees each storage that is made and freed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-Case = Any  # see benchmarks.memory.Case; this file runs where our packages are not
+from adapters.llamafactory.train import keep_inputs
+
+Case = Any  # see benchmarks.memory.Case, which imports what the backend's environment lacks
 
 
 class Tracker(MemTracker):  # type: ignore[misc]
@@ -102,6 +104,7 @@ def measured(case: Case) -> dict[str, int]:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, foreach=True)  # as it is on a GPU by default
         ids, mask, labels = (torch.zeros(case["rows"], case["length"], dtype=torch.long) for _ in range(3))
+        keep_inputs(SimpleNamespace(bf16=True, deepspeed=None), model)
         model.forward = ConvertOutputsToFp32(torch.autocast("cpu", torch.bfloat16)(model.forward))
         for parameter in trained:  # a first step, whose gradients nobody computed, makes the optimizer's states
             parameter.grad = torch.zeros_like(parameter)

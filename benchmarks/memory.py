@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from recipes.typed import to_json
+from runner.files import code_directory
 from runner.fit.memory import memory, trainable
 from runner.fit.models import families
 from runner.fit.shapes import Value, shape
@@ -142,6 +143,7 @@ def fsdp() -> Iterator[tuple[str, Case]]:
 def measure(python: Path, cases: Iterable[Case]) -> list[Measured]:
     """What the tracker counts of each case, by a child in LLaMA-Factory's environment."""
     env = clean_environment({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1"})
+    env["PYTHONPATH"] = str(code_directory())
     lines = "\n".join(json.dumps(to_json(case)) for case in cases)
     done = subprocess.run([str(python), str(SCRIPT)], input=lines, env=env, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -6,7 +6,7 @@ Usage: python -m adapters.llamafactory.train [OPTIONS] backend/train.yaml METRIC
     --need-liger            its kernels were asked for: an error where the model has none
 
 The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole,
-attention of packs without a mask, and a word on the kernels in use.
+attention of packs without a mask, inputs of adapters left in bf16, and a word on the kernels in use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,12 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
     _check_kernels(config, need_liger)
     if tokenizer:
         _take_tokenizer(tokenizer)
-    attention = packed.Attention()
+    at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
     if config.get("neat_packing") and config["flash_attn"] == "auto":
+        attention = packed.Attention()
         attention.install()
-        run_exp(config, callbacks=[_reporter(Path(metrics_file), stop), _at_begin(attention.use)])
-    else:
-        run_exp(config, callbacks=[_reporter(Path(metrics_file), stop)])
+        at_begin.append(lambda _args, model: attention.use(model))
+    run_exp(config, callbacks=[_reporter(Path(metrics_file), stop), _at_begin(at_begin)])
 
 
 def _check_kernels(config: dict[str, Any], needed: bool) -> None:
@@ -92,12 +92,27 @@ def _check_attention(config: Any) -> None:
         )
 
 
-def _at_begin(use: Callable[[Any], None]) -> Any:
+def keep_inputs(args: Any, model: Any) -> None:
+    """Have an adapter's layers take their input in bf16 or fp16, as it comes, where autocast computes them so.
+
+    PEFT would make it fp32, as the adapter's weights are, and autocast the same bf16 of that again: of four times the
+    bytes, and once for each of the layers that share it. DeepSpeed has no autocast; there the weights are bf16, too.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if (args.bf16 or args.fp16) and not args.deepspeed:
+        for module in model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.cast_input_dtype_enabled = False
+
+
+def _at_begin(uses: Sequence[Callable[[Any, Any], None]]) -> Any:
     from transformers import TrainerCallback
 
     class AtBegin(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-            use(model)
+            for use in uses:
+                use(args, model)
 
     return AtBegin()
 

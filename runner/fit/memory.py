@@ -96,6 +96,8 @@ def layer_activations(setup: Setup, masked: bool) -> int:
     kept += _inputs(setup, shape.attention)
     # Queries, keys, values and the result; where a mask is given, keys and values are repeated for each head.
     kept += s * (shape.queries + 2 * (shape.queries if masked else shape.keys))
+    if shape.fused:  # the values are a part of what the fused layer gave, which stays whole
+        kept += s * (shape.queries + shape.keys)
     if setup.attention == "eager":
         kept += shape.heads * setup.length * (FP32 + s)  # softmax in fp32, and its copy that meets the values
     else:
@@ -125,13 +127,16 @@ def _mlp(setup: Setup) -> int:
 def _inputs(setup: Setup, linears: Mapping[str, object]) -> int:
     """Bytes a token that linear layers keep of their inputs; they need them for the gradient of their weights alone."""
     copies: dict[str, int] = {}
+    dropout = setup.lora is not None and setup.lora.dropout
+    # What the attention keeps is what its last layer needs.
+    kept = () if dropout or setup.attention == "eager" or setup.shape.fused else ("o_proj",)
     for name, one in {**setup.shape.attention, **setup.shape.mlp}.items():
         if name not in linears or not (setup.lora is None or _adapted(setup, name)):
             continue
-        # Layers with one input share it, unless each casts it for itself: PEFT to fp32 and autocast back again.
-        casts = setup.compute != FP32 and (setup.lora is not None or setup.stream != setup.compute)
-        key = name if casts or one.inputs != setup.shape.hidden or name == "o_proj" else "hidden"
-        copies[key] = setup.compute * one.inputs
+        # Layers with one input share it, unless autocast casts it or dropout changes it for each.
+        shared = name in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+        own = dropout or setup.stream != setup.compute or not shared
+        copies[name if own else "hidden"] = 0 if name in kept else setup.compute * one.inputs
         if setup.lora:
             copies[f"{name} rank"] = setup.compute * setup.lora.rank
             copies[f"{name} mask"] = one.inputs if setup.lora.dropout else 0
@@ -142,9 +147,8 @@ def passing(setup: Setup) -> int:
     """Bytes that a layer holds for a moment at its widest: the MLP, or the scores of eager attention."""
     shape, s = setup.shape, setup.compute
     width = shape.active_experts * shape.expert_intermediate if shape.experts else shape.intermediate
-    # The gradient of the MLP's inner width, which PEFT takes to fp32 and back for an adapter, else with that of the
-    # gate; and the gradient of the stream, which a norm takes to fp32.
-    mlp = (FP32 + s if setup.lora else 2 * s) * width + 2 * FP32 * shape.hidden
+    # The gradient of the MLP's inner width, with that of the gate; and that of the stream, which a norm takes to fp32.
+    mlp = 2 * s * width + 2 * FP32 * shape.hidden
     scores = (FP32 + s) * shape.heads * setup.length if setup.attention == "eager" else 0
     return max(mlp, scores) * setup.tokens
 

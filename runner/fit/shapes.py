@@ -84,16 +84,20 @@ class Shape:
         """The linear layers of attention in a layer, by transformers' names."""
         named = {"q_proj": (self.hidden, self.queries), "k_proj": (self.hidden, self.keys)}
         named |= {"v_proj": (self.hidden, self.keys), "o_proj": (self.queries, self.hidden)}
-        if self.family in FUSED:
+        if self.fused:
             named = {"qkv_proj": (self.hidden, self.queries + 2 * self.keys), "o_proj": named["o_proj"]}
         return self._with_bias(named)
+
+    @property
+    def fused(self) -> bool:
+        return self.family in FUSED
 
     @cached_property
     def mlp(self) -> Mapping[str, Linear]:
         """Those of a dense MLP."""
         wide = self.intermediate
         named = dict.fromkeys(("gate_proj", "up_proj"), (self.hidden, wide)) | {"down_proj": (wide, self.hidden)}
-        if self.family in FUSED:
+        if self.fused:
             named = {"gate_up_proj": (self.hidden, 2 * wide), "down_proj": (wide, self.hidden)}
         return self._with_bias(named)
 

@@ -91,3 +91,52 @@ def test_each_field_acts(llamafactory_python: Path, tiny_model: Path, tmp_path: 
         "by length": plain | {"sampler": "LengthGroupedSampler", "workers": 1},
         "packed": plain | {"attention": "packed"},
     }
+
+
+# An adapter's gradients in bf16 as PEFT computes them and with inputs kept, both beside those in fp32.
+INPUTS = """
+import copy, json, sys, torch
+from types import SimpleNamespace
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+from adapters.llamafactory.train import keep_inputs
+
+torch.manual_seed(0)
+base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+model = get_peft_model(base, LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False))
+for weight in model.parameters():
+    weight.data = weight.data.float() if weight.requires_grad else weight.data
+exact = copy.deepcopy(model).float()
+ids = torch.randint(0, 200, (2, 64))
+
+def trained(model, autocast):
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+    loss.backward()
+    found = [weight.grad.clone() for weight in model.parameters() if weight.requires_grad]
+    model.zero_grad()
+    size = sum({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in kept}.values())
+    return loss.item(), torch.cat([one.flatten() for one in found]), size
+
+_, right, _ = trained(exact, False)
+found = []
+for precision in ({}, {"bf16": True}):
+    keep_inputs(SimpleNamespace(**{"bf16": False, "fp16": False, "deepspeed": None, **precision}), model)
+    loss, gradient, kept = trained(model, True)
+    found.append({"loss": loss, "error": float((gradient - right).norm() / right.norm()), "kept": kept})
+print(json.dumps(found))
+"""
+
+
+def test_inputs_of_adapters_that_stay_in_bf16_change_no_loss_and_keep_less(
+    llamafactory_python: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    peft, ours = json.loads(inside(llamafactory_python, INPUTS, str(tiny_model), cwd=tmp_path).splitlines()[-1])
+    assert ours["loss"] == peft["loss"]
+    assert 0 < ours["error"] < 1.05 * peft["error"] < 0.05
+    # Of each layer: one input of q, k and v, one of gate and up, and that of o, which the attention keeps as well.
+    copies, tokens, bf16 = 2 + 1 + 1, 2 * 64, 2
+    config = json.loads((tiny_model / "config.json").read_text())
+    assert peft["kept"] - ours["kept"] == copies * tokens * bf16 * config["hidden_size"] * config["num_hidden_layers"]
