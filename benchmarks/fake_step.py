@@ -143,6 +143,11 @@ def shard(model: Any, mesh: Any) -> None:
         fully_shard(module, mesh=mesh, mp_policy=policy)
 
 
+def log_softmax(logits: Any, dim: int) -> Any:
+    """As a GPU's kernel has it, which first copies what does not lie together; a fake tensor's is no kernel."""
+    return torch.log_softmax(logits.contiguous(), dim)
+
+
 def loss(case: Case, model: Any, ids: Any, mask: Any, labels: Any) -> Any:
     """The loss as the trainer of its kind computes it; that of pairs keeps its logits as LLaMA-Factory's does."""
     from llamafactory.train.trainer_utils import get_batch_logps
@@ -165,5 +170,6 @@ def loss(case: Case, model: Any, ids: Any, mask: Any, labels: Any) -> Any:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
+    torch.Tensor.log_softmax = log_softmax
     for line in sys.stdin:
         print(json.dumps(measured(json.loads(line))), flush=True)

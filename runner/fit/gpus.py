@@ -25,8 +25,8 @@ class Gpu:
 GPUS = {
     name: Gpu(name=name, memory=int(gigabytes * 1e9), flops=tera * 1e12, share=share)
     for name, gigabytes, tera, share in (
-        ("h200", 150.0, 989, 0.35),
-        ("h100", 85.0, 989, 0.35),
+        ("h200", 150.0, 989, 0.40),
+        ("h100", 85.0, 989, 0.40),
         ("a100-80gb", 85.0, 312, 0.45),
         ("l40s", 47.6, 362, 0.35),
         ("a100-40gb", 42.3, 312, 0.45),

@@ -173,8 +173,9 @@ def logits(setup: Setup) -> tuple[int, int]:
     # As the model gives them, in fp32, and their log-softmax; accelerate then returns the first in fp32. The backward
     # has the log-softmax, its gradient, and that of the logits.
     upcast = FP32 if s != FP32 else 0
-    plain, pairs = s + upcast + FP32, 2 * FP32
-    compared = 4 * FP32  # the policy's logits and log-softmax stay beside the reference model's
+    plain = s + upcast + FP32
+    pairs = 3 * FP32  # and a copy of the logits, whose last token is left out, for a GPU's log-softmax
+    compared = pairs + 2 * FP32  # the policy's logits and log-softmax stay beside the reference model's
     rows = 2 * s + FP32  # verl's logits, those without padding, and the log-softmax; then gradients in their place
     entropy = s + 2 * FP32  # the softmax in fp32, and its product with the logits
     whole_forward = {"plain": plain, "pairs": pairs, "compared": compared, "rows": rows, "entropy": entropy}
