@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,31 @@ NOT_KEPT = (
     "the adapter does not keep it, and scoring, merging and serving load the base without; use tuning.type: full, or a "
     "model whose own config.json says so"
 )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Native keys that act beside something else only.
+
+    keys: a pattern of whole keys. other: what turns them on, in the user's words. on: whether a recipe has it, by the
+    recipe and its native keys, dotted.
+    """
+
+    keys: str
+    other: str
+    on: Callable[[Recipe, Mapping[str, Any]], object]
+
+
+def beside(keys: str, switch: str) -> Beside:
+    """Of keys that another native key turns on."""
+    return Beside(keys, f"{switch}: true", lambda _, options: options.get(switch))
+
+
+def alone(key: str, recipe: Recipe, options: Mapping[str, Any], rules: Iterable[Beside]) -> str | None:
+    """That a key would act beside something which the recipe does not have; None where it has, or none is needed."""
+    needed = (one for one in rules if re.fullmatch(one.keys, key))
+    missing = next((one.other for one in needed if not one.on(recipe, options)), None)
+    return f"acts beside {missing} only, which this recipe does not have" if missing else None
 
 
 def batch_problem(recipe: Recipe, topology: Topology) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapters.native import NOT_KEPT
+from adapters.native import NOT_KEPT, Beside, alone, beside
 from recipes import Recipe
 
 _TOKENIZED = "the rows come tokenized"
@@ -95,6 +95,16 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ("LLaMA-Factory passes over it; use_reentrant_gc acts", "gradient_checkpointing_kwargs"),
     ("LLaMA-Factory sets it to false itself", "remove_unused_columns"),
     ("use the recipe's training.precision", "pure_bf16 infer_dtype"),
+    (
+        "of another trainer, whose checkpoints and metrics the adapter does not read; use the recipe's distributed",
+        "use_mca use_hyper_parallel hyper_parallel_args use_kt kt_expert_checkpoint_path kt_use_lora_experts "
+        "kt_lora_expert_intermediate_size kt_lora_expert_num kt_weight_path",
+    ),
+    ("use the recipe's training.kernels", "use_liger_kernel liger_kernel_config"),
+    ("use the recipe's training.warmup_steps", "warmup_steps"),
+    ("transformers passes over it; set TENSORBOARD_LOGGING_DIR", "logging_dir"),
+    ("a model that trains is not offloaded to files; use the recipe's distributed", "offload_folder"),
+    ("of predictions, which no evaluation of its own makes", "prediction_loss_only"),
     ("use the recipe's tuning.quantization", "quantization_type double_quantization"),
     ("use the recipe's training.log_every", "logging_strategy"),
     ("use the recipe's checkpoint.every", "save_strategy"),
@@ -124,6 +134,8 @@ OF_METHODS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha"), ("sft", "pretrain")
     ),
+    **dict.fromkeys(("fp8", "average_tokens_across_devices"), ("sft", "pretrain")),
+    "include_effective_tokens_per_second": ("sft", "pretrain", "dpo", "orpo", "simpo"),
     "pref_bco_weight": ("dpo",),
     "ld_alpha": ("dpo", "orpo"),
 }
@@ -131,6 +143,37 @@ OF_METHODS: Mapping[str, tuple[str, ...]] = {
 OF_LORA = ("additional_target", "adapter_folder", "adapter_name_or_path", "loraplus_lr_embedding", "loraplus_lr_ratio")
 # Keys that change the model itself, which an adapter does not keep.
 OF_MODEL = ("rope_scaling", "train_from_scratch", "mixture_of_depths")
+BESIDE = (
+    *(
+        beside(keys, switch)
+        for keys, switch in (
+            ("apollo_.*", "use_apollo"), ("galore_.*", "use_galore"), ("badam_.*", "use_badam"),
+            ("asft_alpha", "use_asft_loss"), ("eaft_alpha", "use_eaft_loss"), ("fp8_.*", "fp8"),
+            ("profiler_.*|profile_modules", "enable_torch_profiler"), ("hub_.*", "push_to_hub"),
+        )
+    ),
+    Beside("ref_model_.*", "ref_model", lambda _, options: options.get("ref_model")),
+    Beside("adapter_folder", "adapter_name_or_path", lambda _, options: options.get("adapter_name_or_path")),
+    Beside("quantization_.*", "the recipe's tuning.quantization", lambda recipe, _: recipe.tuning.quantization),
+    Beside("loraplus_.*", "the recipe's tuning.lora_plus_ratio", lambda recipe, _: recipe.tuning.lora_plus_ratio),
+    Beside("torch_compile_.*", "the recipe's training.compile", lambda recipe, _: recipe.training.compile),
+    Beside("run_name", "the recipe's logging", lambda recipe, _: recipe.logging),
+    Beside(
+        "use_(reentrant|unsloth)_gc",
+        "the recipe's training.gradient_checkpointing",
+        lambda recipe, _: recipe.training.gradient_checkpointing,
+    ),
+    Beside(
+        "dataloader_(prefetch_factor|persistent_workers)",
+        "the recipe's training.dataloader_workers",
+        lambda recipe, _: recipe.training.dataloader_workers,
+    ),
+    Beside(
+        "eval_.*|(bf16|fp16)_full_eval|batch_eval_metrics|include_for_metrics|compute_accuracy",
+        "the recipe's eval.loss_every",
+        lambda recipe, _: recipe.eval.loss_every,
+    ),
+)  # fmt: skip
 # What older versions of transformers call them; names of our fields' kind are in recipes/hints.py.
 RENAMED: Mapping[str, str] = {
     "group_by_length": "use the recipe's training.group_by_length",
@@ -148,6 +191,10 @@ def cannot_act(key: str, recipe: Recipe) -> str | None:
         return f"belongs to tuning.type: lora, and the type is {recipe.tuning.type}"
     if key in OF_MODEL and recipe.tuning.type == "lora":
         return NOT_KEPT
+    if key == "use_asft_loss" and recipe.tuning.type == "lora":
+        return "LLaMA-Factory loads no reference model for it under LoRA, and ends; use tuning.type: full"
+    if key == "use_llama_pro" and recipe.tuning.type == "full":
+        return f"belongs to tuning.type: lora or freeze, and the type is {recipe.tuning.type}"
     if key == "adapter_name_or_path" and "," in str(recipe.backend_options[key]):
         return "all adapters but the last are merged into the base, which is loaded without them later; give one"
-    return None
+    return alone(key, recipe, recipe.backend_options, BESIDE)

@@ -11,6 +11,7 @@ import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,27 @@ from recipes import LoadedRecipe, load_text, schema
 GPUS = Topology(gpus=4, processes=4, devices=tuple("0123"))
 ACTS = Path(__file__).with_name("native_acts.json")
 FULL = "tuning={type: full}"
+# What turns keys on that act beside it only: native ones, and fields of the recipe.
+SWITCHES: dict[str, Any] = {
+    **dict.fromkeys(("use_apollo", "use_galore", "use_badam", "use_eaft_loss", "fp8"), True),
+    **dict.fromkeys(("enable_torch_profiler", "push_to_hub"), True),
+    "adapter_name_or_path": "a/b",
+}
+FIELDS_ON = ("training.gradient_checkpointing=true", "training.dataloader_workers=1", "training.compile=true")
+FIELDS_ON += ("logging=[wandb]", "eval={loss_every: 5}", "data.validation={fraction: 0.1}")
 # One recipe for each way in which a backend's keys are read.
 RECIPES: dict[str, tuple[str, ...]] = {
     "llamafactory sft": ("backend=llamafactory",),
-    "llamafactory sft full": ("backend=llamafactory", FULL),
+    "llamafactory sft full": ("backend=llamafactory", FULL, 'backend_options={"use_asft_loss": true}'),
+    "llamafactory sft, all on": (
+        *("backend=llamafactory", *FIELDS_ON, "tuning={type: lora, quantization: 4bit, lora_plus_ratio: 16}"),
+        f"backend_options={json.dumps(SWITCHES)}",
+    ),
     "llamafactory dpo": ("backend=llamafactory", "method=dpo"),
+    "llamafactory dpo, all on": (
+        *("backend=llamafactory", "method=dpo", *FIELDS_ON),
+        f"backend_options={json.dumps({'ref_model': 'a/b'})}",
+    ),
     "llamafactory kto": ("backend=llamafactory", "method=kto"),
     "llamafactory orpo": ("backend=llamafactory", "method=orpo"),
     "verl sft": ("backend=verl",),
@@ -57,8 +74,10 @@ def refused(name: str) -> dict[str, str]:
     """The refusal of each key that this recipe may not give, each key tried on its own with its own default."""
     one, found = loaded(name), {}
     for key in known(one):
-        with_key = load_text(one.source, one.path, [*RECIPES[name], f"backend_options={json.dumps({key: None})}"])
-        texts = [p.text for p in backend(one.recipe.backend).problems(with_key, GPUS) if p.field.endswith(key)]
+        given = {key: None, **one.recipe.backend_options}
+        with_key = load_text(one.source, one.path, [*RECIPES[name], f"backend_options={json.dumps(given)}"])
+        place = f"backend_options.{key}"
+        texts = [p.text for p in backend(one.recipe.backend).problems(with_key, GPUS) if p.field == place]
         texts = [text for text in texts if not re.match("None is not allowed|.* holds ", text)]  # of null as a value
         if texts:
             found[key] = texts[0]

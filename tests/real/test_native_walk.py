@@ -1,0 +1,100 @@
+"""Native keys that are taken act: LLaMA-Factory itself reads each while it trains, with what the adapter gives it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adapters.contract import Topology
+from recipes import load
+from runner.runs import rundir as rundir
+from runner.training.planning import make_plan
+from runner.training.prepare import prepare
+from tests.adapters.test_native_keys import ACTS
+from tests.real.conftest import inside
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+ON = ["training.gradient_checkpointing=true", "training.dataloader_workers=1", "eval={loss_every: 1}"]
+PROFILED = '{"enable_torch_profiler": true, "use_eaft_loss": true}'
+# Of native_acts.json, the recipe that shows it.
+TRAININGS = {
+    "llamafactory sft, all on": ("finance_lora", [*ON, "tuning.lora_plus_ratio=16", f"backend_options={PROFILED}"]),
+    "llamafactory sft": ("finance_lora", ["eval={}"]),
+    "llamafactory sft full": ("finance_full", ["eval={}", 'backend_options={"use_asft_loss": true}']),
+    "llamafactory dpo, all on": ("finance_dpo", [*ON, 'backend_options={"ref_model": "MODEL"}']),
+    "llamafactory kto": ("finance_kto", ["eval={}"]),
+    "llamafactory orpo": ("finance_orpo", ["eval={}"]),
+}
+# What one process on a CPU, with the packages of our lock and a model of text, does not come to.
+ELSEWHERE = {
+    "of an optimizer whose package is missing, which LLaMA-Factory says": "(apollo|galore|badam)_.*",
+    "of GPUs": "fp8.*|tf32|quantization_.*|ref_model_quantization_bit",
+    "of several processes": "ddp_backend|average_tokens_across_devices",
+    "of a run that is resumed": "ignore_data_skip|restore_callback_states_from_checkpoint",
+    "of a push": "hub_.*",
+    "of a logger": "run_name",
+    "of models of more than text": "freeze_(language_model|multi_modal_projector|vision_tower)",
+    "of another adapter": "adapter_folder|ref_model_adapters",
+    "of gradient checkpointing, which is a field": "use_(reentrant|unsloth)_gc",
+}
+WALK = """
+import collections, json, sys, yaml
+from llamafactory.train import tuner
+
+reads, watched = collections.defaultdict(set), set()
+# Whole objects are written down, printed and copied without anything acting.
+COPIES = {"to_dict", "to_json_string", "to_sanitized_dict", "asdict", "_asdict_inner", "__repr__", "__str__"}
+
+def watch(kind):
+    plain, names = kind.__getattribute__, set(kind.__dataclass_fields__)
+    def read(self, name):
+        if name in names:
+            code = sys._getframe(1).f_code
+            if code.co_name not in COPIES and not any(part in code.co_filename for part in ("/hparams/", "modelcard")):
+                reads[name].add(code.co_filename)
+        return plain(self, name)
+    kind.__getattribute__ = read
+
+parse = tuner.get_train_args
+def parsed(args):
+    found = parse(args)
+    for kind in {type(one) for one in found} - watched:
+        watched.add(kind)
+        watch(kind)
+    reads.clear()
+    return found
+tuner.get_train_args = parsed
+
+found = {}
+for name, file in json.loads(sys.argv[1]).items():
+    tuner.run_exp(yaml.safe_load(open(file)))
+    found[name] = sorted(reads)
+print(json.dumps(found))
+"""
+
+
+def test_llamafactory_reads_each_key_that_is_taken(llamafactory_python: Path, tiny_model: Path, tmp_path: Path) -> None:
+    files = {}
+    for name, (recipe, overrides) in TRAININGS.items():
+        given = [f"model.path={tiny_model}", "training.max_steps=1", "training.global_batch_size=2"]
+        given += ["training.micro_batch_size=1", *(one.replace("MODEL", str(tiny_model)) for one in overrides)]
+        loaded = load(recipe, given)
+        run = rundir.create(loaded, tmp_path, re.sub(r"\W+", "-", name))
+        prepare(run, loaded.recipe, llamafactory_python, str(tiny_model), print)
+        plan = make_plan(loaded, Topology(), run.path, python=llamafactory_python)
+        files[name] = str(run.path / "train.yaml")
+        config = yaml.safe_load(plan.files["backend/train.yaml"]) | {"report_to": "none"}
+        Path(files[name]).write_text(yaml.safe_dump(config))
+    read = json.loads(inside(llamafactory_python, WALK, json.dumps(files), cwd=tmp_path).splitlines()[-1])
+    acting = json.loads(ACTS.read_text(encoding="utf-8"))
+    for name in TRAININGS:
+        seen = {*read[name], *read.get(name.removesuffix(", all on"), ())}  # one optimizer shuts another out
+        elsewhere = re.compile("|".join(ELSEWHERE.values()))
+        assert not {key for key in set(acting[name]) - seen if not elsewhere.fullmatch(key)}, name
+    # The walk tells what is read from what is not: these are of a tokenizer and of chat, which do not run.
+    assert not {"enable_thinking", "mask_history", "infer_backend"} & set().union(*map(set, read.values()))
