@@ -8,7 +8,7 @@ trainer of `data`; GRPO has no critic and no reward model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 _PREPARED = "the rows come prepared"
 _TOKENIZER = f"{_PREPARED}, with its tokenizer; use the recipe's model.tokenizer, or put it into the model's directory"
@@ -25,6 +25,7 @@ _TOKENS = "use the recipe's distributed.max_tokens_per_device"
 # A key's last words after the engine's prefix; the first rule that matches a key holds, and None says that it acts.
 Rule = tuple[str, str | None]
 _MODEL: tuple[Rule, ...] = (
+    (r"tiled_mlp\..*", "verl 0.9.1's engines do not read it; use the recipe's training.kernels"),
     (r"tokenizer_path|tokenizer|local_tokenizer_path|load_tokenizer|processor", _TOKENIZER),
     (r"custom_chat_template", f"{_PREPARED}; use the recipe's model.chat_template"),
     (r"hf_config|architectures|model_type|local_path|local_hf_config_path|generation_config", _LOADED),
@@ -121,7 +122,7 @@ _SFT: tuple[Rule, ...] = (
     *_under(r"engine\.", _ENGINE),
     *_under(r"optim\.", _OPTIMIZER),
     *_under(r"trainer\.", _TRAINER),
-    (r"checkpoint\.(?!strict).*", _WHOLE),
+    (r"checkpoint\..*", _WHOLE),
     (
         r"model\.mtp\.(enable_rollout|method|num_speculative_tokens|speculative_.*)",
         "of rollouts, which sft has none of",
@@ -129,6 +130,8 @@ _SFT: tuple[Rule, ...] = (
 )
 _FSDP: tuple[Rule, ...] = (
     *_SFT,
+    (r"engine\.entropy_.*", "of GRPO's loss: sft computes no entropy"),
+    (r"engine\.router_replay.*", "belongs to distributed.strategy: megatron"),
     (r"model\.lora\..*", "belongs to distributed.strategy: megatron; use the recipe's tuning"),
     (r"model\.mtp\..*", "belongs to distributed.strategy: megatron"),
     (r".*", None),
@@ -155,7 +158,7 @@ _GRPO: tuple[Rule, ...] = (
     *_under(rf"{_POLICY}fsdp_config\.", _ENGINE),
     *_under(rf"{_POLICY}optim\.", _OPTIMIZER),
     *_under(_POLICY, _ENGINE),
-    (rf"{_POLICY}checkpoint\.(?!strict).*", _WHOLE),
+    (rf"{_POLICY}checkpoint\..*", _WHOLE),
     (rf"{_POLICY}(ppo_micro_batch_size(_per_gpu)?|log_prob_micro_batch_size(_per_gpu)?)", _MICRO),
     (rf"{_POLICY}(ppo_max_token_len_per_gpu|log_prob_max_token_len_per_gpu|log_prob_use_dynamic_bsz)", _TOKENS),
     (rf"{_POLICY}ppo_mini_batch_size", "use the recipe's grpo.mini_batch_size"),
@@ -165,6 +168,7 @@ _GRPO: tuple[Rule, ...] = (
     (rf"{_POLICY}grad_clip", "use the recipe's training.max_grad_norm"),
     (rf"{_POLICY}data_loader_seed", "use the recipe's training.seed"),
     (rf"{_POLICY}(engine|model_config|global_batch_info)", _LOADED),
+    (rf"{_POLICY}fsdp_config\.router_replay.*", "of Megatron, which runs sft only; use the recipe's distributed"),
     # The reference model answers only: it learns nothing, and is clipped by nothing.
     (
         r"actor_rollout_ref\.ref\.(?!fsdp_config\.|profiler\.|use_torch_compile|use_fused_kernels|entropy_).*",
@@ -209,6 +213,29 @@ KL_KEYS = {
         ("algorithm.kl_penalty", *(f"algorithm.kl_ctrl.{k}" for k in ("type", "horizon", "target_kl"))), "reward"
     ),
 }
+# Keys that act beside another alone: the key that turns them on, or gives them the value behind the sign.
+_BESIDE: tuple[tuple[str, str], ...] = (
+    (r"distillation\.(?!enabled$).+", "distillation.enabled"),
+    (r"global_profiler\.(?!(steps|tool)$).+", "global_profiler.steps"),
+    (r"(.*\.|)profiler\.(?!enable$).+", r"\1profiler.enable"),
+    (r"(.*\b(?:qat|prometheus|filter_groups|rollout_tq|mtp))\.(?!enable$).+", r"\1.enable"),
+    (r"trainer\.profile_interval", "profiler.enable"),
+    (r"(.*\bdisaggregation)\.(?!enabled$).+", r"\1.enabled"),
+    (r"(.*\btrace)\.(?!backend$).+", r"\1.backend"),
+    (r"(.*)fused_kernel_options\..+", r"\1use_fused_kernels"),
+    (r"(.*)entropy_from_logits_chunk_size", r"\1entropy_from_logits_with_chunking"),
+    (r"(.*)pad_to_length_bucket", r"\1pad_to_length"),
+    (r"(.*)quantization_config_file", r"\1quantization"),
+    (r"transfer_queue\.backend\.(MooncakeStore)\..+", r"transfer_queue.backend.storage_backend=\1"),
+    (r"(.*)rollout_is_(threshold|batch_normalize)", r"\1rollout_is"),
+    (r"(.*)rollout_rs_threshold", r"\1rollout_rs"),
+    (r"(.*rollout_correction\.)loss_type", r"\1bypass_mode"),
+    (r"(.*policy_loss\.)clip_cov_.+", r"\1loss_mode=clip_cov"),
+    (r"(.*policy_loss\.)(kl_cov_ratio|ppo_kl_coef)", r"\1loss_mode=kl_cov"),
+    (r"(.*policy_loss\.)dro_beta", r"\1loss_mode=dro"),
+    (r"(.*actor\.)tau_(pos|neg)", r"\1policy_loss.loss_mode=sapo"),
+    (r"(.*actor\.)loss_scale_factor", r"\1loss_agg_mode=seq-mean-token-sum-norm"),
+)
 RULES: dict[str, tuple[Rule, ...]] = {"sft-fsdp": _FSDP, "sft-megatron": _MEGATRON, "grpo": _GRPO}
 
 
@@ -222,3 +249,19 @@ def cannot_act(key: str, tree: str, kl_in: str = "") -> str | None:
     if tree == "grpo" and where and where != kl_in:
         return f"acts with the recipe's grpo.kl_in: {where} and a grpo.kl_coef above 0 only"
     return next(reason for pattern, reason in RULES[tree] if re.fullmatch(pattern, key))
+
+
+def alone(key: str, options: Mapping[str, object], own: Collection[str]) -> str | None:
+    """That a key would act beside another which the recipe does not give; None where it gives it, or none is needed.
+
+    Args:
+        options: the native keys of the recipe, dotted.
+        own: those that the adapter may set.
+    """
+    for pattern, switch in _BESIDE:
+        if match := re.fullmatch(pattern, key):
+            name, _, value = match.expand(switch).partition("=")
+            on = str(options.get(name)) == value if value else options.get(name)
+            if not on and name not in own:
+                return f"acts beside {name}{f': {value}' if value else ''} only, which this recipe does not have"
+    return None

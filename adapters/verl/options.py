@@ -15,7 +15,7 @@ from typing import Any
 
 from adapters.ledger import plain
 from adapters.native import NOT_KEPT, NativeKey, native_keys
-from adapters.verl.inert import cannot_act
+from adapters.verl.inert import alone, cannot_act
 from recipes import Problem, Recipe, did_you_mean
 from recipes.errors import SHOWN
 from recipes.load import LoadedRecipe
@@ -56,12 +56,14 @@ def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
     name, grpo = tree_of(loaded.recipe), loaded.recipe.grpo
     kl_in = grpo.kl_in if grpo.kl_coef > 0 else ""
     found: list[Problem] = []
-    for path, value in _leaves(plain(loaded.recipe.backend_options), ()):
+    given = list(_leaves(plain(loaded.recipe.backend_options), ()))
+    options = {".".join(path): value for path, value in given}
+    for path, value in given:
         if len(found) == SHOWN:
             found.append(loaded.document.problem(("backend_options",), "keys after these were not looked at"))
             break
         key = ".".join(path)
-        text = _problem(key, value, own, name, kl_in)
+        text = _problem(key, value, own, name, kl_in, options)
         if not text and loaded.recipe.tuning.type == "lora" and CHANGES_MODEL.fullmatch(key):
             text = NOT_KEPT
         if text:
@@ -78,7 +80,7 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield (*path, str(key)), value
 
 
-def _problem(key: str, value: Any, own: dict[str, str], name: str, kl_in: str) -> str | None:
+def _problem(key: str, value: Any, own: dict[str, str], name: str, kl_in: str, options: dict[str, Any]) -> str | None:
     known = tree(name)
     leaf = known.get(key) or _free(key, known)
     # A key below one that the adapter sets, or that does nothing, is no other case than that one.
@@ -95,6 +97,8 @@ def _problem(key: str, value: Any, own: dict[str, str], name: str, kl_in: str) -
         return f"the adapter sets {below[0]} there; set single keys below {key}"
     if leaf is None:
         return f"verl 0.9.1 has no such key{_near(key, known)}"
+    if off := alone(key, options, own):
+        return off
     if value is None and leaf.default is None:
         return None
     if leaf.types and not any(_fits(value, kind) for kind in leaf.types):

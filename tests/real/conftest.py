@@ -116,9 +116,10 @@ def bundled_model(llamafactory_python: Path) -> Path:
     return bundled.ensure(llamafactory_python, print)
 
 
-def inside(python: Path, code: str, *arguments: str, cwd: Path) -> str:
+def inside(python: Path, code: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     """Run a script in an environment, with our packages on its path; returns its stdout."""
-    env = clean_environment({"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+    ours = {"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    env = clean_environment({**ours, **(env or {})})
     done = subprocess.run(
         [str(python), "-c", code, *arguments], capture_output=True, text=True, env=env, cwd=cwd, check=False
     )

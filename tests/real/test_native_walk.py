@@ -1,4 +1,4 @@
-"""Native keys that are taken act: LLaMA-Factory itself reads each while it trains, with what the adapter gives it."""
+"""Native keys that are taken act: the backend itself reads each while it trains, with what the adapter gives it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 
 from adapters.contract import Topology
 from recipes import load
+from recipes.files import write_text
 from runner.runs import rundir as rundir
 from runner.training.planning import make_plan
 from runner.training.prepare import prepare
@@ -98,3 +99,50 @@ def test_llamafactory_reads_each_key_that_is_taken(llamafactory_python: Path, ti
         assert not {key for key in set(acting[name]) - seen if not elsewhere.fullmatch(key)}, name
     # The walk tells what is read from what is not: these are of a tokenizer and of chat, which do not run.
     assert not {"enable_thinking", "mask_history", "infer_backend"} & set().union(*map(set, read.values()))
+
+
+VERL_CLASSES = {
+    "engine": "FSDPEngineConfig",
+    "optim": "FSDPOptimizerConfig",
+    "model": "HFModelConfig",
+    "profiler": "ProfilerConfig",
+}
+VERL_WALK = """
+import json, sys
+from pathlib import Path
+from verl.base_config import BaseConfig
+
+reads = set()
+COPIES = {"asdict", "_asdict_inner", "__iter__", "__setattr__", "__repr__"}
+
+def read(self, name):
+    code = sys._getframe(1).f_code
+    if code.co_filename.endswith("base_config.py") and code.co_name in ("get", "__getitem__"):
+        code = sys._getframe(2).f_code
+    if code.co_name not in COPIES:
+        reads.add(f"{type(self).__name__}.{name}")
+    return object.__getattribute__(self, name)
+
+BaseConfig.__getattribute__ = read
+from adapters.verl import train
+
+train.main(Path(sys.argv[1]))
+print(json.dumps(sorted(reads)))
+"""
+
+
+def test_verl_reads_each_key_that_is_taken(verl_python: Path, tiny_model: Path, tmp_path: Path) -> None:
+    given = ["backend=verl", f"model.path={tiny_model}", "training.max_steps=1", "training.global_batch_size=2"]
+    loaded = load("finance_full", [*given, "training.micro_batch_size=1", "eval={}"])
+    run = rundir.create(loaded, tmp_path, "run")
+    prepare(run, loaded.recipe, verl_python, str(tiny_model), print)
+    plan = make_plan(loaded, Topology(), run.path, python=verl_python)
+    for name, text in plan.files.items():
+        write_text(run.path / name, text)
+    read = set(
+        json.loads(inside(verl_python, VERL_WALK, "backend/train.yaml", cwd=run.path, env=plan.env).splitlines()[-1])
+    )
+    acting = json.loads(ACTS.read_text(encoding="utf-8"))["verl sft full"]
+    unread = {key for key in acting if f"{VERL_CLASSES.get(key.split('.')[0])}.{key.split('.')[1]}" not in read}
+    assert unread == {"engine.use_orig_params"}  # of the strategy fsdp; this one is fsdp2
+    assert not {"HFModelConfig.tiled_mlp", "CheckpointConfig.strict"} & read  # so the walk tells them apart
