@@ -21,6 +21,7 @@ LAYERS = (
     "runner.data",
     "runner.machine",
     "runner.fit",
+    "runner.imports",
     "runner.runs",
     "runner.scoring",
     "runner.training",

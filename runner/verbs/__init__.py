@@ -6,6 +6,7 @@ returns an exit code other than 0 where one is due; and EXAMPLES, shown by its h
 
 VERBS = {
     "list": "list the catalogue of recipes",
+    "import": "make a recipe of a configuration of LLaMA-Factory, Axolotl, verl or torchtune",
     "validate": "check recipes and report every mistake with its place",
     "plan": "show what a recipe would run and where each field goes",
     "fit": "say whether a recipe fits a GPU, how long it takes, and what makes it fit",

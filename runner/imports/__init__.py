@@ -1,0 +1,1 @@
+"""Recipes from other tools' configurations: `recipe import`."""

@@ -1,0 +1,266 @@
+"""Axolotl's YAML as a recipe for LLaMA-Factory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.imports.taken import Entry, NoPlace, Simple, Taken, choice, fraction, names_of, number, positive
+
+_OPTIMIZERS = {
+    **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_torch_8bit"), "adamw"),
+    **dict.fromkeys(("adamw_bnb_8bit", "adamw_8bit", "adamw_torch_8bit"), "adamw_8bit"),
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "adafactor": "adafactor",
+    "lion_32bit": "lion",
+    "muon": "muon",
+}
+_SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant"}
+_SIMPLE = (
+    Simple("base_model", "model.path"),
+    Simple("revision_of_model", "model.revision"),
+    Simple("tokenizer_config", "model.tokenizer"),
+    Simple("trust_remote_code", "model.trust_remote_code"),
+    Simple("sequence_len", "data.max_length", default=512),
+    Simple("sample_packing", "data.packing"),
+    Simple("val_set_size", "data.validation.fraction", fraction),
+    Simple("num_epochs", "training.epochs", number, default=1),
+    Simple("max_steps", "training.max_steps", positive),
+    Simple("micro_batch_size", "training.micro_batch_size", default=1),
+    Simple("learning_rate", "training.learning_rate", number),
+    Simple("lr_scheduler", "training.scheduler", choice(_SCHEDULERS, "use cosine, linear or constant")),
+    Simple("optimizer", "training.optimizer", choice(_OPTIMIZERS, "use adamw"), default="adamw"),
+    Simple("warmup_steps", "training.warmup_steps", positive),
+    Simple("warmup_ratio", "training.warmup_ratio", number),
+    Simple("weight_decay", "training.weight_decay", number),
+    Simple("max_grad_norm", "training.max_grad_norm", number),
+    Simple("gradient_checkpointing", "training.gradient_checkpointing", bool, default=False),
+    Simple("neftune_noise_alpha", "training.neftune_alpha", number),
+    Simple("group_by_length", "training.group_by_length"),
+    Simple("torch_compile", "training.compile", bool),
+    Simple("dataloader_num_workers", "training.dataloader_workers"),
+    Simple("logging_steps", "training.log_every"),
+    Simple("seed", "training.seed"),
+    Simple("save_total_limit", "checkpoint.keep"),
+    Simple("save_steps", "checkpoint.every", lambda value: _steps(value)),
+    Simple("eval_steps", "eval.loss_every", lambda value: _steps(value)),
+    Simple("dpo_label_smoothing", "preference.label_smoothing", number),
+    Simple("rl_beta", "preference.beta", number),
+    Simple("dpo_beta", "preference.beta", number),
+    Simple("orpo_alpha", "preference.beta", number),
+    Simple("simpo_gamma", "preference.gamma", number),
+    Simple("kto_desirable_weight", "preference.chosen_weight", number),
+    Simple("kto_undesirable_weight", "preference.rejected_weight", number),
+)
+_LORA = (
+    Simple("lora_r", "tuning.rank", default=8),
+    Simple("lora_alpha", "tuning.alpha"),
+    Simple("lora_dropout", "tuning.dropout", number),
+    Simple(
+        "lora_target_modules", "tuning.target_modules", lambda value: None if value == "all-linear" else names_of(value)
+    ),
+    Simple("lora_target_linear", "tuning.target_modules", lambda value: None),
+    Simple("peft_use_dora", "tuning.dora"),
+    Simple("peft_use_rslora", "tuning.rslora"),
+    Simple("loraplus_lr_ratio", "tuning.lora_plus_ratio", number),
+)
+_NOWHERE = (
+    ("runs lie in runs/NAME: `recipe run --runs-dir DIR --name NAME`", "output_dir"),
+    ("transformers finds it out by the model's config.json", "model_type tokenizer_type is_llama_derived_model"),
+    ("prepared rows are kept by content under the cache directory", "dataset_prepared_path shuffle_merged_datasets"),
+    ("packs have no padding, and single rows are padded to the longest of their batch", "pad_to_sequence_len"),
+    ("packed rows are held out as single rows", "eval_sample_packing"),
+    ("`recipe resume RUN` goes on with a run", "resume_from_checkpoint auto_resume_from_checkpoints"),
+    ("`recipe merge` makes the merged model, and checks it", "merge_lora lora_model_dir"),
+    (
+        "set by the loggers' own variables (WANDB_PROJECT, …)",
+        "wandb_entity wandb_watch wandb_name wandb_run_id wandb_log_model mlflow_tracking_uri mlflow_experiment_name",
+    ),
+    ("attention is chosen by model.attention; auto takes PyTorch's own", "xformers_attention sdp_attention"),
+    ("tokens are those of the model's tokenizer", "special_tokens tokens added_tokens_overrides"),
+    ("a GPU computes TF32 where torch does by default", "tf32"),
+    ("use the recipe's distributed.strategy: fsdp or fsdp2", "fsdp fsdp_config fsdp_version"),
+    ("an upload is not a part of a training", "hub_model_id hub_strategy push_dataset_to_hub"),
+    ("recipes train on replies only", "train_on_inputs"),
+    ("strictness is the default: what is wrong with a row or key is an error", "strict"),
+)
+
+
+def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
+    """Args:
+    given: the keys of the YAML. directory: where it lies. gpus: of all nodes.
+    """
+    taken = Taken(given)
+    taken.recipe["backend"] = "llamafactory"
+    _method(taken)
+    micro, often = taken.whole("micro_batch_size", 1), taken.whole("gradient_accumulation_steps", 1)
+    often = max(1, taken.whole("batch_size", micro * often) // micro)
+    taken.simple(_SIMPLE)
+    key = "batch_size" if given.get("batch_size") else "gradient_accumulation_steps"
+    (taken.put if key in taken.left else taken.assume)(
+        key, "training.global_batch_size", micro * often * gpus, f"{micro} x {often} x {gpus}"
+    )
+    _tuning(taken)
+    _precision(taken)
+    _attention(taken)
+    _kernels(taken)
+    _data(taken, directory)
+    _logging(taken)
+    taken.drop_all(_NOWHERE)
+    for key in ("evals_per_epoch", "saves_per_epoch"):
+        field = "eval.loss_every" if key.startswith("eval") else "checkpoint.every"
+        taken.drop(key, f"{field} counts steps: `recipe plan` says how many an epoch has")
+    return taken
+
+
+def _method(taken: Taken) -> None:
+    methods = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "simpo"}
+    rl = taken.left.get("rl")
+    if rl in methods:
+        taken.put("rl", "method", methods[rl])
+        if rl == "ipo":
+            taken.also("rl", "preference.loss", "ipo")
+    elif rl:
+        taken.drop("rl", "use method: grpo on backend: verl" if rl == "grpo" else "recipes have no such method")
+    else:
+        taken.left.pop("rl", None)
+        kinds = {one.get("type") for one in taken.left.get("datasets") or [] if isinstance(one, dict)}
+        method = "pretrain" if taken.left.get("pretraining_dataset") or kinds == {"completion"} else "sft"
+        taken.assume("rl", "method", method)
+
+
+def _tuning(taken: Taken) -> None:
+    adapter = taken.left.get("adapter")
+    if adapter in ("lora", "qlora"):
+        taken.put("adapter", "tuning.type", "lora")
+        bits = {"load_in_4bit": "4bit", "load_in_8bit": "8bit"}
+        for key, value in bits.items():
+            if taken.left.get(key):
+                taken.put(key, "tuning.quantization", value)
+        if adapter == "qlora" and "quantization" not in taken.recipe["tuning"]:
+            taken.also("adapter", "tuning.quantization", "4bit", "qlora")
+        taken.simple(_LORA)
+    elif adapter:
+        taken.drop("adapter", "recipes have lora, and full tuning")
+    else:
+        taken.left.pop("adapter", None)
+        taken.assume("adapter", "tuning.type", "full")
+        taken.drop_all([("there is no adapter", " ".join(one.key for one in _LORA))])
+    for key in ("load_in_4bit", "load_in_8bit"):
+        if not taken.left.get(key, True):
+            taken.left.pop(key)
+
+
+def _precision(taken: Taken) -> None:
+    for key, value in (("bf16", "bf16"), ("fp16", "fp16"), ("bfloat16", "bf16"), ("float16", "fp16")):
+        given = taken.left.get(key)
+        if given == "auto":
+            taken.put(key, "training.precision", "auto")
+        elif given:
+            taken.put(key, "training.precision", value)
+        else:
+            taken.left.pop(key, None)
+
+
+def _attention(taken: Taken) -> None:
+    if taken.left.get("flash_attention"):
+        taken.put("flash_attention", "model.attention", "auto", "packs need no flash-attn here")
+    taken.left.pop("flash_attention", None)
+    if taken.left.get("eager_attention"):
+        taken.put("eager_attention", "model.attention", "eager")
+
+
+def _kernels(taken: Taken) -> None:
+    liger = [key for key in taken.left if key.startswith("liger_")]
+    if any("liger" in str(one).lower() for one in taken.left.get("plugins") or []):
+        taken.put("plugins", "training.kernels", "liger")
+        for key in liger:
+            taken.note(key, "training.kernels: liger takes all that there are for the family")
+    else:
+        taken.drop("plugins", "recipes have Liger's kernels (training.kernels), and no other plugins")
+
+
+def _data(taken: Taken, directory: Path) -> None:
+    chat = taken.left.get("chat_template")
+    if chat == "jinja" and taken.left.get("chat_template_jinja"):
+        taken.drop("chat_template_jinja", "write it into a file and give that to model.chat_template")
+        taken.left.pop("chat_template")
+    elif chat in ("tokenizer_default", None):
+        taken.left.pop("chat_template", None)
+    else:
+        named = str(chat).removeprefix("tokenizer_default_fallback_")
+        taken.drop("chat_template", f"the model's own is taken; where it has none, give model.chat_template: {named}")
+    key = "pretraining_dataset" if taken.left.get("pretraining_dataset") else "datasets"
+    listed = taken.left.get(key) or []
+    sources = [_source(one, taken) for one in (listed if isinstance(listed, list) else [listed])]
+    if sources:
+        taken.put(key, "data.train", sources)
+    if taken.left.get("test_datasets"):
+        held_out = [_source(one, taken) for one in taken.left["test_datasets"]]
+        taken.put("test_datasets", "data.validation.sources", held_out)
+
+
+_FORMATS = {
+    "alpaca": "alpaca", "completion": "text", "sharegpt": "conversations", "pretrain": "text", "input_output": "auto",
+}  # fmt: skip
+
+
+def _source(one: Any, taken: Taken) -> dict[str, Any]:
+    given = dict(one) if isinstance(one, Mapping) else {"path": one}
+    source: dict[str, Any] = {"path": given.pop("path", "?")}
+    files = given.pop("data_files", None)
+    if files and given.get("ds_type") in (None, "json", "csv", "parquet", "arrow", "text"):
+        source["path"] = files
+    given.pop("ds_type", None)
+    for theirs, ours in (("split", "split"), ("name", "subset"), ("revision", "revision")):
+        if given.get(theirs):
+            source[ours] = given.pop(theirs)
+    kind = str(given.pop("type", None) or "")
+    kind_name = kind.partition(".")[0].partition(":")[0]
+    if kind_name in _FORMATS and _FORMATS[kind_name] != "auto":
+        source["format"] = _FORMATS[kind_name]
+    columns = {}
+    for theirs, ours in (
+        ("field", "text"),
+        ("field_messages", "messages"),
+        ("field_chosen", "chosen"),
+        ("field_rejected", "rejected"),
+    ):
+        name = given.pop(theirs, None)
+        if name and name != ours:
+            columns[ours] = name
+    mapped, older = given.pop("message_property_mappings", None), given.pop("message_field_role", None)
+    given.pop("message_field_content", None)
+    if kind_name == "chat_template":
+        turned = "from" in (older, mapped.get("role") if isinstance(mapped, Mapping) else None)
+        source["format"] = "conversations" if turned else "messages"
+        if source["format"] == "conversations" and "messages" in columns:
+            columns = {"conversations": columns.pop("messages"), **columns}
+        if columns.get("conversations") == "conversations":
+            columns.pop("conversations")
+    if columns:
+        source["columns"] = columns
+    for key in ("chat_template", "roles", "roles_to_train", "train_on_eos", "conversation"):
+        given.pop(key, None)
+    for key, value in given.items():
+        taken.entries.append(Entry(f"datasets[].{key}", value, "no place", "see docs/data.md for what a source has"))
+    return source
+
+
+def _logging(taken: Taken) -> None:
+    names = [name for name in ("wandb", "mlflow") if any(key.startswith(f"{name}_") for key in taken.left)]
+    if taken.left.get("use_tensorboard"):
+        names.append("tensorboard")
+    taken.left.pop("use_tensorboard", None)
+    on = [name for name in names if name != "wandb" or taken.left.get("wandb_project")]
+    if on:
+        taken.put("wandb_project", "logging", on, "set WANDB_PROJECT")
+    taken.left.pop("wandb_project", None)
+
+
+def _steps(value: Any) -> Any:
+    value = number(value)
+    if 0 < value < 1:
+        raise NoPlace("a recipe counts steps, not shares of the training")
+    return positive(value)

@@ -1,0 +1,159 @@
+"""A foreign configuration as a recipe: which tool's it is, what becomes of its keys, and the recipe's text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from adapters import backend
+from adapters.contract import Topology
+from recipes import UserError, load_text, schema
+from recipes.errors import Problem, did_you_mean
+from recipes.yaml_text import parse
+from runner.imports import axolotl, llamafactory, torchtune, verl
+from runner.imports.taken import Entry, Taken
+
+TOOLS: Mapping[str, ModuleType] = {
+    "llamafactory": llamafactory,
+    "axolotl": axolotl,
+    "verl": verl,
+    "torchtune": torchtune,
+}
+# A key that only this tool's files have.
+_TELLING = {
+    "llamafactory": ("model_name_or_path", "finetuning_type", "dataset_dir"),
+    "axolotl": ("base_model", "sequence_len", "micro_batch_size"),
+    "verl": ("actor_rollout_ref", "trainer"),
+    "torchtune": ("checkpointer", "model"),
+}
+_ORDER = tuple(schema.schema()["properties"])
+_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A recipe made of a foreign configuration; `problems` are what it needs a person for."""
+
+    tool: str
+    text: str
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem | str, ...]
+
+
+def import_file(file: Path, gpus: int, tool: str | None = None) -> Imported:
+    """Read a YAML file, or a shell script or text with a verl command line.
+
+    Args:
+        gpus: of all nodes, which the global batch size depends on.
+        tool: whose it is, where its keys do not tell.
+
+    Raises:
+        UserError: it cannot be read, or is no configuration of a tool that is known.
+    """
+    try:
+        source = file.read_bytes()
+    except (OSError, ValueError) as error:  # a NUL in its name
+        raise UserError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    given, found = _given(source, file)
+    tool = tool or found
+    if tool is None:
+        raise UserError(
+            f"{file}: its keys are not those of {', '.join(TOOLS)}"
+            f"{did_you_mean(next(iter(given), ''), [key for keys in _TELLING.values() for key in keys])}; "
+            "say whose it is with --from"
+        )
+    taken: Taken = TOOLS[tool].read(given, file.absolute().parent, gpus)
+    name = _NAME.sub("-", file.stem).strip("-.") or "imported"
+    values = _ordered({"name": name, "description": f"from {file.name} of {tool}", **taken.recipe})
+    problems = _rest(taken, values, tool, max(gpus, _gpus(taken)))
+    entries = tuple(sorted(taken.entries, key=lambda entry: entry.status == "no place"))
+    return Imported(tool, _text(values, entries, file, tool), entries, problems)
+
+
+def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
+    """The keys of a file, and whose they are."""
+    text = source.decode("utf-8", errors="replace")
+    if any(trainer in text for trainer in verl.TRAINERS) and file.suffix.lower() not in (".yaml", ".yml"):
+        _, given = verl.overrides(text)
+        return given, "verl"
+    value = parse(source, str(file)).value
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: holds no keys")
+    value = _interpolated(value)
+    scores = {tool: sum(key in value for key in keys) for tool, keys in _TELLING.items()}
+    best = max(scores, key=lambda tool: scores[tool])
+    if "_component_" in text:
+        best = "torchtune"
+    elif any("." in str(key) for key in value) or ("optim" in value and "engine" in value):
+        best = "verl"
+    return value, best if scores[best] or best == "verl" else None
+
+
+def _interpolated(value: dict[str, Any]) -> dict[str, Any]:
+    """With `${name}` of another key of the file put in, as OmegaConf does."""
+
+    def put(one: Any) -> Any:
+        if isinstance(one, dict):
+            return {key: put(inner) for key, inner in one.items()}
+        if isinstance(one, list):
+            return [put(inner) for inner in one]
+        if isinstance(one, str):
+            return re.sub(r"\$\{(\w+)\}", lambda match: str(value.get(match[1], match[0])), one)
+        return one
+
+    found: dict[str, Any] = put(value)
+    return found
+
+
+def _ordered(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: values[key] for key in (*_ORDER, *values) if key in values}
+
+
+def _gpus(taken: Taken) -> int:
+    """Those of a node that a verl configuration names itself."""
+    named = [entry.value for entry in taken.entries if entry.key == "trainer.n_gpus_per_node"]
+    return named[0] if named and isinstance(named[0], int) else 1
+
+
+def _rest(taken: Taken, values: dict[str, Any], tool: str, gpus: int) -> tuple[Problem | str, ...]:
+    """Make native keys of what is left where the backend takes them; what is still wrong with the recipe."""
+    problems = _problems(values, gpus)
+    natives = tool == values["backend"]
+    for key in list(taken.left):
+        tried = {**values, "backend_options": {**values.get("backend_options", {}), key: taken.left[key]}}
+        why = [p.text for p in _problems(tried, gpus) if isinstance(p, Problem) and p.field == f"backend_options.{key}"]
+        if natives and not why:
+            taken.native(key)
+            values["backend_options"] = tried["backend_options"]
+        else:
+            taken.drop(key, why[0] if natives else "no field of a recipe means this")
+    return _problems(values, gpus) if natives else problems
+
+
+def _problems(values: dict[str, Any], gpus: int) -> tuple[Problem | str, ...]:
+    source = yaml.safe_dump(values, allow_unicode=True).encode()
+    try:
+        loaded = load_text(source, Path("recipe.yaml"), sources_needed=False)
+    except UserError as error:
+        return tuple(error.problems)
+    topology = Topology(gpus=gpus, processes=gpus, devices=tuple(map(str, range(gpus))))
+    return tuple(backend(loaded.recipe.backend).problems(loaded, topology))
+
+
+def _text(values: dict[str, Any], entries: tuple[Entry, ...], file: Path, tool: str) -> str:
+    lost = [f"#   {entry.key}: {_short(entry.value)}: {entry.text}" for entry in entries if entry.status == "no place"]
+    head = [f"# Made of {file.name}, a configuration of {tool}, by `recipe import`."]
+    head += ["# Not in it:", *lost] if lost else []
+    body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+    return "\n".join(head) + "\n" + body
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else text[:60] + " …"

@@ -1,0 +1,176 @@
+"""What becomes of a foreign configuration: the recipe that it makes, and an entry for each of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from recipes.errors import UserError
+
+Status = Literal["taken", "default", "native", "no place"]
+Convert = Callable[[Any], Any]
+
+
+class NoPlace(ValueError):
+    """A value that no field of a recipe can hold; says why, and what to use."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A foreign key and what became of it: the field and value it is in the recipe, or why it is nowhere."""
+
+    key: str
+    value: Any
+    status: Status
+    text: str
+
+
+@dataclass(frozen=True)
+class Simple:
+    """A key that is one field. `default`: what the tool takes where it is missing, unless recipes take the same."""
+
+    key: str
+    field: str
+    convert: Convert = lambda value: value
+    default: Any = None
+
+
+class Taken:
+    """Takes keys out of a foreign configuration, one after the other, and writes down what became of each."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.left = dict(given)
+        self.recipe: dict[str, Any] = {}
+        self.entries: list[Entry] = []
+
+    def put(self, key: str, field: str, value: Any, note: str = "") -> None:
+        """A key that was given becomes a field."""
+        given = self.left.pop(key, None)
+        self._set(field, value)
+        self.entries.append(Entry(key, given, "taken", f"{field}: {_shown(value)}{f' ({note})' if note else ''}"))
+
+    def assume(self, key: str, field: str, value: Any, note: str = "") -> None:
+        """A field becomes what the tool would do without the key."""
+        self._set(field, value)
+        said = f"{field}: {_shown(value)}{f' ({note})' if note else ''}"
+        self.entries.append(Entry(key, None, "default", said))
+
+    def also(self, key: str, field: str, value: Any, note: str = "") -> None:
+        """A part of a key that was given, or one that makes a second field."""
+        self._set(field, value)
+        self.entries.append(Entry(key, value, "taken", f"{field}: {_shown(value)}{f' ({note})' if note else ''}"))
+
+    def note(self, key: str, text: str) -> None:
+        """A key that is a part of a field which another made."""
+        self.entries.append(Entry(key, self.left.pop(key, None), "taken", text))
+
+    def whole(self, key: str, default: int) -> int:
+        """A key's whole number, 1 or more, which stays to be taken.
+
+        Raises:
+            UserError: it is none.
+        """
+        value = self.left.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{key}: {value!r} is not allowed; allowed: a whole number, 1 and more")
+        return value
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """A key's own keys, which stay to be taken; none where it is not given.
+
+        Raises:
+            UserError: it holds something else.
+        """
+        value = self.left.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise UserError(f"{key}: {value!r} is not allowed; allowed: keys with values")
+        return dict(value)
+
+    def native(self, key: str) -> None:
+        value = self.left.pop(key)
+        self.recipe.setdefault("backend_options", {})[key] = value
+        self.entries.append(Entry(key, value, "native", f"backend_options.{key}"))
+
+    def drop(self, key: str, why: str) -> None:
+        if key in self.left:
+            self.entries.append(Entry(key, self.left.pop(key), "no place", why))
+
+    def drop_all(self, reasons: Iterable[tuple[str, str]]) -> None:
+        """Keys (apart by blanks) that have no place, each with the reason of its group."""
+        for why, keys in reasons:
+            for key in keys.split():
+                self.drop(key, why)
+
+    def simple(self, table: Iterable[Simple]) -> None:
+        """Take every key of a table; null is the same as not given."""
+        for one in table:
+            value = self.left.get(one.key)
+            if value is None:
+                self.left.pop(one.key, None)
+                if one.default is not None:
+                    self.assume(one.key, one.field, one.default)
+                continue
+            try:
+                converted = one.convert(value)
+            except NoPlace as error:
+                self.drop(one.key, str(error))
+                continue
+            if converted is None:
+                self.left.pop(one.key)
+                self.entries.append(Entry(one.key, value, "taken", "as a recipe has it by default"))
+            else:
+                self.put(one.key, one.field, converted)
+
+    def _set(self, field: str, value: Any) -> None:
+        node, names = self.recipe, field.split(".")
+        for name in names[:-1]:
+            node = node.setdefault(name, {})
+        node[names[-1]] = value
+
+
+def choice(names: Mapping[Any, Any], use: str) -> Convert:
+    """A conversion by a table; `use` ends the refusal of what is not in it."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, (str, int)) or value not in names:
+            raise NoPlace(f"recipes have no {value!r}; {use}")
+        return names[value]
+
+    return convert
+
+
+def number(value: Any) -> int | float:
+    """A number, as a text too: many parsers read 1e-4 as one."""
+    try:
+        return value if isinstance(value, (int, float)) else float(value)
+    except (TypeError, ValueError):
+        raise NoPlace(f"{value!r} is no number") from None
+
+
+def positive(value: Any) -> Any:
+    """A count, where 0 and less say none."""
+    value = number(value)
+    return int(value) if value > 0 else None
+
+
+def fraction(value: Any) -> Any:
+    """A share of rows that is held out."""
+    value = number(value)
+    if value > 0.5:
+        raise NoPlace("a recipe holds out a fraction up to a half; use the recipe's data.validation.fraction")
+    return value or None
+
+
+def names_of(value: Any) -> list[str]:
+    """A list, or a text of names apart by commas."""
+    found = value if isinstance(value, list) else str(value).split(",")
+    return [name for name in (str(one).strip() for one in found) if name]
+
+
+def _shown(value: Any) -> str:
+    return "true" if value is True else "false" if value is False else "null" if value is None else str(value)

@@ -1,0 +1,141 @@
+"""torchtune's YAML (recipes of lora and full finetuning) as a recipe for LLaMA-Factory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.imports.taken import Simple, Taken, choice, number, positive
+
+_SIMPLE = (
+    Simple("epochs", "training.epochs", number, default=1),
+    Simple("batch_size", "training.micro_batch_size", default=2),
+    Simple("seed", "training.seed"),
+    Simple("compile", "training.compile"),
+    Simple("enable_activation_checkpointing", "training.gradient_checkpointing", default=False),
+    Simple("log_every_n_steps", "training.log_every", positive),
+    Simple("clip_grad_norm", "training.max_grad_norm", number),
+    Simple("dtype", "training.precision", choice({"bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}, "use bf16"), "bf16"),
+)
+_NOWHERE = (
+    ("runs lie in runs/NAME: `recipe run --runs-dir DIR --name NAME`", "output_dir"),
+    ("rows are shuffled by training.seed", "shuffle"),
+    ("`recipe resume RUN` goes on with a run", "resume_from_checkpoint save_adapter_weights_only"),
+    ("the device is what the machine has; N_GPUS says how many", "device"),
+    ("every run's metrics.jsonl and report have them", "log_peak_memory_stats log_level"),
+    ("the loss is cross entropy; Liger's fused one by training.kernels", "loss"),
+    ("use native profilers by backend_options", "profiler"),
+    (
+        "use the recipe's distributed",
+        "tensor_parallel_dim tensor_parallel_plan data_parallel_shard_dim fsdp_cpu_offload",
+    ),
+    ("activations are checkpointed, or stay", "enable_activation_offloading"),
+    ("the optimizer steps once a batch", "optimizer_in_bwd"),
+    ("checkpoints are the runner's; `recipe merge` makes a whole model", "ckpt safe_serialization"),
+)
+_FORMATS = {
+    "alpaca_dataset": "alpaca", "alpaca_cleaned_dataset": "alpaca", "chat_dataset": "messages",
+    "instruct_dataset": "alpaca", "text_completion_dataset": "text", "preference_dataset": "preference",
+    "stack_exchange_paired_dataset": "preference", "grammar_dataset": "alpaca", "samsum_dataset": "alpaca",
+}  # fmt: skip
+_HUB = {"alpaca_dataset": "tatsu-lab/alpaca", "alpaca_cleaned_dataset": "yahma/alpaca-cleaned"}
+
+
+def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
+    """Args:
+    given: the keys of the YAML. directory: where it lies. gpus: of all nodes.
+    """
+    taken = Taken(given)
+    taken.recipe["backend"] = "llamafactory"
+    component, loss, dataset = (_component(taken, key) for key in ("model", "loss", "dataset"))
+    taken.assume("loss", "method", "dpo" if "dpo" in loss.lower() or "preference" in dataset else "sft")
+    micro, often = taken.whole("batch_size", 2), taken.whole("gradient_accumulation_steps", 1)
+    taken.simple(_SIMPLE)
+    taken.put(
+        "gradient_accumulation_steps", "training.global_batch_size", micro * often * gpus, f"{micro} x {often} x {gpus}"
+    )
+    if given.get("max_steps_per_epoch"):
+        taken.drop("max_steps_per_epoch", "training.max_steps counts those of the whole training")
+    taken.left.pop("max_steps_per_epoch", None)
+    _model(taken, component)
+    _optimizer(taken)
+    _data(taken)
+    metric = _component(taken, "metric_logger")
+    if "wandb" in metric.lower():
+        taken.put("metric_logger", "logging", ["wandb"])
+    elif "TensorBoard" in metric:
+        taken.put("metric_logger", "logging", ["tensorboard"])
+    else:
+        taken.drop("metric_logger", "every run writes metrics.jsonl")
+    taken.drop_all(_NOWHERE)
+    return taken
+
+
+def _component(taken: Taken, key: str) -> str:
+    return str(taken.mapping(key).get("_component_", ""))
+
+
+def _model(taken: Taken, component: str) -> None:
+    model = taken.mapping("model")
+    checkpointer = taken.mapping("checkpointer")
+    path = str(checkpointer.get("checkpoint_dir", "?"))
+    taken.put("checkpointer", "model.path", path, "its directory must hold Hugging Face's files")
+    kind = component.rpartition(".")[2]
+    adapter = "lora" in kind or "lora_rank" in model
+    taken.put("model", "tuning.type", "lora" if adapter else "full")
+    if adapter:
+        taken.also("model.lora_rank", "tuning.rank", model.get("lora_rank", 8))
+        taken.also("model.lora_alpha", "tuning.alpha", model.get("lora_alpha", 16))
+        if model.get("lora_dropout"):
+            taken.also("model.lora_dropout", "tuning.dropout", model["lora_dropout"])
+        if model.get("use_dora"):
+            taken.also("model.use_dora", "tuning.dora", True)
+        if kind.startswith("qlora") or model.get("quantize_base"):
+            taken.also("model", "tuning.quantization", "4bit", "a quantized base")
+        targets = list(model.get("lora_attn_modules") or [])
+        if targets:
+            targets = ["o_proj" if name == "output_proj" else name for name in targets]
+            targets += ["gate_proj", "up_proj", "down_proj"] if model.get("apply_lora_to_mlp") else []
+            taken.also("model.lora_attn_modules", "tuning.target_modules", targets)
+
+
+def _optimizer(taken: Taken) -> None:
+    optimizer = taken.mapping("optimizer")
+    name = str(optimizer.get("_component_", "")).rpartition(".")[2]
+    ours = {"AdamW": "adamw", "AdamW8bit": "adamw_8bit", "PagedAdamW8bit": "paged_adamw_8bit", "Adafactor": "adafactor"}
+    if name in ours:
+        taken.put("optimizer", "training.optimizer", ours[name])
+    else:
+        taken.drop("optimizer", f"recipes have no {name}; use adamw")
+    if "lr" in optimizer:
+        taken.also("optimizer.lr", "training.learning_rate", number(optimizer["lr"]))
+    if "weight_decay" in optimizer:
+        taken.also("optimizer.weight_decay", "training.weight_decay", number(optimizer["weight_decay"]))
+    scheduler = taken.mapping("lr_scheduler")
+    if scheduler:
+        cosine = "cosine" in str(scheduler.get("_component_", ""))
+        taken.put("lr_scheduler", "training.scheduler", "cosine" if cosine else "constant")
+        if scheduler.get("num_warmup_steps"):
+            taken.also("lr_scheduler.num_warmup_steps", "training.warmup_steps", scheduler["num_warmup_steps"])
+    else:
+        taken.assume("lr_scheduler", "training.scheduler", "constant")
+
+
+def _data(taken: Taken) -> None:
+    dataset = taken.mapping("dataset")
+    kind = str(dataset.get("_component_", "")).rpartition(".")[2]
+    source: dict[str, Any] = {"path": dataset.get("data_files") or dataset.get("source") or _HUB.get(kind, "?")}
+    if kind in _FORMATS:
+        source["format"] = _FORMATS[kind]
+    if dataset.get("conversation_style") == "sharegpt":
+        source["format"] = "conversations"
+    if dataset.get("split"):
+        source["split"] = dataset["split"]
+    taken.put("dataset", "data.train", [source])
+    if dataset.get("packed"):
+        taken.also("dataset.packed", "data.packing", True)
+    length = taken.mapping("tokenizer").get("max_seq_len")
+    taken.drop("tokenizer", "rows are tokenized by the model's own; its max_seq_len is data.max_length")
+    if length:
+        taken.also("tokenizer.max_seq_len", "data.max_length", length)

@@ -1,0 +1,262 @@
+"""verl's Hydra overrides, of a command line or a file, as a recipe for verl: SFT and GRPO."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters.verl.options import tree
+from recipes.errors import UserError
+from recipes.yaml_text import parse
+from runner.imports.taken import Simple, Taken, choice, names_of, number, positive
+
+TRAINERS = {
+    "verl.trainer.main_ppo": "grpo", "verl.trainer.sft_trainer": "sft", "verl.trainer.fsdp_sft_trainer": "sft",
+    "verl.trainer.sft_trainer_ray": "sft",
+}  # fmt: skip
+_RUNS = "the run's name and place are the runner's: `recipe run --runs-dir DIR --name NAME`"
+_MACHINES = "the machines are set by the environment: N_GPUS, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT"
+_STRATEGY = choice({"fsdp": "fsdp", "fsdp2": "fsdp2", "megatron": "megatron"}, "use fsdp2 or megatron")
+_TRAINER = (
+    Simple("trainer.total_epochs", "training.epochs"),
+    Simple("trainer.total_training_steps", "training.max_steps"),
+    Simple("trainer.save_freq", "checkpoint.every", positive),
+    Simple("trainer.test_freq", "eval.loss_every", positive),
+    Simple("trainer.seed", "training.seed"),
+    Simple("trainer.max_ckpt_to_keep", "checkpoint.keep"),
+)
+_TARGETS = Simple(
+    "target_modules", "tuning.target_modules", lambda value: None if value == "all-linear" else names_of(value)
+)
+
+
+def _optimizer(prefix: str) -> tuple[Simple, ...]:
+    return (
+        Simple(f"{prefix}lr", "training.learning_rate", number, default=tree_default(prefix, "lr")),
+        Simple(f"{prefix}lr_warmup_steps", "training.warmup_steps", positive),
+        Simple(f"{prefix}lr_warmup_steps_ratio", "training.warmup_ratio", number),
+        Simple(f"{prefix}weight_decay", "training.weight_decay", number, default=0.01),
+        Simple(f"{prefix}betas", "training.betas"),
+        Simple(f"{prefix}clip_grad", "training.max_grad_norm", number),
+        Simple(f"{prefix}lr_scheduler_type", "training.scheduler", _SCHEDULER, default="constant"),
+        Simple(f"{prefix}warmup_style", "training.scheduler", _SCHEDULER),
+        Simple(f"{prefix}lr_scheduler", "training.scheduler", _SCHEDULER),
+    )
+
+
+_SCHEDULER = choice({"cosine": "cosine", "constant": "constant", "linear": "linear"}, "use cosine or constant")
+
+
+def tree_default(prefix: str, name: str) -> Any:
+    known = tree("grpo" if prefix.startswith("actor_") else "sft-fsdp").get(f"{prefix}{name}")
+    return known.default if known else None
+
+
+def _model(prefix: str) -> tuple[Simple, ...]:
+    return (
+        Simple(f"{prefix}path", "model.path"),
+        Simple(f"{prefix}partial_pretrain", "model.path"),
+        Simple(f"{prefix}trust_remote_code", "model.trust_remote_code"),
+        Simple(f"{prefix}enable_gradient_checkpointing", "training.gradient_checkpointing"),
+        Simple(f"{prefix}use_remove_padding", "distributed.remove_padding"),
+    )
+
+
+_SFT = (
+    *_model("model."),
+    *_optimizer("optim."),
+    *_TRAINER,
+    Simple("data.max_length", "data.max_length", default=1024),
+    Simple("data.train_batch_size", "training.global_batch_size", default=256),
+    Simple("data.micro_batch_size_per_gpu", "training.micro_batch_size", default=4),
+    Simple("data.micro_batch_size", "training.micro_batch_size"),
+    Simple(
+        "data.truncation", "data.overlong", choice({"error": "error", "right": "truncate"}, "use truncate"), "error"
+    ),
+    Simple("use_remove_padding", "distributed.remove_padding"),
+    *(
+        Simple(f"{section}.{key}", f"distributed.{field}", convert)
+        for section in ("engine", "model", "model.fsdp_config")
+        for key, field, convert in (
+            ("strategy", "strategy", _STRATEGY),
+            ("param_offload", "offload_parameters", bool),
+            ("optimizer_offload", "offload_optimizer", bool),
+            ("ulysses_sequence_parallel_size", "sequence_parallel", int),
+            ("tensor_model_parallel_size", "tensor_parallel", int),
+            ("pipeline_model_parallel_size", "pipeline_parallel", int),
+        )
+    ),
+    Simple("ulysses_sequence_parallel_size", "distributed.sequence_parallel"),
+)
+_ACTOR, _ROLLOUT = "actor_rollout_ref.actor.", "actor_rollout_ref.rollout."
+_GRPO = (
+    *_model("actor_rollout_ref.model."),
+    *_optimizer(f"{_ACTOR}optim."),
+    *_TRAINER,
+    Simple("data.train_batch_size", "training.global_batch_size", default=1024),
+    Simple("data.max_prompt_length", "grpo.rollouts.max_prompt_length"),
+    Simple("data.max_response_length", "grpo.rollouts.max_reply_length"),
+    Simple("data.seed", "data.seed"),
+    Simple(f"{_ACTOR}ppo_mini_batch_size", "grpo.mini_batch_size"),
+    Simple(f"{_ACTOR}ppo_micro_batch_size_per_gpu", "training.micro_batch_size"),
+    Simple(f"{_ACTOR}clip_ratio", "grpo.clip_ratio", number),
+    Simple(f"{_ACTOR}clip_ratio_high", "grpo.clip_ratio_high", number),
+    Simple(f"{_ACTOR}grad_clip", "training.max_grad_norm", number),
+    Simple(f"{_ACTOR}strategy", "distributed.strategy", _STRATEGY),
+    Simple(f"{_ACTOR}fsdp_config.param_offload", "distributed.offload_parameters", bool),
+    Simple(f"{_ACTOR}fsdp_config.optimizer_offload", "distributed.offload_optimizer", bool),
+    Simple(f"{_ACTOR}ulysses_sequence_parallel_size", "distributed.sequence_parallel"),
+    Simple(f"{_ACTOR}ppo_max_token_len_per_gpu", "distributed.max_tokens_per_device"),
+    Simple(f"{_ROLLOUT}name", "grpo.rollouts.engine", choice({"vllm": "vllm", "sglang": "sglang"}, "use vllm")),
+    Simple(f"{_ROLLOUT}n", "grpo.rollouts.n"),
+    Simple(f"{_ROLLOUT}temperature", "grpo.rollouts.temperature", number),
+    Simple(f"{_ROLLOUT}top_p", "grpo.rollouts.top_p", number),
+    Simple(f"{_ROLLOUT}tensor_model_parallel_size", "grpo.rollouts.tensor_parallel"),
+    Simple(f"{_ROLLOUT}gpu_memory_utilization", "grpo.rollouts.gpu_memory_utilization", number),
+)
+_NOWHERE = (
+    (_RUNS, "trainer.project_name trainer.experiment_name trainer.default_local_dir trainer.default_hdfs_dir"),
+    (_MACHINES, "trainer.n_gpus_per_node trainer.nnodes trainer.device"),
+    ("GRPO has no critic", "trainer.critic_warmup"),
+    (
+        "prompts are read, checked and cut by the runner",
+        "data.filter_overlong_prompts data.shuffle data.val_batch_size",
+    ),
+    (
+        "replies are scored again with training.micro_batch_size",
+        f"{_ROLLOUT}log_prob_micro_batch_size_per_gpu {_ROLLOUT}log_prob_micro_batch_size "
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu actor_rollout_ref.ref.log_prob_micro_batch_size",
+    ),
+    ("the reference model is offloaded as the actor is", "actor_rollout_ref.ref.fsdp_config.param_offload"),
+    ("the validation loss is computed every eval.loss_every steps", "trainer.val_before_train trainer.val_only"),
+    ("`recipe resume RUN` goes on with a run", "trainer.resume_mode trainer.resume_from_path"),
+    ("batches by tokens are distributed.max_tokens_per_device", f"{_ACTOR}use_dynamic_bsz data.use_dynamic_bsz"),
+)
+
+
+def overrides(text: str) -> tuple[str | None, dict[str, Any]]:
+    """The trainer's module of a shell script or command line, and its Hydra overrides, values as YAML.
+
+    Variables are put in, of the script and else of the environment.
+    """
+    joined = re.sub(r"\\\s*\n", " ", text)
+    known = dict(re.findall(r"^\s*(?:export\s+)?(\w+)=([^\s;]+)", joined, re.MULTILINE))
+    line = next((one for one in joined.splitlines() if any(name in one for name in TRAINERS)), joined)
+    line = re.sub(r"\$\{?(\w+)\}?", lambda match: known.get(match[1], os.environ.get(match[1], match[0])), line)
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError as error:  # a quotation mark that no other follows
+        raise UserError(f"its command line cannot be read: {error}") from None
+    module = next((word for word in words if word in TRAINERS), None)
+    pairs = (word.lstrip("+").partition("=") for word in words if re.match(r"\+{0,2}[\w.@/]+=", word))
+    return module, {key: parse(value.encode(), key).value if value else None for key, _, value in pairs}
+
+
+def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
+    """Args:
+    given: the overrides, dotted or nested. directory: where their file lies. gpus: of all nodes (no field needs them).
+    """
+    taken = Taken(flat(given))
+    taken.recipe["backend"] = "verl"
+    grpo = any(key.startswith(("actor_rollout_ref.", "algorithm.")) for key in taken.left)
+    prefix = "actor_rollout_ref.model." if grpo else "model."
+    if grpo:
+        _grpo(taken)
+    else:
+        taken.assume("", "method", "sft")
+    taken.simple(_GRPO if grpo else _SFT)
+    _tuning(taken, prefix)
+    _data(taken, grpo)
+    loggers = taken.left.get("trainer.logger")
+    names = [one for one in (loggers if isinstance(loggers, list) else [loggers]) if one not in (None, "console")]
+    known = [one for one in names if one in ("tensorboard", "wandb", "swanlab", "mlflow")]
+    if known:
+        taken.put("trainer.logger", "logging", known)
+    else:
+        taken.drop("trainer.logger", "every run writes metrics.jsonl, and shows its steps")
+    taken.drop_all(_NOWHERE)
+    return taken
+
+
+def flat(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return found
+
+
+def _grpo(taken: Taken) -> None:
+    taken.assume("", "method", "grpo")
+    estimators = {"grpo": "grpo", "rloo": "rloo", "reinforce_plus_plus": "reinforce++"}
+    named = taken.left.get("algorithm.adv_estimator", "gae")
+    if named in estimators:
+        taken.put("algorithm.adv_estimator", "grpo.advantage", estimators[named])
+    else:
+        taken.drop("algorithm.adv_estimator", f"recipes have {', '.join(estimators.values())}, and dr_grpo")
+    coefficient = taken.left.get(f"{_ACTOR}kl_loss_coef", 0.001)
+    if taken.left.get(f"{_ACTOR}use_kl_loss"):
+        taken.put(f"{_ACTOR}kl_loss_coef", "grpo.kl_coef", coefficient)
+        taken.put(f"{_ACTOR}use_kl_loss", "grpo.kl_in", "loss")
+    elif taken.left.get("algorithm.use_kl_in_reward"):
+        value = taken.left.get("algorithm.kl_ctrl.kl_coef", 0.001)
+        taken.put("algorithm.kl_ctrl.kl_coef", "grpo.kl_coef", value)
+        taken.put("algorithm.use_kl_in_reward", "grpo.kl_in", "reward")
+    else:
+        taken.assume(f"{_ACTOR}use_kl_loss", "grpo.kl_coef", 0.0)
+    for key in (f"{_ACTOR}use_kl_loss", f"{_ACTOR}kl_loss_coef", "algorithm.use_kl_in_reward"):
+        if not taken.left.get(key):
+            taken.left.pop(key, None)
+    taken.drop(f"{_ACTOR}kl_loss_coef", "acts beside use_kl_loss only")
+    path = taken.left.get("custom_reward_function.path")
+    if path:
+        name = taken.left.get("custom_reward_function.name", "compute_score")
+        reward = {"type": "function", "path": f"{path}:{name}"}
+        taken.put("custom_reward_function.path", "grpo.rewards", [reward], "its arguments are other ones: docs/grpo.md")
+        taken.left.pop("custom_reward_function.name", None)
+    else:
+        taken.assume(
+            "data_source", "grpo.rewards", [{"type": "number"}], "verl scores by the rows' data_source: choose a reward"
+        )
+
+
+def _tuning(taken: Taken, prefix: str) -> None:
+    rank = taken.left.get(f"{prefix}lora_rank") or 0
+    if not rank:
+        taken.left.pop(f"{prefix}lora_rank", None)
+        taken.assume(f"{prefix}lora_rank", "tuning.type", "full")
+        for key in ("lora_alpha", "target_modules"):
+            taken.drop(f"{prefix}{key}", "acts with an adapter only")
+        return
+    taken.assume(f"{prefix}lora_rank", "tuning.type", "lora")
+    taken.put(f"{prefix}lora_rank", "tuning.rank", rank)
+    alpha = f"{prefix}lora_alpha"
+    (taken.put if alpha in taken.left else taken.assume)(alpha, "tuning.alpha", taken.left.get(alpha, 16))
+    taken.simple([Simple(f"{prefix}target_modules", _TARGETS.field, _TARGETS.convert)])
+
+
+def _data(taken: Taken, grpo: bool) -> None:
+    keys = (
+        (("prompt_key", "prompt"),)
+        if grpo
+        else (("messages_key", "messages"), ("prompt_key", "prompt"), ("response_key", "response"))
+    )
+    columns = {ours: taken.left[f"data.{theirs}"] for theirs, ours in keys if taken.left.get(f"data.{theirs}")}
+    columns = {ours: name for ours, name in columns.items() if ours != name}
+    for key, field in (("data.train_files", "data.train"), ("data.val_files", "data.validation.sources")):
+        files = taken.left.get(key)
+        if files:
+            listed = files if isinstance(files, list) else [files]
+            more = {"columns": columns} if columns else {}
+            taken.put(key, field, [{"path": one, **more} for one in listed])
+    for theirs, _ in keys:
+        if taken.left.get(f"data.{theirs}"):
+            taken.note(f"data.{theirs}", f"data.train[].columns: {columns or 'as recipes have it by default'}")
+
+
+__all__ = ["TRAINERS", "flat", "overrides", "read"]
