@@ -6,7 +6,8 @@ Usage: python -m adapters.llamafactory.train [OPTIONS] backend/train.yaml METRIC
     --need-liger            its kernels were asked for: an error where the model has none
 
 The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole,
-attention of packs without a mask, inputs of adapters left in bf16, and a word on the kernels in use.
+attention of packs without a mask, inputs of adapters left in bf16, checkpoints of several processes that are whole, and
+a word on the kernels in use.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
     _check_kernels(config, need_liger)
     if tokenizer:
         _take_tokenizer(tokenizer)
+    _save_together()
     at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
     if config.get("neat_packing") and config["flash_attn"] == "auto":
         attention = packed.Attention()
@@ -90,6 +92,24 @@ def _check_attention(config: Any) -> None:
             "model.attention: flash_attention_2 needs the package flash-attn, which this environment does not have; "
             "use sdpa, or install it beside llamafactory and use --env current"
         )
+
+
+def _save_together() -> None:
+    """Have a checkpoint's last file, trainer_state.json, wait for the parts that the other processes write.
+
+    The Trainer does not: killed between the two, a run had a checkpoint that looked whole and was not.
+    """
+    import torch
+    from transformers import Trainer
+
+    save = Trainer._save_rng_state
+
+    def saved(trainer: Any, directory: str) -> None:
+        save(trainer, directory)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+
+    Trainer._save_rng_state = saved
 
 
 def keep_inputs(args: Any, model: Any) -> None:

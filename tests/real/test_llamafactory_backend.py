@@ -162,6 +162,36 @@ def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
     assert "nothing to resume" in recipe("resume", "killed", code=2).stderr
 
 
+SLOW = """
+import os, sys, time
+from transformers import Trainer
+from adapters.llamafactory import train
+save = Trainer._save_rng_state
+def slow(trainer, directory):
+    time.sleep(3 * int(os.environ["RANK"]))
+    save(trainer, directory)
+Trainer._save_rng_state = slow
+train.main(sys.argv[1], sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_two_processes_waits_for_the_slower_one(
+    run_once: RunOnce, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
+) -> None:
+    run = run_once(*short("quickstart", tiny_model, "--set", LORA))
+    config, file = yaml.safe_load((run / "backend/train.yaml").read_text()), tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump(config | {"output_dir": str(tmp_path / "own")}))
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [str(llamafactory_python), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    env = clean_environment({"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])})
+    given = [str(tmp_path / "slow.py"), str(file), str(tmp_path / "metrics.jsonl")]
+    subprocess.run([*command, *given], cwd=run, env=env, check=True, capture_output=True)
+    (checkpoint,) = (tmp_path / "own").glob("checkpoint-*")
+    last = (checkpoint / "trainer_state.json").stat().st_mtime_ns
+    assert last >= (checkpoint / "rng_state_1.pth").stat().st_mtime_ns
+
+
 def start_and_kill(arguments: list[str], run: Path, cwd: Path, step: int) -> None:
     """Start a run and kill the runner outright when a step is reached; its children must end too."""
     runner = start(arguments, cwd)
