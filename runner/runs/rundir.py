@@ -146,6 +146,13 @@ class Run:
         state = self.read().state
         return "crashed" if state in ("running", "prepared") and not claim.held(self.path) else state
 
+    def state_or_damaged(self) -> str:
+        """As `state`; `damaged` where the manifest cannot be read."""
+        try:
+            return self.state()
+        except Damaged:
+            return "damaged"
+
     def recipe(self) -> LoadedRecipe:
         """The recipe as it was resolved, paths and defaults in.
 
