@@ -220,3 +220,6 @@ class Backend(Protocol):
 
     def checkpoints(self, directory: Path) -> list[Checkpoint]:
         """The whole checkpoints under `directory`, newest first."""
+
+    def forget_later(self, directory: Path, step: int) -> None:
+        """Make the checkpoint of `step` the newest that the backend's own notes name: later ones are gone."""

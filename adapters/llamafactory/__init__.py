@@ -169,3 +169,7 @@ def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
 
 def checkpoints(directory: Path) -> list[Checkpoint]:
     return whole_checkpoints(directory)
+
+
+def forget_later(directory: Path, step: int) -> None:
+    """Nothing to do: each checkpoint of the Trainer's tells of itself and of no other."""

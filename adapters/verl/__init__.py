@@ -18,6 +18,7 @@ from adapters.ledger import Entry
 from adapters.native import CPU_ENV, launcher, precision, to_yaml, visible_devices
 from adapters.refusals import refusals
 from adapters.verl import config, grpo, options, settings
+from adapters.verl.checkpoints import forget_later as forget_later
 from adapters.verl.checkpoints import whole_checkpoints
 from adapters.verl.conflicts import conflicts
 from adapters.verl.keeping import keeping as keeping

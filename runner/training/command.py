@@ -13,7 +13,8 @@ from runner.scoring.compare import report_over_all
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
 from runner.training.planning import check, machines_of
-from runner.training.train import Options, prepare_recipe, resume_run, run_recipe, train_prepared
+from runner.training.resume import resume_run
+from runner.training.train import Options, prepare_recipe, run_recipe, train_prepared
 
 
 def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -> tuple[list[Run], list[str]]:
