@@ -171,5 +171,10 @@ def checkpoints(directory: Path) -> list[Checkpoint]:
     return whole_checkpoints(directory)
 
 
+def fixed_world(recipe: Recipe) -> bool:
+    """DeepSpeed keeps the states of each process apart; the Trainer's other checkpoints are whole."""
+    return sharding.strategy(recipe).startswith("deepspeed")
+
+
 def forget_later(directory: Path, step: int) -> None:
     """Nothing to do: each checkpoint of the Trainer's tells of itself and of no other."""

@@ -189,5 +189,10 @@ def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
     return {"step": line["step"], **found, **({"memory_gb": peak * _GIB_IN_GB} if peak else {})}
 
 
+def fixed_world(recipe: Recipe) -> bool:
+    """Each process writes shards of its own; Megatron's distributed checkpoints are put together again."""
+    return not settings.on_megatron(recipe)
+
+
 def checkpoints(directory: Path) -> list[Checkpoint]:
     return whole_checkpoints(directory)

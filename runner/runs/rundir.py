@@ -55,6 +55,14 @@ class MemoryUse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a result follows from, as at the last start: the recipe by leaf, sha256 of the rows by file under data/."""
+
+    recipe: Mapping[str, Any]
+    data: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of run.json."""
 
@@ -83,6 +91,7 @@ class Manifest:
     trained_steps: int | None = None  # the training has come to its end, at this step
     ended_early: bool = False
     model_step: int | None = None  # the step that model/ is of
+    conditions: Conditions | None = None  # beside topology and versions, which are of the last start too
 
 
 HERE = Topology()

@@ -13,7 +13,7 @@ from runner.scoring.compare import report_over_all
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
 from runner.training.planning import check, machines_of
-from runner.training.resume import resume_run
+from runner.training.resume import recipe_asked, resume_run
 from runner.training.train import Options, prepare_recipe, run_recipe, train_prepared
 
 
@@ -84,7 +84,7 @@ def resume(run: Run, options: Options, *, score: bool) -> None:
     Raises:
         UserError, Failure: as `resume_run` and `score_run`.
     """
-    topology = machines_of(run.recipe())
+    topology = machines_of(recipe_asked(run, options))
     resume_run(run, topology, options)
     if score and topology.node_rank == 0:
         score_finished(run, options)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from adapters.contract import Topology
-from recipes import UserError
-from recipes.files import remove_temporaries
-from runner.machine import process
+from recipes import LoadedRecipe, UserError, load_text
+from recipes.files import remove_temporaries, write_text
+from runner.machine import bundled, environments, process
+from runner.machine.environments import environment
 from runner.machine.topology import check_present
 from runner.runs import rundir
 from runner.runs.claim import Claimed, claim
-from runner.runs.rundir import Run
-from runner.runs.trust import check_links, check_trusted
+from runner.runs.rundir import Run, resolved_yaml
+from runner.runs.trust import check_links, check_trusted, is_own, remember
 from runner.training.back import check_back, go_back
+from runner.training.conditions import differences
 from runner.training.planning import check
+from runner.training.prepare import prepare
 from runner.training.train import Options, ready_python, take_part, train
 
 
@@ -20,10 +26,11 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
     """Go on with a run from its newest whole checkpoint, or from the one that the options name.
 
     Raises:
-        UserError: it is running, has succeeded, or asks for what this user has not agreed to.
+        UserError: it is running, has succeeded, asks for what this user has not agreed to, or would go on otherwise
+            than it began.
     """
     check_links(run)
-    loaded = run.recipe()
+    own, loaded = is_own(run), recipe_asked(run, options)
     check_trusted(run, loaded.recipe, "resume", trusted=options.trust_run)
     if options.from_step is not None:
         check_back(run, options.from_step)
@@ -42,8 +49,10 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
                 pids = ", ".join(map(str, left))
                 options.say(f"ended {len(left)} processes that the last attempt left behind: {pids}")
             remove_temporaries(run.path)
+            check_as_before(run, loaded, topology, options, python)
             if options.from_step is not None:
                 go_back(run, options.from_step, options.say)
+            _keep_recipe(run, loaded, own=own or is_own(run))
             run.update(runner=rundir.myself(), state="prepared")
             return train(run, loaded, topology, options, python)
     except Claimed as error:
@@ -52,3 +61,62 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
             f"{run.name} is running (pid {runner.pid} on {runner.host}): {error}; stop it first, or wait",
             f"if that process is gone for certain: recipe resume {run.name} --take-over",
         ) from None
+
+
+def recipe_asked(run: Run, options: Options) -> LoadedRecipe:
+    """The run's own recipe, with what the command line says otherwise.
+
+    Raises:
+        UserError: it is no recipe, or not with these overrides.
+    """
+    if not options.overrides:
+        return run.recipe()
+    file = run.path / "recipe.resolved.yaml"
+    run.recipe()  # says what is wrong with the file itself
+    return load_text(file.read_bytes(), file, options.overrides, sources_needed=False)
+
+
+def check_as_before(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> None:
+    """Name each difference from the run's last start.
+
+    Raises:
+        UserError: some change the result and are not accepted, or cannot be had on a resume at all.
+    """
+    if run.read().trained_steps is not None and options.from_step is None and not options.overrides:
+        return  # nothing is trained any more: what is left is to make model/
+    if run.read().attempts and not run.accounting.is_file():  # what is compared must be there
+        options.say("the prepared rows of the run are gone, and are prepared again")
+        prepare(run, loaded.recipe, python, bundled.located(loaded.recipe.model.path), options.say)
+    versions = environments.versions_of(python, environment(loaded.recipe.backend, topology.device))
+    found = differences(run, loaded, topology, versions)
+    refused = [f"  {one.text}" for one in found if one.effect == "refused"]
+    changing = [f"  {one.text}" for one in found if one.effect == "result"]
+    if refused:
+        raise UserError(
+            f"{run.name} cannot go on with other values than its checkpoints were made with:",
+            *refused,
+            *changing,
+            f"put them back, or begin anew with its weights: recipe run RECIPE --from {run.name}",
+        )
+    if changing and not options.accept:
+        raise UserError(
+            f"{run.name} would not end as it would have without the stop; since its last start there changed",
+            *changing,
+            "put it back, or repeat the command with --accept to go on all the same; nothing was touched",
+        )
+    for text in changing:
+        options.say(f"accepted:{text[1:]}")
+    for one in found:
+        if one.effect == "none":
+            options.say(f"note: {one.text}; what is trained stays the same")
+
+
+def _keep_recipe(run: Run, loaded: LoadedRecipe, *, own: bool) -> None:
+    """Write the recipe that is gone on with, and keep the one before it beside the attempts that it made."""
+    file, text, manifest = run.path / "recipe.resolved.yaml", resolved_yaml(loaded), run.read()
+    if loaded.overrides and text != file.read_text(encoding="utf-8"):
+        shutil.copyfile(file, run.path / "backend" / f"recipe-{len(manifest.attempts)}.yaml")
+        write_text(file, text)
+        run.update(overrides=(*manifest.overrides, *loaded.overrides))
+        if own:  # of a received run whose demands were agreed to, check_trusted has made one
+            remember(run)

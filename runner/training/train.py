@@ -26,6 +26,7 @@ from runner.scoring.models import check_suites
 from runner.training import nodes
 from runner.training.attempt import Training, launch, set_aside_torn
 from runner.training.checkpoint_scores import EarlyStop, Scorer
+from runner.training.conditions import conditions
 from runner.training.planning import check, make_plan
 from runner.training.prepare import prepare
 
@@ -39,6 +40,8 @@ class Options:
     env: str = "locked"  # or current: this interpreter
     take_over: bool = False  # of a run that seems to run on another host
     trust_run: bool = False  # what a run that somebody else made says of code, endpoints and keys
+    overrides: tuple[str, ...] = ()  # of a resume
+    accept: bool = False  # what a resume finds changed, and changes the result
     from_step: int | None = None  # whose checkpoint a resume goes on from; None: the newest
     say: Callable[[str], None] = print
 
@@ -146,6 +149,7 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
     training = Training(
         run=run, loaded=loaded, topology=topology, python=python, data=data, module=module, say=options.say
     )
+    run.update(conditions=conditions(run, loaded))
     set_aside_torn(run, module, options.say)
     scorer = Scorer(run, recipe, module, training.export, options.say)
     try:

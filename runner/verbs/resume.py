@@ -22,6 +22,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STEP",
         help="go on from the whole checkpoint of this step (default: the newest); what came after it is set aside",
     )
+    options.add_set(parser)
+    parser.add_argument(
+        "--accept",
+        action="store_true",
+        help="go on although recipe, data, processes or packages differ from the run's, and the result with them",
+    )
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
     parser.add_argument(
         "--take-over", action="store_true", help="continue a run whose process is gone with its host or container"
@@ -43,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         take_over=arguments.take_over,
         trust_run=arguments.trust_run,
         from_step=arguments.from_step,
+        overrides=tuple(arguments.overrides),
+        accept=arguments.accept,
         say=options.say,
     )
     resume(found, how, score=not arguments.no_eval)

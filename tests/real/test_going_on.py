@@ -51,3 +51,41 @@ def test_from_an_earlier_checkpoint_it_ends_as_it_did(
     assert sorted(
         int(p.name.rpartition("-" if backend == "llamafactory" else "_")[2]) for p in (aside / "checkpoints").iterdir()
     ) == [6, 8]
+
+
+def content(run: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.name not in (".lock", ".heartbeat")
+    }
+
+
+def test_a_resume_names_what_changed_and_asks(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is touched before one agrees; what changes nothing needs no agreement, and changes nothing."""
+    recipe(*trains("quickstart", tiny_model, LORA, "training.max_steps=4"), "--name", "one")
+    run, back = tmp_path / "runs/one", ["resume", "one", "--from", "2", "--no-eval"]
+    before, ended = content(run), weights(run)
+    held = recipe(*back, "--set", "training.learning_rate=7e-3", "--accept", code=2).stderr
+    assert "training.learning_rate: " in held and "recipe run RECIPE --from one" in held
+    asked = recipe(*back, "--set", "training.scheduler=linear", code=2).stderr
+    assert "training.scheduler: 'cosine' before, 'linear' now" in asked and "--accept" in asked
+    with monkeypatch.context() as patch:
+        patch.setenv("NPROC_PER_NODE", "2")
+        assert "processes: 1 before, 2 now" in recipe(*back, code=2).stderr
+    rows, manifest = run / "data/train.jsonl", json.loads((run / "run.json").read_text())
+    rows.write_bytes(before["data/train.jsonl"] + b"{}\n")
+    (run / "run.json").write_text(json.dumps(manifest | {"versions": manifest["versions"] | {"torch": "0.1"}}))
+    told = recipe(*back, code=2).stderr
+    assert "data/train.jsonl: sha256" in told and "torch: 0.1 before, " in told
+    rows.write_bytes(before["data/train.jsonl"])
+    (run / "run.json").write_bytes(before["run.json"])
+    assert content(run) == before
+    assert "eval.max_samples" in recipe(*back, "--set", "eval.max_samples=7").stderr
+    assert weights(run) == ended
+    assert "accepted: training.scheduler" in recipe(*back, "--set", "training.scheduler=linear", "--accept").stderr
+    assert weights(run) != ended and steps(run) == [1, 2, 3, 4]
+    assert "scheduler: linear" in (run / "recipe.resolved.yaml").read_text()
+    recipe(*back)  # what was accepted is the run's own from then on
