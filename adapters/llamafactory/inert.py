@@ -128,7 +128,7 @@ OF_METHODS: Mapping[str, tuple[str, ...]] = {
     "ld_alpha": ("dpo", "orpo"),
 }
 # Keys that are read of an adapter only.
-OF_LORA = ("additional_target", "adapter_folder", "adapter_name_or_path", "loraplus_lr_embedding", "loraplus_lr_ratio")
+OF_LORA = ("additional_target", "adapter_folder", "loraplus_lr_embedding", "loraplus_lr_ratio")
 # Keys that change the model itself, which an adapter does not keep.
 OF_MODEL = ("rope_scaling", "train_from_scratch", "mixture_of_depths")
 # What older versions of transformers call them; names of our fields' kind are in recipes/hints.py.
@@ -148,6 +148,4 @@ def cannot_act(key: str, recipe: Recipe) -> str | None:
         return f"belongs to tuning.type: lora, and the type is {recipe.tuning.type}"
     if key in OF_MODEL and recipe.tuning.type == "lora":
         return NOT_KEPT
-    if key == "adapter_name_or_path" and "," in str(recipe.backend_options[key]):
-        return "all adapters but the last are merged into the base, which is loaded without them later; give one"
     return None

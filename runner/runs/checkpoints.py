@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adapters import BACKENDS, backend
@@ -40,14 +43,29 @@ def checkpoint_of(run: Run, step: int) -> Checkpoint:
 
 def size_of(path: Path) -> int:
     """Bytes of a file or of all files below a directory; a link counts as itself, a file of two names once."""
+    return sum({(one.st_dev, one.st_ino): one.st_size for one in _files(path)}.values())
+
+
+def freed_by(paths: Iterable[Path]) -> int:
+    """Bytes that removing them gives back: none for a file that has another name elsewhere, as weights in `model/`."""
+    sizes: dict[tuple[int, int], int] = {}
+    names: Counter[tuple[int, int]] = Counter()
+    links: dict[tuple[int, int], int] = {}
+    for one in (found for path in paths for found in _files(path)):
+        place = one.st_dev, one.st_ino
+        names[place] += 1
+        sizes[place], links[place] = one.st_size, 1 if stat.S_ISDIR(one.st_mode) else one.st_nlink
+    return sum(size for place, size in sizes.items() if names[place] >= links[place])
+
+
+def _files(path: Path) -> Iterator[os.stat_result]:
+    """What is at a path and below it; links are not followed."""
     if not path.is_dir() or path.is_symlink():
-        return path.lstat().st_size
-    sizes = {}
+        yield path.lstat()
+        return
     for directory, folders, files in os.walk(path):
         for name in (*files, *folders):
-            found = os.lstat(os.path.join(directory, name))  # noqa: PTH118 - of thousands of files: no Path for each
-            sizes[found.st_dev, found.st_ino] = found.st_size
-    return sum(sizes.values())
+            yield os.lstat(os.path.join(directory, name))  # noqa: PTH118 - of thousands of files: no Path for each
 
 
 def shown_size(size: float) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes import UserError
-from runner.runs.checkpoints import size_of
+from runner.runs.checkpoints import freed_by
 from runner.runs.claim import Claimed, claim, held
 from runner.runs.rundir import Damaged, Run, find, runs
 
@@ -20,7 +20,7 @@ PART = ".removed-"  # before the name of a run that is being removed
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """What would be removed of a run, with its size in bytes."""
+    """What would be removed of a run, and the bytes that this would free."""
 
     run: Run
     paths: tuple[Path, ...]
@@ -60,27 +60,33 @@ def _refusal(run: Run, others: Sequence[Run], *, whole: bool) -> str:
     if (run.path / "checkpoints").is_symlink() and not whole:
         return f"{run.path / 'checkpoints'} is a link: nothing is removed through it"
     removed = {one.path for one in others}
-    needing = [one.name for one in runs(run.path.parent) if one.path not in removed and _stands_on(one, run)]
-    if whole and needing:
-        return f"{run.name}: the model of {', '.join(needing)} stands on its files: remove that first"
-    return ""
+    needing = [one.name for one in standing_on(run) if one.path not in removed] if whole else []
+    return f"{run.name}: the model of {', '.join(needing)} stands on its files: remove that first" if needing else ""
+
+
+def standing_on(run: Run) -> list[Run]:
+    """The runs beside it whose base is a model of this run, or that still have to be trained on its adapter."""
+    return [one for one in runs(run.path.parent) if one.path != run.path and _stands_on(one, run)]
 
 
 def _stands_on(other: Run, run: Run) -> bool:
-    """Whether another run's base is a model of this run."""
     try:
-        return Path(other.read().model).is_relative_to(run.path)
+        manifest = other.read()
     except Damaged:
         return False
+    places = [manifest.model]
+    if manifest.parent and manifest.state != "succeeded":
+        places.append(manifest.parent.path)
+    return any(Path(place).is_relative_to(run.path) for place in places)
 
 
 def _removal(run: Run, checkpoints: bool) -> Removal:
     if not checkpoints:
-        return Removal(run=run, paths=(run.path,), size=size_of(run.path))
+        return Removal(run=run, paths=(run.path,), size=freed_by([run.path]))
     # Those that a resume from an earlier step has set aside too.
     places = [run.path / "checkpoints", *sorted(run.path.glob("aside-*/checkpoints"))]
     found = [path for place in places if place.is_dir() and not place.is_symlink() for path in sorted(place.iterdir())]
-    return Removal(run=run, paths=tuple(found), size=sum(map(size_of, found)))
+    return Removal(run=run, paths=tuple(found), size=freed_by(found))
 
 
 def remove(found: Sequence[Removal], say: Callable[[str], None]) -> None:

@@ -21,6 +21,7 @@ from recipes import UserError
 from recipes.typed import write_typed
 from runner.runs.checkpoints import checkpoint_of, whole_checkpoints
 from runner.runs.claim import held
+from runner.runs.remove import standing_on
 from runner.runs.rundir import Run
 from runner.scoring.history import STEP, run_history, scored
 from runner.training import metrics
@@ -70,6 +71,10 @@ def check_back(run: Run, step: int) -> None:
     manifest = run.read()
     if held(run.path / "eval"):
         raise UserError(f"{run.name} is being evaluated: wait for it, or stop it")
+    needing = [one.name for one in standing_on(run)]
+    if needing:
+        text = f"{run.name} cannot go back: the model of {', '.join(needing)} stands on its files, which would move"
+        raise UserError(f"{text}; begin another run with its weights: recipe run RECIPE --from {run.name}:{step}")
     if manifest.trained_steps == step and not manifest.ended_early:
         raise UserError(f"{run.name}: step {step} is the last of the training: nothing is left to train after it")
 

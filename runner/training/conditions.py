@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from adapters import backend
 from adapters.contract import Topology
+from eval.hashes import model_hash
 from recipes import LoadedRecipe, Recipe
 from recipes.typed import to_json
 from runner.runs.rundir import Conditions, Manifest, Run
@@ -89,6 +90,7 @@ def differences(
     found = [] if manifest.conditions is None else [*_of_recipe(manifest.conditions, loaded, accepted)]
     if manifest.conditions is not None and run.accounting.is_file():
         found += _of_data(manifest.conditions, data_hashes(run))
+    found += _of_parent(manifest)
     return [*found, *_of_machines(manifest, topology, loaded.recipe), *_of_packages(manifest.versions, versions)]
 
 
@@ -121,6 +123,15 @@ def _of_data(before: Conditions, now: Mapping[str, str]) -> Iterator[Difference]
         if old != new:
             shown = [f"sha256 {one[:12]}…" if one else "not there" for one in (old, new)]
             yield Difference(text=f"data/{file}: {shown[0]} before, {shown[1]} now", effect="result")
+
+
+def _of_parent(manifest: Manifest) -> Iterator[Difference]:
+    """The weights that another run gave: a base is loaded at every start, and an adapter too, before its checkpoint."""
+    parent = manifest.parent
+    if parent and not Path(parent.path).is_dir():
+        yield Difference(text=f"the weights of {parent.run}, {parent.path}, are gone", effect="refused")
+    elif parent and parent.hash != model_hash(Path(parent.path)):
+        yield Difference(text=f"the weights of {parent.run}, {parent.path}, are others", effect="result")
 
 
 def _of_machines(manifest: Manifest, now: Topology, recipe: Recipe) -> Iterator[Difference]:

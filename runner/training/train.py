@@ -40,6 +40,7 @@ class Options:
     env: str = "locked"  # or current: this interpreter
     take_over: bool = False  # of a run that seems to run on another host
     trust_run: bool = False  # what a run that somebody else made says of code, endpoints and keys
+    parent: rundir.Parent | None = None  # whose weights a new run begins with
     overrides: tuple[str, ...] = ()  # of a resume
     accept: bool = False  # what a resume finds changed, and changes the result
     from_step: int | None = None  # whose checkpoint a resume goes on from; None: the newest
@@ -73,7 +74,7 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
 def _created(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
     # On several nodes all must find the same directory: the name is then exact.
     name = options.name or (loaded.recipe.name if topology.nodes > 1 else None)
-    run = rundir.create(loaded, options.runs_dir, name, topology)
+    run = rundir.create(loaded, options.runs_dir, name, topology, options.parent)
     remember(run)
     options.say(f"run: {run.path}")
     return run

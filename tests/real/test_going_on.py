@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, losses, metrics, steps
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside, losses, metrics, steps
 
 pytestmark = pytest.mark.real
 
@@ -89,3 +90,119 @@ def test_a_resume_names_what_changed_and_asks(
     assert weights(run) != ended and steps(run) == [1, 2, 3, 4]
     assert "scheduler: linear" in (run / "recipe.resolved.yaml").read_text()
     recipe(*back)  # what was accepted is the run's own from then on
+
+
+def parent(run: Path) -> dict[str, str | int]:
+    found: dict[str, str | int] = json.loads((run / "run.json").read_text())["parent"]
+    return found
+
+
+# The mean loss of the supervised tokens of a batch of rows, by transformers and PEFT alone.
+LOSS = """
+import json, sys, torch
+from datasets import load_from_disk
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base, adapter, rows = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+model = (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
+total = count = 0
+for row in load_from_disk(rows)["train"]:
+    ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+    with torch.no_grad():
+        logits = model(ids).logits.float()
+    total += torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:], ignore_index=-100, reduction="sum").item()
+    count += (labels[0, 1:] != -100).sum().item()
+print(json.dumps(total / count))
+"""
+
+
+def test_an_sft_goes_on_as_a_dpo_whose_reference_it_is(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """Policy and reference are equal at the first step, to the last digit: its loss is ln 2, its margins are 0.
+
+    Were the reference the base without the adapter, as LLaMA-Factory has it by itself, neither would hold.
+    """
+    strong = ["training.max_steps=4", "training.learning_rate=2e-2", "tuning={type: lora, rank: 16}"]
+    recipe(*trains("quickstart", tiny_model, *strong), "--name", "sft")
+    asked = trains("finance_dpo", tmp_path / "another", "training.max_steps=2")
+    recipe("plan", "finance_dpo", "--from", "sft", "--set", "data.train[0].max_samples=24")
+    done = recipe(*asked, "--from", "sft", "--name", "dpo")
+    run, sft = tmp_path / "runs/dpo", tmp_path / "runs/sft"
+    first, *_, last = [line for line in metrics(run) if "loss" in line]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6) and first["rewards/margins"] == pytest.approx(
+        0, abs=1e-6
+    )
+    assert last["loss"] != first["loss"]
+    assert weights(run) != weights(sft)
+    found = parent(run)
+    assert (found["run"], found["step"], found["kind"]) == (str(sft), 4, "adapter")
+    adapter = json.loads((run / "model/adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(tiny_model) and adapter["r"] == 16
+    assert json.loads((run / "run.json").read_text())["model"] == str(tiny_model)
+    assert "weights: adapter of sft at step 4" in done.stderr
+    assert (
+        "tuning.rank: 4 here, and 16 in model.adapter_path"
+        in recipe(*asked, "--set", "tuning.rank=4", "--from", "sft", code=2).stderr
+    )
+
+
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
+def test_an_adapter_is_trained_further_from_any_step(
+    backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path, llamafactory_python: Path
+) -> None:
+    """The second run's first loss, of all its rows at once, is that of base and adapter by transformers and PEFT."""
+    batch = [
+        "data.validation.fraction=0",
+        "eval.loss_every=null",
+        "eval.suites=[]",
+        "training.global_batch_size=24",
+        "data.max_length=1024",
+        f"backend={backend}",
+    ]
+    start = [*batch, "tuning={type: lora, rank: 4, dropout: 0}", "training.max_steps=4", "training.learning_rate=2e-2"]
+    recipe(*trains("quickstart", tiny_model, *start), "--name", "one")
+    again = trains(
+        "quickstart", tiny_model, *batch, "tuning={type: lora}", "training.max_steps=1", "training.warmup_ratio=0"
+    )
+    recipe(*again, "--from", "one:2", "--name", "two")
+    recipe(*again, "--from", "one", "--name", "three")
+    one, two, three = (tmp_path / "runs" / name for name in ("one", "two", "three"))
+    seen = []
+    for run in (two, three):
+        adapter, rows = str(parent(run)["path"]), str(run / "data/tokenized")
+        expected = json.loads(
+            inside(llamafactory_python, LOSS, str(tiny_model), adapter, rows, cwd=run).splitlines()[-1]
+        )
+        assert losses(run)[0] == pytest.approx(expected, abs=2e-5)
+        seen.append(expected)
+    assert abs(seen[0] - seen[1]) > 1e-3 and [parent(run)["step"] for run in (two, three)] == [2, 4]
+    assert "stands on" not in recipe("rm", "one", "--checkpoints", "--yes").stderr
+    assert not list((one / "checkpoints").glob("*-*")) or backend == "verl"
+
+
+@pytest.mark.slow
+def test_an_adapter_is_merged_where_the_next_run_trains_all_weights(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path, llamafactory_python: Path
+) -> None:
+    batch = [
+        "data.validation.fraction=0",
+        "eval.loss_every=null",
+        "eval.suites=[]",
+        "training.global_batch_size=24",
+        "data.max_length=1024",
+    ]
+    start = [*batch, "tuning={type: lora, rank: 4, dropout: 0}", "training.max_steps=2", "training.learning_rate=2e-2"]
+    recipe(*trains("quickstart", tiny_model, *start), "--name", "one")
+    full = trains("quickstart", tiny_model, *batch, "tuning={type: full}", "training.max_steps=1")
+    assert "is not merged into its base yet" in recipe(*full, "--dry-run", "--from", "one", code=2).stderr
+    recipe(*full, "--from", "one", "--name", "two")
+    lora = trains("quickstart", tiny_model, *batch, "tuning={type: lora, rank: 8}", "training.max_steps=1")
+    recipe(*lora, "--from", "two", "--name", "three")
+    one, two, three = (tmp_path / "runs" / name for name in ("one", "two", "three"))
+    for run, base, adapter in ((two, str(tiny_model), str(one / "model")), (three, str(two / "model"), "")):
+        rows = str(run / "data/tokenized")
+        expected = json.loads(inside(llamafactory_python, LOSS, base, adapter, rows, cwd=run).splitlines()[-1])
+        assert losses(run)[0] == pytest.approx(expected, abs=2e-5)
+    assert [parent(run)["kind"] for run in (two, three)] == ["merged", "model"]
+    assert "the model of three stands on its files" in recipe("rm", "two", "--yes", code=2).stderr
+    assert "the model of three stands on its files" in recipe("resume", "two", "--from", "1", code=2).stderr
