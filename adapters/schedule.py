@@ -18,3 +18,4 @@ def follow(scheduler: Any) -> None:
     if hasattr(inner, "lr_lambdas"):
         for group, base, factor in zip(inner.optimizer.param_groups, inner.base_lrs, inner.lr_lambdas, strict=True):
             group["lr"] = base * factor(inner.last_epoch)
+        inner._last_lr = [group["lr"] for group in inner.optimizer.param_groups]  # what it is asked for by logs

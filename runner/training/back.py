@@ -39,19 +39,22 @@ class Aside:
     paths: tuple[str, ...]
 
 
-def go_back(run: Run, step: int, say: Say) -> None:
+def go_back(run: Run, step: int, say: Say, *, longer: bool = False) -> None:
     """Make the checkpoint of a step the newest of a run that nobody works on.
+
+    Args:
+        longer: the training is to have more steps than it had: it goes on after its last step too.
 
     Raises:
         UserError: there is no such whole checkpoint, or nothing is left to train after it.
     """
-    check_back(run, step)
+    check_back(run, step, longer=longer)
     chosen, manifest = checkpoint_of(run, step), run.read()
     module, directory = backend(manifest.backend), _free(run)
     later = list(_later(run, step))
     # First of all: a run that is killed while its parts are moved reads as crashed, and is resumed like any other.
     run.update(state="prepared", trained_steps=None, ended_early=False, model_step=None, finished="", reason="")
-    if later or any(line["step"] > step for line in run.steps()):
+    if later or longer or any(line["step"] > step for line in run.steps()):
         _keep_metrics(run, directory)
         for path in later:  # the newest checkpoint first: at any moment the newest one left is one to go on from
             target = directory / path.relative_to(run.path)
@@ -61,11 +64,11 @@ def go_back(run: Run, step: int, say: Say) -> None:
         write_typed(directory / "aside.json", Aside(step=step, attempt=len(manifest.attempts), paths=kept))
         say(f"set aside in {directory}: {', '.join(_named(run, later, step))}")
     module.forget_later(chosen.path.parent, step)
-    forget_metrics(run, module, step, total=True)
+    forget_metrics(run, module, step, total=not longer)
     _write_history(run)
 
 
-def check_back(run: Run, step: int) -> None:
+def check_back(run: Run, step: int, *, longer: bool = False) -> None:
     """Raise UserError where a run cannot go back to a step."""
     checkpoint_of(run, step)
     manifest = run.read()
@@ -75,8 +78,9 @@ def check_back(run: Run, step: int) -> None:
     if needing:
         text = f"{run.name} cannot go back: the model of {', '.join(needing)} stands on its files, which would move"
         raise UserError(f"{text}; begin another run with its weights: recipe run RECIPE --from {run.name}:{step}")
-    if manifest.trained_steps == step and not manifest.ended_early:
-        raise UserError(f"{run.name}: step {step} is the last of the training: nothing is left to train after it")
+    if manifest.trained_steps == step and not manifest.ended_early and not longer:
+        text = f"{run.name}: step {step} is the last of the training: nothing is left to train after it"
+        raise UserError(f"{text} (--more-epochs N makes it longer)")
 
 
 def forget_metrics(run: Run, module: Backend, step: int, *, total: bool) -> None:

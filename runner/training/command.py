@@ -86,7 +86,7 @@ def resume(run: Run, options: Options, *, score: bool) -> None:
     """
     topology = machines_of(recipe_asked(run, options))
     resume_run(run, topology, options)
-    if score and topology.node_rank == 0:
+    if score and topology.node_rank == 0 and not options.dry_run:
         score_finished(run, options)
 
 

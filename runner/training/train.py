@@ -42,6 +42,8 @@ class Options:
     trust_run: bool = False  # what a run that somebody else made says of code, endpoints and keys
     parent: rundir.Parent | None = None  # whose weights a new run begins with
     overrides: tuple[str, ...] = ()  # of a resume
+    more_epochs: int = 0  # that a resume makes the training longer by
+    dry_run: bool = False  # a resume only says what it would do
     accept: bool = False  # what a resume finds changed, and changes the result
     from_step: int | None = None  # whose checkpoint a resume goes on from; None: the newest
     say: Callable[[str], None] = print

@@ -22,6 +22,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STEP",
         help="go on from the whole checkpoint of this step (default: the newest); what came after it is set aside",
     )
+    parser.add_argument(
+        "--more-epochs",
+        type=options.count,
+        default=0,
+        metavar="N",
+        help="train N epochs more, after the end too; says first what becomes of the learning rate",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be gone on with, and stop")
     options.add_set(parser)
     parser.add_argument(
         "--accept",
@@ -50,6 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
         trust_run=arguments.trust_run,
         from_step=arguments.from_step,
         overrides=tuple(arguments.overrides),
+        more_epochs=arguments.more_epochs,
+        dry_run=arguments.dry_run,
         accept=arguments.accept,
         say=options.say,
     )

@@ -146,7 +146,8 @@ def test_an_sft_goes_on_as_a_dpo_whose_reference_it_is(recipe: Recipe, tiny_mode
     )
 
 
-@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
 def test_an_adapter_is_trained_further_from_any_step(
     backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path, llamafactory_python: Path
 ) -> None:
@@ -206,3 +207,45 @@ def test_an_adapter_is_merged_where_the_next_run_trains_all_weights(
     assert [parent(run)["kind"] for run in (two, three)] == ["merged", "model"]
     assert "the model of three stands on its files" in recipe("rm", "two", "--yes", code=2).stderr
     assert "the model of three stands on its files" in recipe("resume", "two", "--from", "1", code=2).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
+def test_more_epochs_of_a_constant_rate_are_as_if_they_had_been_asked_for(
+    backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Bit for bit, with dropout; a validation draws random numbers, so both have one where the shorter ends."""
+    given = [f"backend={backend}", LORA, "training.warmup_ratio=0", "training.max_steps=null", "eval.loss_every=3"]
+    constant = trains("quickstart", tiny_model, *given, "training.scheduler=constant")
+    recipe(*constant, "--set", "training.epochs=2", "--name", "long")
+    recipe(*constant, "--set", "training.epochs=1", "--name", "short")
+    long, short = tmp_path / "runs/long", tmp_path / "runs/short"
+    one = weights(short)
+    told = recipe("resume", "short", "--more-epochs", "1", "--dry-run").stderr
+    assert "6 steps in place of 3" in told and weights(short) == one
+    recipe("resume", "short", "--more-epochs", "1", "--no-eval")
+    assert losses(short) == losses(long) and weights(short) == weights(long) != one
+    assert weights(short / "aside-1") == one and steps(short) == [1, 2, 3, 4, 5, 6]
+    assert "epochs: 2" in (short / "recipe.resolved.yaml").read_text()
+
+
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
+def test_more_epochs_of_a_cosine_follow_the_longer_one(
+    backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    given = [
+        f"backend={backend}",
+        LORA,
+        "training.warmup_ratio=0",
+        "training.learning_rate=1e-3",
+        "training.scheduler=cosine",
+    ]
+    recipe(*trains("quickstart", tiny_model, *given, "training.max_steps=3"), "--name", "one")
+    told = recipe("resume", "one", "--more-epochs", "1", "--no-eval").stderr
+    rates = [line["learning_rate"] for line in metrics(tmp_path / "runs/one") if "loss" in line]
+    wanted = [
+        1e-3 * (1 + math.cos(math.pi * step / total)) / 2
+        for total, step in [(3, 0), (3, 1), (3, 2), (6, 3), (6, 4), (6, 5)]
+    ]
+    assert rates == pytest.approx(wanted, rel=1e-6)
+    assert "cosine over all 6 steps: 5.00e-04 at step 4, 2 times that of step 3" in told
