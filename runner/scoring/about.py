@@ -13,7 +13,7 @@ from recipes.visible import visible
 from runner.machine import diagnose
 from runner.runs.checkpoints import shown_size, size_of, whole_checkpoints
 from runner.runs.logs import newest
-from runner.runs.rundir import Run
+from runner.runs.rundir import Damaged, Parent, Run
 from runner.runs.show import table
 from runner.scoring.history import run_history, scored
 
@@ -52,6 +52,7 @@ class About:
     best_step: int | None
     size: int
     checkpoints: tuple[KeptCheckpoint, ...]
+    parent: Parent | None = None
     scores: Mapping[str, Mapping[str, Measure]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -105,6 +106,7 @@ def about(run: Run) -> About:
             )
             for one in kept
         ),
+        parent=manifest.parent,
         scores=scores,
         notes=tuple(notes),
     )
@@ -129,8 +131,11 @@ def stopped_table(runs: Sequence[Run]) -> str:
     rows = [("run", "state", "steps", "checkpoints", "reason")]
     for run in runs:
         trained = [int(line["step"]) for line in run.steps() if "loss" in line]
-        steps = ", ".join(str(one.step) for one in reversed(whole_checkpoints(run)))
-        rows.append((run.name, run.state(), str(max(trained, default="-")), steps or "-", reason(run)))
+        try:
+            steps = ", ".join(str(one.step) for one in reversed(whole_checkpoints(run))) or "-"
+        except Damaged:  # said by `recipe runs RUN`; the others are listed all the same
+            steps = "?"
+        rows.append((run.name, run.state(), str(max(trained, default="-")), steps, reason(run)))
     return table(rows)
 
 
@@ -142,6 +147,7 @@ def about_text(found: About) -> str:
         ("reason", found.reason),
         ("what", f"{found.method} ({found.tuning}) of {found.model} on {found.backend}"),
         ("recipe", " ".join([found.recipe, *(f"--set {text}" for text in found.overrides)])),
+        ("from", _of_parent(found.parent)),
         ("created", found.created[:16].replace("T", " ")),
         ("steps", f"{found.steps}{loss}"),
         ("model", "" if found.model_step is None else f"of step {found.model_step}"),
@@ -156,6 +162,12 @@ def about_text(found: About) -> str:
         lines += ["", table(summary(found.scores))]
     lines += [f"note: {text}" for text in found.notes]
     return visible("\n".join(lines))
+
+
+def _of_parent(parent: Parent | None) -> str:
+    if parent is None:
+        return ""
+    return f"{parent.kind} of {parent.run}{'' if parent.step is None else f' at step {parent.step}'}"
 
 
 def _checkpoints(found: About) -> list[str]:

@@ -59,9 +59,10 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
             if options.dry_run:
                 options.say(f"would go on from step {_newest(run) if step is None else step}; nothing was touched")
                 return run
+            # The recipe first: after a kill between the two, the run's files say how long it is to be.
+            _keep_recipe(run, loaded, own=own or is_own(run))
             if step is not None:
                 go_back(run, step, options.say, longer=bool(options.more_epochs))
-            _keep_recipe(run, loaded, own=own or is_own(run))
             run.update(runner=rundir.myself(), state="prepared")
             return train(run, loaded, topology, options, python)
     except Claimed as error:
@@ -114,6 +115,9 @@ def check_as_before(run: Run, loaded: LoadedRecipe, topology: Topology, options:
     """
     if run.read().trained_steps is not None and options.from_step is None and not loaded.overrides:
         return  # nothing is trained any more: what is left is to make model/
+    given, kept = Path(run.read().recipe), run.path / "recipe.yaml"
+    if given.is_file() and kept.is_file() and given.read_bytes() != kept.read_bytes():
+        options.say(f"note: {given} has changed since; the run goes on with its own recipe, which --set changes")
     if run.read().attempts and not run.accounting.is_file():  # what is compared must be there
         options.say("the prepared rows of the run are gone, and are prepared again")
         prepare(run, loaded.recipe, python, bundled.located(loaded.recipe.model.path), options.say)

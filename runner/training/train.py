@@ -253,6 +253,7 @@ def _end(run: Run, state: rundir.State, options: Options, reason: str = "") -> N
 def take_part(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
     """A node other than the first: everything is prepared, only the training is started."""
     number = nodes.join(run, topology, options.say)
+    loaded = run.recipe()  # as node 0 has written it: a resume may have changed it
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
     data = prepare(run, recipe, python, bundled.located(recipe.model.path), options.say)
     resume = next(iter(module.checkpoints(run.path / "checkpoints")), None)

@@ -17,6 +17,7 @@ from runner.cli import main
 from runner.runs import rundir
 from runner.runs.rundir import Manifest, Run
 from runner.runs.trust import remember
+from runner.scoring.about import about, about_text
 from runner.training.conditions import differences
 from runner.training.parent import child_of
 from runner.training.train import Options
@@ -63,6 +64,7 @@ def test_an_adapter_is_trained_further_on_its_own_base(tmp_path: Path) -> None:
     assert read_typed(Manifest, child.path / "run.json").parent == parent
     assert child.recipe().recipe.model == model  # as a resume reads it
     assert "weights: adapter of one at step 4" in said[-1]
+    assert f"adapter of {run.path} at step 4" in about_text(about(child))
 
 
 def test_all_weights_are_the_base_of_what_follows(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_a_run_that_is_not_there_or_damaged_is_a_mistake(tmp_path: Path, capsys:
     manifest = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps(manifest | {"backend": "verll"}))
     assert call(tmp_path, "runs", "one") == 2 and "did you mean 'verl'" in capsys.readouterr().err
+    assert call(tmp_path, "runs", "--failed") == 0 and "?" in capsys.readouterr().out
     (run.path / "run.json").write_text("{")
     assert call(tmp_path, "runs", "one") == 2 and "damaged" in capsys.readouterr().err
     assert call(tmp_path, "rm", "one", "--yes") == 0 and not run.path.exists()
