@@ -17,7 +17,8 @@ def adapter(recipe: Recipe) -> Entry:
         return runner("model.adapter_path", "none: the training begins with a new one, or without")
     if on_megatron(recipe):
         return refused(
-            "model.adapter_path", "Megatron-Bridge begins with an adapter of its own; merge it into its base first"
+            "model.adapter_path",
+            "Megatron-Bridge begins with an adapter of its own; merge it into its base first (--merged)",
         )
     return mapped("model.adapter_path", "model.lora_adapter_path", recipe.model.adapter_path, "trained further")
 

@@ -240,3 +240,18 @@ def test_a_damaged_adapter_is_told(tmp_path: Path, text: str, expected: str) -> 
     with pytest.raises(UserError) as caught:
         load("quickstart", [LORA, f"model.adapter_path={adapter}"])
     assert expected in str(caught.value)
+
+
+def test_where_no_adapter_can_be_trained_further_it_is_told_to_merge(tmp_path: Path) -> None:
+    """GRPO on verl would have the base for its reference model; Megatron-Bridge makes an adapter of its own."""
+    adapter = trained(tmp_path, "one", LORA, config=CONFIG).model
+    with pytest.raises(UserError, match="its reference model would be the base without it; merge it first"):
+        load("grpo_sums", [LORA, f"model.adapter_path={adapter}"])
+    plain = CONFIG | {"use_rslora": False}
+    (adapter / "adapter_config.json").write_text(json.dumps(plain))
+    tuning = LORA.replace("rslora: true", "rslora: false")
+    megatron = ["backend=verl", "distributed.strategy=megatron", "training.precision=bf16"]
+    loaded = load("quickstart", [tuning, f"model.adapter_path={adapter}", *megatron])
+    gpus = Topology(gpus=2, processes=2, devices=("0", "1"))
+    found = [one.text for one in backend("verl").problems(loaded, gpus) if "adapter_path" in one.field]
+    assert found and "merge it" in found[0]
