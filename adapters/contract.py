@@ -220,3 +220,9 @@ class Backend(Protocol):
 
     def checkpoints(self, directory: Path) -> list[Checkpoint]:
         """The whole checkpoints under `directory`, newest first."""
+
+    def fixed_world(self, recipe: Recipe) -> bool:
+        """Whether a checkpoint loads only on as many processes as wrote it."""
+
+    def forget_later(self, directory: Path, step: int) -> None:
+        """Make the checkpoint of `step` the newest that the backend's own notes name: later ones are gone."""

@@ -108,6 +108,7 @@ def _path_checks(value: Values, document: Document, root: Path) -> Iterator[Prob
     texts: list[tuple[FieldPath, str]] = [(("model", "path"), model["path"])]
     texts += [found for place, source in sources_of(value) for found in paths_of(place, source)]
     texts += [(("eval", "data", suite), text) for suite, text in judged.get("data", {}).items()]
+    texts += [(("model", "adapter_path"), model["adapter_path"])] if model.get("adapter_path") else []
     texts += [(("model", "tokenizer"), model["tokenizer"])] if model.get("tokenizer") else []
     texts += [(("model", "chat_template"), model["chat_template"])] if model.get("chat_template") else []
     texts += [(("eval", "scorer"), judged["scorer"].partition(":")[2])] if judged.get("scorer") else []

@@ -127,7 +127,7 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
 # Fields that are paths, with what stands before and after the path in their text.
 _PATHS: tuple[tuple[str, str, str], ...] = (
     (
-        r"model\.(path|tokenizer|chat_template)|data\.(train|validation\.sources)\[\]\.path(\[\])?|eval\.data\.[^.]*",
+        r"model\.(path|adapter_path|tokenizer|chat_template)|data\.(train|validation\.sources)\[\]\.path(\[\])?|eval\.data\.[^.]*",
         "",
         "",
     ),
@@ -205,6 +205,8 @@ def _resolve(value: Values, path: Path) -> Values:
     if not model["path"].startswith("bundled:"):
         local = local_path(model["path"], path.parent)
         model["path"] = str(local) if local else model["path"]
+    if model["adapter_path"]:
+        model["adapter_path"] = str((path.parent / model["adapter_path"]).resolve())
     if model["tokenizer"]:
         model["tokenizer"] = str(local_path(model["tokenizer"], path.parent) or model["tokenizer"])
     if model["chat_template"]:

@@ -25,6 +25,33 @@ def adapter_problem(directory: Path) -> str:
     return _adapter_sentence(str(directory), base)
 
 
+def adapter_settings(directory: Path) -> dict[str, Any]:
+    """What PEFT wrote down of a LoRA adapter, by the recipe's names: fields of `tuning` to their values.
+
+    Raises:
+        ValueError: the directory holds no LoRA adapter that can be trained further; says what is wrong.
+    """
+    config = directory / ADAPTER
+    if not config.is_file() or not any(directory.glob("adapter_model.*")):
+        raise ValueError(f"{directory} holds no adapter: adapter_config.json and adapter_model.safetensors")
+    try:
+        value = json.loads(config.read_text(encoding="utf-8"))
+        kind, modules = value["peft_type"], value["target_modules"]
+        found = {
+            "rank": value["r"],
+            "alpha": value["lora_alpha"],
+            "dropout": value["lora_dropout"],
+            "rslora": value.get("use_rslora", False),
+            "dora": value.get("use_dora", False),
+            "target_modules": "all-linear" if modules == "all-linear" else modules,
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{config} is damaged: {error!r}") from None
+    if kind != "LORA" or value.get("modules_to_save"):
+        raise ValueError(f"{config}: only a LoRA adapter without modules_to_save can be trained further; merge it")
+    return found
+
+
 def refuse_adapter(path: str, revision: str | None) -> None:
     """Raise BadRow where a model, of the hub too, is an adapter."""
     config = model_file(path, ADAPTER, revision)

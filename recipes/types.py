@@ -14,6 +14,7 @@ class Model:
     path: str
     revision: str | None
     trust_remote_code: bool
+    adapter_path: str | None  # absolute
     tokenizer: str | None
     chat_template: str | None
     chat_template_kwargs: Mapping[str, Value]

@@ -125,6 +125,8 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
         notes.append("bf16 on a CPU is very slow (minutes a step); training.precision: auto would take fp32")
     if recipe.model.attention == "flash_attention_2":
         notes.append("flash_attention_2 needs flash-attn, which the locked environment has not: use --env current")
+    if recipe.method in ("dpo", "kto") and recipe.model.adapter_path:
+        notes.append("the reference model is the base with model.adapter_path, as it is now: a second model in memory")
     if recipe.method == "dpo" and recipe.tuning.type != "lora":
         notes.append(
             f"dpo with {recipe.tuning.type} training holds the model twice: the second copy is the reference model"
@@ -169,3 +171,12 @@ def read_metrics(line: Mapping[str, Any]) -> Metrics | None:
 
 def checkpoints(directory: Path) -> list[Checkpoint]:
     return whole_checkpoints(directory)
+
+
+def fixed_world(recipe: Recipe) -> bool:
+    """DeepSpeed keeps the states of each process apart; the Trainer's other checkpoints are whole."""
+    return sharding.strategy(recipe).startswith("deepspeed")
+
+
+def forget_later(directory: Path, step: int) -> None:
+    """Nothing to do: each checkpoint of the Trainer's tells of itself and of no other."""

@@ -140,7 +140,7 @@ OF_METHODS: Mapping[str, tuple[str, ...]] = {
     "ld_alpha": ("dpo", "orpo"),
 }
 # Keys that are read of an adapter only.
-OF_LORA = ("additional_target", "adapter_folder", "adapter_name_or_path", "loraplus_lr_embedding", "loraplus_lr_ratio")
+OF_LORA = ("additional_target", "adapter_folder", "loraplus_lr_embedding", "loraplus_lr_ratio")
 # Keys that change the model itself, which an adapter does not keep.
 OF_MODEL = ("rope_scaling", "train_from_scratch", "mixture_of_depths")
 BESIDE = (
@@ -153,7 +153,7 @@ BESIDE = (
         )
     ),
     Beside("ref_model_.*", "ref_model", lambda _, options: options.get("ref_model")),
-    Beside("adapter_folder", "adapter_name_or_path", lambda _, options: options.get("adapter_name_or_path")),
+    Beside("adapter_folder", "the recipe's model.adapter_path", lambda recipe, _: recipe.model.adapter_path),
     Beside("quantization_.*", "the recipe's tuning.quantization", lambda recipe, _: recipe.tuning.quantization),
     Beside("loraplus_.*", "the recipe's tuning.lora_plus_ratio", lambda recipe, _: recipe.tuning.lora_plus_ratio),
     Beside("torch_compile_.*", "the recipe's training.compile", lambda recipe, _: recipe.training.compile),
@@ -195,6 +195,4 @@ def cannot_act(key: str, recipe: Recipe) -> str | None:
         return "LLaMA-Factory loads no reference model for it under LoRA, and ends; use tuning.type: full"
     if key == "use_llama_pro" and recipe.tuning.type == "full":
         return f"belongs to tuning.type: lora or freeze, and the type is {recipe.tuning.type}"
-    if key == "adapter_name_or_path" and "," in str(recipe.backend_options[key]):
-        return "all adapters but the last are merged into the base, which is loaded without them later; give one"
     return alone(key, recipe, recipe.backend_options, BESIDE)

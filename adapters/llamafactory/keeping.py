@@ -18,6 +18,8 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
     name, world, second = strategy(recipe), topology.world_size, recipe.method in ("dpo", "kto")
     if recipe.tuning.type == "freeze":
         return "no estimate for tuning.type: freeze; it needs less than full, and more than lora"
+    if second and recipe.model.adapter_path and recipe.tuning.quantization:
+        return "no estimate for a second, quantized model as the reference model"
     liger = recipe.training.kernels != "none" and bool(topology.gpus)
     offload = {"states"} if spread.offload_optimizer else set()
     offload |= {"weights"} if spread.offload_parameters else set()
@@ -36,7 +38,7 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
         summed=(None if world > 1 else 0) if name == "ddp" else BUCKET if deepspeed else 0,
         live=LIVE if name == "deepspeed-zero3" else 0,
         offload=frozenset(offload),
-        reference=compute if second and recipe.tuning.type == "full" else None,
+        reference=compute if second and (recipe.tuning.type == "full" or recipe.model.adapter_path) else None,
         loss=LOSSES.get(recipe.method, "plain"),
         liger=LIGER if liger else (),
         masks_packs=recipe.model.attention != "auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from adapters.contract import Checkpoint, Paths, Topology
@@ -45,6 +46,7 @@ def _model(recipe: Recipe) -> list[Entry]:
     model = recipe.model
     return [
         mapped("model.path", "model_name_or_path", model.path),
+        mapped("model.adapter_path", "adapter_name_or_path", model.adapter_path),
         mapped("model.trust_remote_code", "trust_remote_code", model.trust_remote_code),
         mapped("model.attention", "flash_attn", ATTENTION[model.attention]),
     ]
@@ -268,6 +270,11 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
     }
     if recipe.method in ("orpo", "simpo"):
         own["pref_loss"] = recipe.method
+    if recipe.model.adapter_path and recipe.method in ("dpo", "kto"):
+        # By itself it takes the base without any adapter for the reference model, not what the training starts from.
+        bits = {None: None, "4bit": 4, "8bit": 8}[recipe.tuning.quantization]
+        reference = {"ref_model": paths.model, "ref_model_adapters": recipe.model.adapter_path}
+        own |= reference | ({"ref_model_quantization_bit": bits} if bits else {})
     if recipe.tuning.quantization == "4bit":
         own |= {"quantization_type": "nf4", "double_quantization": True}
     if recipe.model.revision:
@@ -288,8 +295,6 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
 def own_keys(recipe: Recipe, topology: Topology) -> dict[str, str]:
     """The native keys that `backend_options` may not set, each with the recipe field to use instead ("" if none)."""
     native = {key: entry.field for entry in entries(recipe, topology) if entry.status == "mapped" for key in entry.keys}
-    from pathlib import Path
-
     paths = Paths(run=Path(), python=Path("python"), model="")
     own = dict.fromkeys(_own(recipe, topology, paths), "")
     return own | {"resume_from_checkpoint": "", "bf16": "training.precision", "fp16": "training.precision"} | native

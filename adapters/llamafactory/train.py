@@ -23,6 +23,7 @@ from typing import Any
 
 from adapters.llamafactory import packed
 from adapters.llamafactory.kernels import LIGER
+from adapters.schedule import follow
 
 
 def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = False, tokenizer: str = "") -> None:
@@ -145,6 +146,8 @@ def _reporter(path: Path, stop: int) -> Any:
         """Appends each log of the main process to the metrics file."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            if state.global_step:
+                follow(kwargs["lr_scheduler"])
             self.tokens = 0
             model.register_forward_pre_hook(self.count, with_kwargs=True)
             self.time, self.step = time.perf_counter(), state.global_step

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from adapters.contract import Checkpoint
+from recipes.files import write_text
 
 TRACKER = "latest_checkpointed_iteration.txt"
 
@@ -20,6 +21,11 @@ def whole_checkpoints(directory: Path) -> list[Checkpoint]:
         if number.isdigit() and int(number) <= _tracked(directory) and _complete(path):
             found.append(Checkpoint(step=int(number), path=path))
     return sorted(found, key=lambda c: -c.step)
+
+
+def forget_later(directory: Path, step: int) -> None:
+    """Have the tracker name a step again: what a kill leaves of a later one is then not taken for whole."""
+    write_text(directory / TRACKER, str(step))
 
 
 def prune(directory: Path, keep: int | None) -> None:

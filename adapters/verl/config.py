@@ -7,8 +7,9 @@ from typing import Any
 from adapters.contract import Checkpoint, Paths, PreparedData, Topology
 from adapters.ledger import Entry, plain
 from adapters.native import Config, precision
-from adapters.verl.settings import ADAPTER, LORA_FILE, on_megatron, strategy, tuning
 from adapters.verl.settings import entries as entries
+from adapters.verl.spread import on_megatron, strategy
+from adapters.verl.tuning import ADAPTER, LORA_FILE, tuning
 from recipes import Recipe
 
 
@@ -71,7 +72,7 @@ def own_fsdp(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
         "checkpoint.save_lora_only": lora,
     }
     if lora:
-        found["model.lora_adapter_path"] = literal(str(paths.run / ADAPTER))
+        found["model.lora_adapter_path"] = literal(recipe.model.adapter_path or str(paths.run / ADAPTER))
         found["model.target_modules"] = None  # the adapter's own config says
         found["model.exclude_modules"] = None
     elif recipe.training.weight_decay:

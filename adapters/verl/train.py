@@ -25,6 +25,7 @@ import torch
 from verl.trainer import sft_trainer
 from verl.utils import tensordict_utils
 
+from adapters.schedule import follow
 from adapters.verl.checkpoints import prune, same_world
 from adapters.verl.compose import compose
 from adapters.verl.tracking import Tracking
@@ -40,6 +41,8 @@ class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
         if self.step and self.step % self.steps_per_epoch == 0:
             self._build_dataloader()  # the checkpoint's loader stands at the end of its epoch
             self.ckpt_handler.train_dataloader = self.train_dataloader
+        if self.step:
+            follow(self.engine.lr_scheduler)
 
     def fit(self) -> None:
         if self.stop:  # the schedule has been made of the whole number

@@ -7,6 +7,7 @@ environment is complete or absent: its marker is written last, under a file lock
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sys
 import time
@@ -214,6 +215,15 @@ def _pinned(name: str) -> str:
     lines = environment(name, "cpu").lock.read_text(encoding="utf-8").splitlines()
     distribution = backend(name).DISTRIBUTION
     return next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{distribution}=="))
+
+
+def versions_of(python: Path, wanted: Environment) -> dict[str, str]:
+    """Distribution to version of what trains: a built environment, or with `--env current` this one."""
+    if python == wanted.python:
+        return versions(wanted)
+    from importlib import metadata
+
+    return {re.sub(r"[-_.]+", "-", found.name).lower(): found.version for found in metadata.distributions()}
 
 
 def versions(wanted: Environment) -> dict[str, str]:

@@ -21,8 +21,34 @@ from runner.runs.trust import check_links, check_trusted
 PROMPTS = 4  # that base with adapter and merged model are compared on
 
 
-def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None], *, trusted: bool) -> Path:
+def whole_model(run: Run, say: Callable[[str], None], *, trusted: bool) -> Path:
+    """The directory of a finished run's whole model: an adapter is merged, where that is not done yet.
+
+    Raises:
+        UserError, Failure: as `merge`.
+    """
+    if not (run.model / "adapter_config.json").is_file():
+        return run.model
+    return (
+        run.path / "merged"
+        if is_merged(run.path / "merged", run.model)
+        else merge(run, None, "auto", say, trusted=trusted)
+    )
+
+
+def is_merged(model: Path, adapter: Path) -> bool:
+    """Whether a directory holds a model that `merge` made of an adapter."""
+    file = model / "merge.json"
+    return file.is_file() and bool(read_json(file)["adapter"] == str(adapter))
+
+
+def merge(
+    run: Run, output: Path | None, dtype: str, say: Callable[[str], None], *, trusted: bool, adapter: Path | None = None
+) -> Path:
     """Merge, and check the result; returns the model's directory, which holds what was checked as merge.json.
+
+    Args:
+        adapter: of one of its checkpoints; by default that of the finished run.
 
     Raises:
         UserError: the run has not succeeded, has no adapter, or `output` is there already.
@@ -31,10 +57,11 @@ def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None],
     check_links(run)
     recipe, target = run.recipe().recipe, (output or run.path / "merged").resolve()
     check_trusted(run, recipe, "merge", trusted=trusted)
-    if run.state() != "succeeded":
+    adapter = adapter or run.model
+    if adapter == run.model and run.state() != "succeeded":
         raise UserError(f"{run.name} has state {run.state()}: only a run that succeeded can be merged")
-    if not (run.model / "adapter_config.json").is_file():
-        raise UserError(f"{run.name} has no adapter to merge: {run.model} is a whole model already")
+    if not (adapter / "adapter_config.json").is_file():
+        raise UserError(f"{run.name} has no adapter to merge: {adapter} is a whole model already")
     if target.exists():
         raise UserError(f"{target} is there already; give another --output, or remove it")
     python = environments.ensure(environment("eval", "cpu"), say)
@@ -50,14 +77,14 @@ def merge(run: Run, output: Path | None, dtype: str, say: Callable[[str], None],
     spec = Merge(
         base=bundled.located(recipe.model.path),
         revision=recipe.model.revision,
-        adapter=str(run.model),
+        adapter=str(adapter),
         target=str(part),
         dtype=dtype,
         trust_remote_code=recipe.model.trust_remote_code,
         prompts=tuple(row["prompt"] for row in read_json(prompts)[:PROMPTS]) if prompts.is_file() else (),
     )
     write_typed(run.path / "logs" / "merge.json", spec)
-    say(f"merging {run.model} into {spec.base}")
+    say(f"merging {adapter} into {spec.base}")
     checked = _work(run, python, part)
     part.rename(target)
     say(

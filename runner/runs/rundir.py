@@ -10,80 +10,22 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from adapters.contract import Metrics, Topology
 from recipes import LoadedRecipe, UserError, did_you_mean, load_text
 from recipes.files import write_text
 from recipes.typed import read_typed, write_typed
-from runner.data.spec import Accounting
 from runner.runs import claim
-
-State = Literal["prepared", "running", "succeeded", "failed", "interrupted"]  # crashed is only ever read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Runner:
-    """The process that runs, or ran, a run."""
-
-    pid: int
-    host: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One start of the backend; `metrics` is its metrics file, relative to the run."""
-
-    number: int
-    started: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    metrics: str
-    resume_from: int | None
-    ended: str = ""
-    state: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryUse:
-    """GB (10^9 bytes) of tensors on the fullest GPU: as estimated before the training, and as it was."""
-
-    predicted_gb: float | None = None
-    peak_gb: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """The content of run.json."""
-
-    id: str  # of this run alone: what the machine that made it knows it by
-    name: str
-    state: State
-    recipe: str
-    overrides: tuple[str, ...]
-    backend: str
-    method: str
-    model: str
-    tuning: str
-    created: str
-    runner: Runner
-    host: Mapping[str, Any]
-    git: Mapping[str, Any] | None
-    topology: Topology
-    attempts: tuple[Attempt, ...] = ()
-    reason: str = ""
-    started: str = ""
-    finished: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    data: Accounting | None = None
-    training_time_s: float = 0.0
-    memory: MemoryUse = field(default_factory=MemoryUse)
-    trained_steps: int | None = None  # the training has come to its end, at this step
-    ended_early: bool = False
-    model_step: int | None = None  # the step that model/ is of
-
+from runner.runs.manifest import Attempt as Attempt
+from runner.runs.manifest import Conditions as Conditions
+from runner.runs.manifest import Manifest as Manifest
+from runner.runs.manifest import MemoryUse as MemoryUse
+from runner.runs.manifest import Parent as Parent
+from runner.runs.manifest import Runner as Runner
+from runner.runs.manifest import State as State
 
 HERE = Topology()
 
@@ -146,6 +88,13 @@ class Run:
         state = self.read().state
         return "crashed" if state in ("running", "prepared") and not claim.held(self.path) else state
 
+    def state_or_damaged(self) -> str:
+        """As `state`; `damaged` where the manifest cannot be read."""
+        try:
+            return self.state()
+        except Damaged:
+            return "damaged"
+
     def recipe(self) -> LoadedRecipe:
         """The recipe as it was resolved, paths and defaults in.
 
@@ -170,7 +119,13 @@ class Run:
         return found
 
 
-def create(loaded: LoadedRecipe, directory: Path, name: str | None, topology: Topology = HERE) -> Run:
+def create(
+    loaded: LoadedRecipe,
+    directory: Path,
+    name: str | None,
+    topology: Topology = HERE,
+    parent: Parent | None = None,
+) -> Run:
     """Make `directory/<name>`, or `<name>-2`, `-3`, … where it is taken; mkdir is the lock.
 
     Raises:
@@ -198,6 +153,7 @@ def create(loaded: LoadedRecipe, directory: Path, name: str | None, topology: To
         host={"name": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
         git=_git(loaded.path.resolve().parent),
         topology=topology,
+        parent=parent,
     )
     write_typed(path / "run.json", manifest)
     return run

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from eval.engines import VLLM_ON_CPU
 from recipes import UserError
-from recipes.files import read_json
 from runner.failure import Failure
 from runner.machine import diagnose, environments, process
 from runner.machine.environments import environment
 from runner.machine.process import clean_environment
 from runner.machine.topology import topology
-from runner.runs.merge import merge
+from runner.runs.merge import whole_model
 from runner.runs.rundir import Run
 from runner.runs.trust import check_links, check_trusted
 
@@ -66,12 +65,7 @@ def _model(run: Run, say: Callable[[str], None], trusted: bool) -> Path:
     """The whole model's directory."""
     if run.state() != "succeeded":
         raise UserError(f"{run.name} has state {run.state()}: only a run that succeeded can be served")
-    if not (run.model / "adapter_config.json").is_file():
-        return run.model
-    merged = run.path / "merged"
-    if merged.is_dir() and read_json(merged / "merge.json")["adapter"] == str(run.model):
-        return merged
-    return merge(run, None, "auto", say, trusted=trusted)
+    return whole_model(run, say, trusted=trusted)
 
 
 def _answers(host: str, port: int) -> bool:

@@ -130,7 +130,7 @@ class Training:
             reason="",
             started=manifest.started or rundir.now(),
             topology=self.topology,
-            versions=environments.versions(environment(manifest.backend, self.topology.device)),
+            versions=environments.versions_of(self.python, environment(manifest.backend, self.topology.device)),
             data=read_typed(Accounting, run.accounting),
             attempts=(*manifest.attempts, attempt),
             memory=rundir.MemoryUse(predicted_gb=expected),

@@ -13,7 +13,8 @@ from runner.scoring.compare import report_over_all
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
 from runner.training.planning import check, machines_of
-from runner.training.train import Options, prepare_recipe, resume_run, run_recipe, train_prepared
+from runner.training.resume import recipe_asked, resume_run
+from runner.training.train import Options, prepare_recipe, run_recipe, train_prepared
 
 
 def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -> tuple[list[Run], list[str]]:
@@ -83,9 +84,9 @@ def resume(run: Run, options: Options, *, score: bool) -> None:
     Raises:
         UserError, Failure: as `resume_run` and `score_run`.
     """
-    topology = machines_of(run.recipe())
+    topology = machines_of(recipe_asked(run, options))
     resume_run(run, topology, options)
-    if score and topology.node_rank == 0:
+    if score and topology.node_rank == 0 and not options.dry_run:
         score_finished(run, options)
 
 

@@ -85,6 +85,19 @@ def raw_lines(path: Path) -> list[Line]:
     return _lines(path)
 
 
+def trim(path: Path, backend: Backend, step: int, *, total: bool) -> None:
+    """Take out of a backend's own file the steps after one, and without `total` how many there were to be in all."""
+
+    def stays(line: Line) -> bool:
+        if backend.total_steps(line) is not None:
+            return total
+        values = backend.read_metrics(line)
+        return values is None or values["step"] <= step
+
+    if path.is_file():
+        write_text(path, "".join(json.dumps(line) + "\n" for line in _lines(path) if stays(line)))
+
+
 def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) -> float:
     """Make metrics.jsonl whole up to a step: a resume from its checkpoint does the later ones again.
 

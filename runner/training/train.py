@@ -1,4 +1,4 @@
-"""Runs a recipe: environment, data, training, result; and goes on with one that was stopped."""
+"""Runs a recipe: environment, data, training, result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from adapters import backend
 from adapters.contract import PreparedData, Topology
 from recipes import LoadedRecipe, Recipe, UserError
-from recipes.files import remove_temporaries
 from recipes.methods import METHODS
 from runner.failure import Failure, out_of_room
 from runner.files import safetensors_header
@@ -20,13 +19,14 @@ from runner.machine.environments import current_python, environment
 from runner.machine.hub import of_hub, offline_if_unreachable
 from runner.machine.topology import check_present
 from runner.runs import rundir
-from runner.runs.claim import Claimed, claim
+from runner.runs.claim import claim
 from runner.runs.rundir import Run
-from runner.runs.trust import check_links, check_trusted, remember
+from runner.runs.trust import remember
 from runner.scoring.models import check_suites
 from runner.training import nodes
 from runner.training.attempt import Training, launch, set_aside_torn
 from runner.training.checkpoint_scores import EarlyStop, Scorer
+from runner.training.conditions import conditions
 from runner.training.planning import check, make_plan
 from runner.training.prepare import prepare
 
@@ -40,6 +40,12 @@ class Options:
     env: str = "locked"  # or current: this interpreter
     take_over: bool = False  # of a run that seems to run on another host
     trust_run: bool = False  # what a run that somebody else made says of code, endpoints and keys
+    parent: rundir.Parent | None = None  # whose weights a new run begins with
+    overrides: tuple[str, ...] = ()  # of a resume
+    more_epochs: int = 0  # that a resume makes the training longer by
+    dry_run: bool = False  # a resume only says what it would do
+    accept: bool = False  # what a resume finds changed, and changes the result
+    from_step: int | None = None  # whose checkpoint a resume goes on from; None: the newest
     say: Callable[[str], None] = print
 
 
@@ -54,11 +60,11 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
     python = ready_python(loaded.recipe, topology, options)
     if topology.node_rank:
         run = Run((options.runs_dir / (options.name or loaded.recipe.name)).resolve())
-        return _take_part(run, loaded, topology, options, python)
+        return take_part(run, loaded, topology, options, python)
     run = _created(loaded, topology, options)
     try:
         with claim(run.path):
-            return _attempt(run, loaded, topology, options, python)
+            return train(run, loaded, topology, options, python)
     except UserError:
         # Rows that cannot be used leave nothing to go on with, and no name in the way; other nodes wait for theirs.
         if topology.nodes == 1 and not run.read().attempts:
@@ -70,7 +76,7 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
 def _created(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
     # On several nodes all must find the same directory: the name is then exact.
     name = options.name or (loaded.recipe.name if topology.nodes > 1 else None)
-    run = rundir.create(loaded, options.runs_dir, name, topology)
+    run = rundir.create(loaded, options.runs_dir, name, topology, options.parent)
     remember(run)
     options.say(f"run: {run.path}")
     return run
@@ -103,41 +109,7 @@ def train_prepared(run: Run, loaded: LoadedRecipe, topology: Topology, options: 
     """
     options.say(f"run: {run.path}")
     with claim(run.path):
-        return _attempt(run, loaded, topology, options, ready_python(loaded.recipe, topology, options))
-
-
-def resume_run(run: Run, topology: Topology, options: Options) -> Run:
-    """Go on with a run from its newest whole checkpoint.
-
-    Raises:
-        UserError: it is running, has succeeded, or asks for what this user has not agreed to.
-    """
-    check_links(run)
-    loaded = run.recipe()
-    check_trusted(run, loaded.recipe, "resume", trusted=options.trust_run)
-    check(loaded, topology)
-    check_present(topology)
-    python = ready_python(loaded.recipe, topology, options)
-    if topology.node_rank:
-        return _take_part(run, loaded, topology, options, python)
-    try:
-        with claim(run.path, take_over=options.take_over):
-            if run.read().state == "succeeded":
-                text = f"{run.name} has succeeded: there is nothing to resume; its model is {run.model}"
-                raise UserError(f"{text} (`recipe eval {run.name}` evaluates it)")
-            left = process.end_all(run.mark(topology.node_rank)) + process.end_all(run.mark("eval"))
-            if left:
-                pids = ", ".join(map(str, left))
-                options.say(f"ended {len(left)} processes that the last attempt left behind: {pids}")
-            remove_temporaries(run.path)
-            run.update(runner=rundir.myself(), state="prepared")
-            return _attempt(run, loaded, topology, options, python)
-    except Claimed as error:
-        runner = run.read().runner
-        raise UserError(
-            f"{run.name} is running (pid {runner.pid} on {runner.host}): {error}; stop it first, or wait",
-            f"if that process is gone for certain: recipe resume {run.name} --take-over",
-        ) from None
+        return train(run, loaded, topology, options, ready_python(loaded.recipe, topology, options))
 
 
 def ready_python(recipe: Recipe, topology: Topology, options: Options) -> Path:
@@ -152,7 +124,7 @@ def ready_python(recipe: Recipe, topology: Topology, options: Options) -> Path:
     return python
 
 
-def _attempt(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
+def train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
     """Train, and write down how it ended; a signal that comes while that is written is no crash."""
     with process.signals_raise():
         try:
@@ -180,6 +152,7 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
     training = Training(
         run=run, loaded=loaded, topology=topology, python=python, data=data, module=module, say=options.say
     )
+    run.update(conditions=conditions(run, loaded))
     set_aside_torn(run, module, options.say)
     scorer = Scorer(run, recipe, module, training.export, options.say)
     try:
@@ -277,9 +250,10 @@ def _end(run: Run, state: rundir.State, options: Options, reason: str = "") -> N
             options.say(f"{run.name}: the state {state} could not be written: {error.strerror}")
 
 
-def _take_part(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
+def take_part(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> Run:
     """A node other than the first: everything is prepared, only the training is started."""
     number = nodes.join(run, topology, options.say)
+    loaded = run.recipe()  # as node 0 has written it: a resume may have changed it
     recipe, module = loaded.recipe, backend(loaded.recipe.backend)
     data = prepare(run, recipe, python, bundled.located(recipe.model.path), options.say)
     resume = next(iter(module.checkpoints(run.path / "checkpoints")), None)

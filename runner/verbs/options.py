@@ -7,9 +7,15 @@ import contextlib
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from recipes.errors import UserError
 from recipes.paths import lookup_problem
 from recipes.visible import visible
+
+if TYPE_CHECKING:
+    from recipes import LoadedRecipe
+    from runner.runs.rundir import Parent
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +35,34 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="override a recipe field, e.g. training.epochs=1; may be repeated",
     )
+
+
+def add_parent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="parent",
+        metavar="RUN[:STEP]",
+        help="begin with the weights of another run (an adapter is trained further), with a new schedule",
+    )
+    parser.add_argument(
+        "--merged", action="store_true", help="with --from: take an adapter merged into its base, and train a new one"
+    )
+
+
+def loaded_child(arguments: argparse.Namespace, recipe: str, *, make: bool) -> tuple[LoadedRecipe, Parent]:
+    """The recipe with what `--from` says of its model; `make`: what is not exported or merged yet."""
+    from runner.training.parent import child_of
+    from runner.training.train import Options
+
+    if not arguments.parent:
+        raise UserError("--merged: goes with --from RUN; add it, or take --merged out")
+    how = Options(
+        runs_dir=arguments.runs_dir,
+        env=getattr(arguments, "env", "locked"),
+        trust_run=getattr(arguments, "trust_run", False),
+        say=say,
+    )
+    return child_of(recipe, arguments.overrides, arguments.parent, how, merged=arguments.merged, make=make)
 
 
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ EXAMPLES = ("recipe plan quickstart", "N_GPUS=8 recipe plan qwen3_4b_financial -
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_recipe(parser)
     parser.add_argument("--json", action="store_true", help="print argv, env, files and ledger as JSON")
+    options.add_parent(parser)
     options.add_runs_dir(parser)
     options.add_set(parser)
 
@@ -20,4 +21,8 @@ def run(arguments: argparse.Namespace) -> None:
     from recipes import load
     from runner.training.planning import show_plan
 
-    show_plan(load(arguments.recipe, arguments.overrides), arguments.runs_dir, as_json=arguments.json)
+    if arguments.parent or arguments.merged:
+        loaded, _ = options.loaded_child(arguments, arguments.recipe, make=False)
+    else:
+        loaded = load(arguments.recipe, arguments.overrides)
+    show_plan(loaded, arguments.runs_dir, as_json=arguments.json)

@@ -7,7 +7,12 @@ import argparse
 from recipes.errors import UserError
 from runner.verbs import options
 
-EXAMPLES = ("recipe run quickstart", "recipe run finance_lora finance_full --set training.epochs=1")
+EXAMPLES = (
+    "recipe run quickstart",
+    "recipe run finance_lora finance_full --set training.epochs=1",
+    "recipe run finance_dpo --from quickstart",
+    "recipe run finance_lora --from quickstart:500 --merged",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +22,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--name", type=options.run_name, help="name of the run directory (default: the recipe's name, then -2, -3, …)"
     )
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
+    options.add_parent(parser)
+    options.add_trust(parser)
     options.add_runs_dir(parser)
     options.add_env(parser)
     options.add_set(parser)
@@ -27,19 +34,26 @@ def run(arguments: argparse.Namespace) -> None:
     from recipes import load
     from runner.training.planning import show_plan
 
-    loaded = [load(name, arguments.overrides) for name in arguments.recipes]
-    if len(loaded) > 1 and arguments.name:
+    several = len(arguments.recipes) > 1
+    if several and arguments.name:
         raise UserError("--name: works with one recipe only; several runs are named after their recipes")
+    if several and arguments.parent:
+        raise UserError("--from: works with one recipe only")
+    if arguments.parent or arguments.merged:
+        loaded, parent = options.loaded_child(arguments, arguments.recipes[0], make=not arguments.dry_run)
+        recipes = [loaded]
+    else:
+        recipes, parent = [load(name, arguments.overrides) for name in arguments.recipes], None
     if arguments.dry_run:
-        for one in loaded:
+        for one in recipes:
             show_plan(one, arguments.runs_dir, arguments.name)
         return
     from runner.failure import Failure
     from runner.training.command import run_all
     from runner.training.train import Options
 
-    how = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, say=options.say)
-    done, failed = run_all(loaded, how, score=not arguments.no_eval)
+    how = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, parent=parent, say=options.say)
+    done, failed = run_all(recipes, how, score=not arguments.no_eval)
     for finished in done:
         print(finished.path)
     if failed:

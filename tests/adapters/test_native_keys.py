@@ -28,7 +28,6 @@ FULL = "tuning={type: full}"
 SWITCHES: dict[str, Any] = {
     **dict.fromkeys(("use_apollo", "use_galore", "use_badam", "use_eaft_loss", "fp8"), True),
     **dict.fromkeys(("enable_torch_profiler", "push_to_hub"), True),
-    "adapter_name_or_path": "a/b",
 }
 FIELDS_ON = ("training.gradient_checkpointing=true", "training.dataloader_workers=1", "training.compile=true")
 FIELDS_ON += ("logging=[wandb]", "eval={loss_every: 5}", "data.validation={fraction: 0.1}")
@@ -128,7 +127,7 @@ def test_every_backend_is_walked() -> None:
         ("llamafactory sft full", "adapter_folder: a", "belongs to tuning.type: lora"),
         ("llamafactory sft", "pissa_init: true", "the adapter would be one of a changed base"),
         ("llamafactory sft", "create_new_adapter: true", "the adapter would be one of a changed base"),
-        ("llamafactory sft", "adapter_name_or_path: 'a,b'", "all adapters but the last are merged into the base"),
+        ("llamafactory sft", "adapter_name_or_path: a", "use the recipe's model.adapter_path"),
         ("llamafactory sft", "rope_scaling: yarn", "the adapter does not keep it"),
         ("llamafactory dpo", "train_from_scratch: true", "the adapter does not keep it"),
         ("llamafactory sft", "reward_model: a/b", "method: grpo on backend: verl"),

@@ -70,3 +70,11 @@ def checkpoints(directory: Path) -> list[Checkpoint]:
     whole = [path.parent for path in directory.glob("step-*/trained.json") if path.stat().st_size]  # written last
     found = [Checkpoint(step=int(path.name.removeprefix("step-")), path=path) for path in whole]
     return sorted(found, key=lambda checkpoint: -checkpoint.step)
+
+
+def fixed_world(recipe: Recipe) -> bool:
+    return False
+
+
+def forget_later(directory: Path, step: int) -> None:
+    """Nothing to do: no checkpoint knows of another."""
