@@ -72,6 +72,8 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("training.group_by_length", "train_sampling_strategy length_grouped_sampling"),
     ("training.neftune_alpha", "neftune_noise_alpha"),
     ("tuning.lora_plus_ratio", "loraplus_lr_ratio"),
+    ("tuning.init", "init_lora_weights pissa_init lora_init peft_init_lora_weights"),
+    ("tuning.modules_to_save", "additional_target lora_modules_to_save"),
     ("training.log_every", "logging_steps log_interval"),
     ("training.seed", "random_seed random_state"),
     ("preference.beta", "pref_beta dpo_beta orpo_alpha rl_beta"),

@@ -30,6 +30,8 @@ class Tuning:
     rslora: bool
     dora: bool
     lora_plus_ratio: float | None
+    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"]
+    modules_to_save: tuple[str, ...]
     layers: int
     modules: Literal["all"] | tuple[str, ...]
     quantization: Literal["4bit", "8bit"] | None

@@ -87,8 +87,9 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (
         "the adapter would be one of a changed base, and scoring, merging and serving load the base as it is; train "
         "on a merged model (`recipe merge`) instead",
-        "create_new_adapter pissa_init pissa_convert pissa_iter",
+        "create_new_adapter",
     ),
+    ("use the recipe's tuning.init", "pissa_init pissa_convert pissa_iter"),
     ("models are kept where HF_HOME says; set that variable", "cache_dir"),
     ("batches keep their size; use the recipe's training.micro_batch_size", "auto_find_batch_size"),
     ("use the recipe's training.gradient_checkpointing", "gradient_checkpointing"),

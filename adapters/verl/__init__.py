@@ -5,22 +5,23 @@ Keys and traps are those of verl 0.9.1; the keys of its configuration are listed
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from adapters import native
+from adapters import lora, native
 from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
 from adapters.ledger import Entry
 from adapters.native import CPU_ENV, launcher, precision, to_yaml, visible_devices
 from adapters.refusals import refusals
-from adapters.verl import config, grpo, options, settings
+from adapters.verl import config, grpo, options
 from adapters.verl.checkpoints import whole_checkpoints
 from adapters.verl.conflicts import conflicts
 from adapters.verl.keeping import keeping as keeping
+from adapters.verl.spread import on_megatron
+from adapters.verl.tuning import initial_adapter
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
@@ -78,9 +79,9 @@ def plan(
     files = {"backend/train.yaml": to_yaml(_method(recipe).config(recipe, topology, data, paths, resume))}
     before: tuple[tuple[str, ...], ...] = ()
     until = ("--stop", str(stop)) if stop else ()
-    if settings.initial_adapter(recipe):
-        files[settings.LORA_FILE] = json.dumps(config.lora_file(recipe, paths), indent=1) + "\n"
-        before = ((python, "-m", "adapters.verl.lora", settings.LORA_FILE, settings.ADAPTER),)
+    if initial_adapter(recipe):
+        files |= lora.files(recipe, topology, paths)
+        before = (lora.command(recipe, paths),)
     env, argv = _environment(recipe, topology), (*launcher(python, topology), "-m", "adapters.verl.train")
     unset: tuple[str, ...] = ()
     if recipe.method == "grpo":
@@ -129,7 +130,7 @@ def _node(topology: Topology, attempt: int) -> tuple[str, ...]:
 
 def export_command(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int | None) -> tuple[str, ...]:
     source = paths.checkpoints if step is None else paths.checkpoints / f"global_step_{step}"
-    adapter = ("--adapter", settings.ADAPTER) if settings.initial_adapter(recipe) else ()
+    adapter = ("--adapter", lora.ADAPTER) if initial_adapter(recipe) else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
     places = (str(source), str(target), precision(recipe, topology), "--accounting", str(paths.accounting))
     return (str(paths.python), "-m", "adapters.verl.export", *places, *adapter, *_template(recipe), *trust)
@@ -139,11 +140,11 @@ def _notes(recipe: Recipe, topology: Topology, data: PreparedData) -> list[str]:
     notes = grpo.notes(recipe, data) if recipe.method == "grpo" else []
     if not topology.gpus and precision(recipe, topology) == "bf16":
         notes.append("bf16 on a CPU is slow unless it has AMX or AVX512-BF16; training.precision: auto would take fp32")
-    elif precision(recipe, topology) != "fp32" and not settings.on_megatron(recipe):
+    elif precision(recipe, topology) != "fp32" and not on_megatron(recipe):
         notes.append(
             "without flash-attn verl computes the loss in 16 bits (three digits of it hold); llamafactory in 32"
         )
-    if settings.on_megatron(recipe):
+    if on_megatron(recipe):
         notes.append("megatron-core, Megatron-Bridge and TransformerEngine are not in verl's lock: use --env current")
         if recipe.tuning.type == "lora":
             notes.append("Megatron-Bridge draws the adapter's first weights: not those of other strategies")

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from adapters.contract import Topology
 from adapters.native import precision
-from adapters.verl import grpo, settings
+from adapters.verl import grpo
+from adapters.verl.spread import data_parallel, on_megatron, strategy
+from adapters.verl.tuning import MEGATRON_LAYERS
 from recipes import Recipe, did_you_mean
 
 MAX_RANK = 512  # of LoRA in vLLM
@@ -17,7 +19,7 @@ def conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     yield from _grpo(recipe, topology) if recipe.method == "grpo" else _batch(recipe, topology)
     yield from _sequence(recipe, topology)
     yield from _machine(recipe, topology)
-    training, name = recipe.training, settings.strategy(recipe)
+    training, name = recipe.training, strategy(recipe)
     if recipe.method == "grpo" and recipe.eval.mode == "pause":
         yield "eval.mode", "grpo does not stop at a step yet; allowed: after, concurrent"
     if name == "megatron" and recipe.method == "grpo":
@@ -32,7 +34,7 @@ def conflicts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
 
 
 def _megatron_layers(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    asked, known = recipe.tuning.target_modules, settings.MEGATRON_LAYERS
+    asked, known = recipe.tuning.target_modules, MEGATRON_LAYERS
     if recipe.tuning.type == "lora" and not isinstance(asked, str):
         for name in asked:
             if name not in known:
@@ -41,11 +43,11 @@ def _megatron_layers(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _batch(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
-    training, groups = recipe.training, settings.data_parallel(recipe, topology)
+    training, groups = recipe.training, data_parallel(recipe, topology)
     spread = recipe.distributed
     if not groups:
         text = f"{topology.world_size} processes do not divide among these parallel sizes"
-        yield "distributed.tensor_parallel" if settings.on_megatron(recipe) else "distributed.sequence_parallel", text
+        yield "distributed.tensor_parallel" if on_megatron(recipe) else "distributed.sequence_parallel", text
         return
     unit = groups * (1 if spread.max_tokens_per_device else training.micro_batch_size)
     batch = training.global_batch_size
@@ -58,7 +60,7 @@ def _batch(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
 
 def _sequence(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     spread = recipe.distributed
-    if spread.sequence_parallel > 1 and not settings.on_megatron(recipe):
+    if spread.sequence_parallel > 1 and not on_megatron(recipe):
         if not spread.remove_padding:
             yield "distributed.sequence_parallel", "needs distributed.remove_padding: true"
         if recipe.model.attention != "flash_attention_2":
@@ -74,7 +76,7 @@ def _sequence(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
 def _machine(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     if topology.gpus:
         return
-    name, spread = settings.strategy(recipe), recipe.distributed
+    name, spread = strategy(recipe), recipe.distributed
     if name != "fsdp2":
         yield "distributed.strategy", f"{name} needs GPUs on verl; on a CPU: fsdp2"
     if recipe.training.precision == "fp16":
@@ -104,7 +106,7 @@ def _grpo(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
 
 def _prompts(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     batch, mini, n = recipe.training.global_batch_size, grpo.mini_batch_size(recipe), recipe.grpo.rollouts.n
-    groups = settings.data_parallel(recipe, topology)
+    groups = data_parallel(recipe, topology)
     if batch % mini:
         near = min((d for d in range(1, batch + 1) if batch % d == 0), key=lambda d: abs(d - mini))
         yield "grpo.mini_batch_size", f"{mini} does not divide training.global_batch_size {batch}; nearest: {near}"

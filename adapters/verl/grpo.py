@@ -15,6 +15,8 @@ from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, run
 from adapters.native import Config, precision
 from adapters.verl import config as sft
 from adapters.verl import settings
+from adapters.verl.spread import strategy
+from adapters.verl.tuning import tuning
 from recipes import Recipe
 
 ACTOR, REF, ROLLOUT, MODEL = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout", "model"))
@@ -48,7 +50,7 @@ def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None
     steps = settings.schedule(recipe, data or PreparedData())
     shared = [
         *settings.model(recipe),
-        *settings.tuning(recipe),
+        *tuning(recipe),
         *settings.optimizer(recipe, steps),
         *settings.computing(recipe, topology),
     ]
@@ -93,7 +95,7 @@ def _distributed(recipe: Recipe) -> list[Entry]:
     spread, engine = recipe.distributed, f"{ACTOR}.fsdp_config"
     parallel = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
     return [
-        mapped("distributed.strategy", f"{ACTOR}.strategy", settings.strategy(recipe)),
+        mapped("distributed.strategy", f"{ACTOR}.strategy", strategy(recipe)),
         mapped("distributed.offload_parameters", f"{engine}.param_offload", spread.offload_parameters),
         mapped("distributed.offload_optimizer", f"{engine}.optimizer_offload", spread.offload_optimizer),
         *(refused(f"distributed.{leaf}", "belongs to strategy: megatron, which is for sft") for leaf in parallel),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from adapters.contract import Keeping, Topology
 from adapters.native import precision
 from adapters.verl.config import model_dtype
-from adapters.verl.settings import on_megatron, strategy
+from adapters.verl.spread import on_megatron, strategy
 from recipes import Recipe
 
 

@@ -6,13 +6,11 @@ import math
 from dataclasses import dataclass
 
 from adapters.contract import PreparedData, Topology
-from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
+from adapters.ledger import Entry, kept_checkpoints, mapped, refused, runner, runner_fields
 from adapters.native import precision
+from adapters.verl.spread import on_megatron, strategy
+from adapters.verl.tuning import tuning
 from recipes import Recipe, schema
-
-NOT_LORA = "belongs to tuning.type: lora"
-ADAPTER = "backend/initial_adapter"  # made by lora.py of LORA_FILE
-LORA_FILE = "backend/lora.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,25 +31,6 @@ def schedule(recipe: Recipe, data: PreparedData) -> Schedule:
     per_epoch = max(1, count(data.train_rows / training.global_batch_size))
     total = training.max_steps or math.ceil(training.epochs * per_epoch)
     return Schedule(per_epoch=per_epoch, total=total, epochs=math.ceil(total / per_epoch))
-
-
-def strategy(recipe: Recipe) -> str:
-    """The distributed strategy, `auto` resolved."""
-    asked = recipe.distributed.strategy
-    return "fsdp2" if asked == "auto" else asked
-
-
-def on_megatron(recipe: Recipe) -> bool:
-    return strategy(recipe) == "megatron"
-
-
-def data_parallel(recipe: Recipe, topology: Topology) -> int:
-    """How many devices, or groups of devices, have rows of their own; 0 where the processes do not divide so."""
-    spread = recipe.distributed
-    share = spread.sequence_parallel
-    if on_megatron(recipe):
-        share *= spread.tensor_parallel * spread.pipeline_parallel
-    return 0 if topology.world_size % share else topology.world_size // share
 
 
 def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None) -> list[Entry]:
@@ -82,67 +61,6 @@ def model(recipe: Recipe) -> list[Entry]:
         mapped("model.trust_remote_code", "model.trust_remote_code", given.trust_remote_code),
         mapped("model.attention", "model.override_config.attn_implementation", attention),
     ]
-
-
-def tuning(recipe: Recipe) -> list[Entry]:
-    tuning = recipe.tuning
-    quantization = refused("tuning.quantization", "verl trains LoRA on an unquantized base")
-    others = [
-        refused("tuning.lora_plus_ratio", "verl has one learning rate for all of an adapter"),
-        *(refused(f"tuning.{name}", "belongs to tuning.type: freeze") for name in ("layers", "modules")),
-    ]
-    names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")
-    if tuning.type == "full":
-        kind = mapped("tuning.type", "model.lora_rank", 0)
-        return [kind, quantization, *others, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
-    if on_megatron(recipe):
-        return [*_megatron_lora(recipe), quantization, *others]
-    # Its FSDP engine has no key for most PEFT options: they go in with the adapter that it starts from.
-    return [
-        mapped("tuning.type", "model.lora_adapter_path", ADAPTER, f"made of {LORA_FILE} before the training"),
-        mapped("tuning.rank", "model.lora_rank", tuning.rank),
-        mapped("tuning.alpha", "model.lora_alpha", tuning.alpha),
-        mapped("tuning.dropout", "lora_dropout", tuning.dropout, file=LORA_FILE),
-        mapped("tuning.target_modules", "target_modules", plain(tuning.target_modules), file=LORA_FILE),
-        mapped("tuning.rslora", "use_rslora", tuning.rslora, file=LORA_FILE),
-        mapped("tuning.dora", "use_dora", tuning.dora, file=LORA_FILE),
-        quantization,
-        *others,
-    ]
-
-
-# The linear layers of Hugging Face models by Megatron-Bridge's names; its canonical LoRA splits what Megatron fuses.
-MEGATRON_LAYERS = {
-    "q_proj": "linear_q",
-    "k_proj": "linear_k",
-    "v_proj": "linear_v",
-    "o_proj": "linear_proj",
-    "gate_proj": "linear_fc1_gate",
-    "up_proj": "linear_fc1_up",
-    "down_proj": "linear_fc2",
-}
-
-
-def _megatron_lora(recipe: Recipe) -> list[Entry]:
-    tuning, no = recipe.tuning, "its LoRA under Megatron has none; use strategy: fsdp2"
-    asked = tuning.target_modules
-    layers = list(MEGATRON_LAYERS) if isinstance(asked, str) else asked
-    return [
-        mapped("tuning.type", "model.lora.type", "canonical_lora"),
-        mapped("tuning.rank", "model.lora.rank", tuning.rank),
-        mapped("tuning.alpha", "model.lora.alpha", tuning.alpha),
-        mapped("tuning.dropout", "model.lora.dropout", tuning.dropout),
-        mapped(
-            "tuning.target_modules", "model.lora.target_modules", [MEGATRON_LAYERS.get(name, name) for name in layers]
-        ),
-        refused("tuning.rslora", no),
-        refused("tuning.dora", no),
-    ]
-
-
-def initial_adapter(recipe: Recipe) -> bool:
-    """Whether a run starts from an adapter that lora.py makes."""
-    return recipe.tuning.type == "lora" and not on_megatron(recipe)
 
 
 def _length(recipe: Recipe, steps: Schedule) -> list[Entry]:

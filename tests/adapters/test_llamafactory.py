@@ -127,6 +127,27 @@ def test_what_is_refused(overrides: list[str], topology: Topology, expected: str
     assert any(expected in text for text in found), found
 
 
+@pytest.mark.parametrize("init", ["gaussian", "orthogonal", "pissa", "olora"])
+def test_an_init_starts_from_an_adapter_of_ours(init: str) -> None:
+    """And what takes a part out of the base trains what is left of it, and is exported as an adapter of the base."""
+    loaded = load_text(BASE.format(method="sft").encode(), Path("r.yaml"), [f"tuning.init={init}", "model.revision=v1"])
+    plan = llamafactory.plan(loaded.recipe, GPUS, PreparedData(), fixed_paths(loaded))
+    written, (command,) = yaml.safe_load(plan.files["backend/train.yaml"]), plan.before
+    assert written["adapter_name_or_path"] == "backend/initial_adapter"
+    told = json.loads(plan.files["backend/lora.json"])
+    assert (told["init"], told["model"], told["revision"], told["options"]["r"]) == (init, "a/b", "v1", 16)
+    moved = init in ("pissa", "olora")
+    assert written["model_name_or_path"] == ("/runs/r/backend/residual" if moved else "a/b")
+    assert written.get("model_revision") == (None if moved else "v1")
+    assert ("--residual" in command, "--initial" in plan.export) == (moved, moved)
+    assert any("of rank 32" in note for note in plan.notes) == moved
+
+
+def test_modules_are_saved_whole() -> None:
+    assert config("tuning.modules_to_save=[embed_tokens, lm_head]")["additional_target"] == "embed_tokens,lm_head"
+    assert "additional_target" not in config() and "adapter_name_or_path" not in config()
+
+
 def test_native_options_go_in_as_they_are() -> None:
     assert config("backend_options={plot_loss: true, loraplus_lr_embedding: 2.0e-6}")["loraplus_lr_embedding"] == 2e-6
 

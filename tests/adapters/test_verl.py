@@ -122,8 +122,16 @@ def test_lora_starts_from_an_adapter_of_ours() -> None:
     model = yaml.safe_load(plan.files["backend/train.yaml"])["model"]
     assert (model["lora_rank"], model["lora_alpha"]) == (8, 24)
     assert model["lora_adapter_path"] == "/runs/r/backend/initial_adapter"
-    assert plan.before[0][1:] == ("-m", "adapters.verl.lora", "backend/lora.json", "backend/initial_adapter")
+    assert plan.before[0][1:] == ("-m", "adapters.initial_adapter", "backend/lora.json", "backend/initial_adapter")
     assert plan.export[-2:] == ("--adapter", "backend/initial_adapter")
+
+
+def test_an_init_goes_into_the_adapter_where_the_base_stays_as_it_is() -> None:
+    assert json.loads(planned("tuning.init=orthogonal").files["backend/lora.json"])["init"] == "orthogonal"
+    (text,) = problems("tuning.init=pissa")
+    assert text.endswith("this init needs another; this runs on backend: llamafactory")
+    (text,) = problems("tuning.modules_to_save=[lm_head]")
+    assert "verl keeps the LoRA matrices alone" in text
 
 
 def test_full_training_has_no_adapter() -> None:
