@@ -59,6 +59,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("training.warmup_ratio", "lr_warmup_steps_ratio"),
     ("training.warmup_steps", "lr_warmup_steps num_warmup_steps"),
     ("training.betas", "adam_beta1 adam_beta2"),
+    ("training.optimizer_options.eps", "adam_epsilon adam_eps optimizer_eps"),
     ("training.max_grad_norm", "gradient_clipping gradient_clip_val grad_clip clip_grad"),
     ("training.precision", "bf16 fp16 mixed_precision torch_dtype dtype pure_bf16"),
     (

@@ -93,6 +93,11 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    eps: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     epochs: float
     max_steps: int | None
@@ -105,6 +110,7 @@ class Training:
     warmup_steps: int | None
     weight_decay: float
     betas: tuple[float, float]
+    optimizer_options: OptimizerOptions
     max_grad_norm: float
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     gradient_checkpointing: bool

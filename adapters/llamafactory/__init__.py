@@ -64,6 +64,9 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     if recipe.training.optimizer in EIGHT_BIT and not topology.gpus:
         text = f"{recipe.training.optimizer} needs a GPU; allowed on a CPU: adamw, adafactor, muon"
         found.append(document.problem(("training", "optimizer"), text))
+    if recipe.training.optimizer == "muon" and recipe.tuning.lora_plus_ratio:
+        text = "with tuning.lora_plus_ratio llamafactory takes adamw in the place of muon; keep one of them"
+        found.append(document.problem(("training", "optimizer"), text))
     if recipe.data.packing and recipe.model.attention == "flash_attention_2" and recipe.training.micro_batch_size > 1:
         text = "must be 1 with data.packing and flash_attention_2 on llamafactory; raise data.max_length instead"
         found.append(document.problem(("training", "micro_batch_size"), text))

@@ -82,6 +82,8 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ("use the recipe's tuning.layers and modules", "freeze_trainable_layers freeze_trainable_modules"),
     (_MACHINES, "local_rank master_addr master_port ray_init_kwargs ray_num_workers use_cpu"),
     ("use the recipe's training.optimizer", "optim optim_args optim_target_modules use_muon"),
+    ("use the recipe's training.betas", "adam_beta1 adam_beta2"),
+    ("use the recipe's training.optimizer_options", "adam_epsilon"),
     ("a secret does not belong into a recipe; set HF_TOKEN", "hub_token hf_hub_token"),
     ("models come from Hugging Face's hub only; use the recipe's model.path", "ms_hub_token om_hub_token"),
     (

@@ -79,7 +79,7 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
         mapped("training.scheduler", "lr_scheduler_type", _scheduler(recipe)),
         *warmup,
         mapped("training.weight_decay", "weight_decay", training.weight_decay),
-        mapped("training.betas", ("adam_beta1", "adam_beta2"), list(training.betas)),
+        *_optimizer_options(recipe),
         mapped("training.max_grad_norm", "max_grad_norm", training.max_grad_norm),
         mapped("training.precision", {"fp32": "infer_dtype"}.get(compute, compute), _compute(compute)),
         mapped(
@@ -105,6 +105,19 @@ def _optimizer(recipe: Recipe, topology: Topology) -> Entry:
         return mapped(field, "use_muon", True, "of matrices; AdamW for embeddings, head, biases and norms")
     # Fused: one kernel for all parameters, equal to rounding.
     return mapped(field, "optim", OPTIMIZERS.get(name, "adamw_torch_fused" if topology.gpus else "adamw_torch"))
+
+
+def _optimizer_options(recipe: Recipe) -> list[Entry]:
+    training, name = recipe.training, recipe.training.optimizer
+    betas, eps = "training.betas", "training.optimizer_options.eps"
+    return [
+        refused(betas, "adafactor has none")
+        if name == "adafactor"
+        else mapped(betas, ("adam_beta1", "adam_beta2"), list(training.betas)),
+        refused(eps, f"{name} has none that can be set")
+        if name in ("adafactor", "lion")
+        else mapped(eps, "adam_epsilon", training.optimizer_options.eps),
+    ]
 
 
 def _kernels(recipe: Recipe, topology: Topology) -> Entry:

@@ -45,6 +45,12 @@ def test_numbers_are_numbers_in_the_yaml() -> None:
     assert written["learning_rate"] == 1e-5 and isinstance(written["learning_rate"], float)
 
 
+def test_what_an_optimizer_takes_is_written() -> None:
+    written = config("training={betas: [0.8, 0.95], optimizer_options: {eps: 1e-6}}")
+    assert (written["adam_beta1"], written["adam_beta2"], written["adam_epsilon"]) == (0.8, 0.95, 1e-6)
+    assert "adam_epsilon" not in config("training.optimizer=adafactor")
+
+
 def test_training_is_asked_for() -> None:
     """Without do_train LLaMA-Factory ends with exit code 0 and trains nothing."""
     assert config()["do_train"] is True
@@ -110,6 +116,9 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
         (["backend_options={use_muon: true}"], GPUS, "use the recipe's training.optimizer"),
         (["backend_options={optim: adafactor}"], GPUS, "use the recipe's training.optimizer"),
         (["backend_options={neftune_noise_alpha: 5}"], GPUS, "use the recipe's training.neftune_alpha"),
+        (["training={optimizer: adafactor, betas: [0.8, 0.9]}"], GPUS, "training.betas: adafactor has none"),
+        (["training={optimizer: lion, optimizer_options: {eps: 0.1}}"], GPUS, "optimizer_options.eps: lion has none"),
+        (["training.optimizer=muon", "tuning.lora_plus_ratio=4"], GPUS, "takes adamw in the place of muon"),
         (["training.kernels=liger"], Topology(), "training.kernels: liger needs a GPU"),
         (["training.optimizer=adamw_8bit"], Topology(), "adamw_8bit needs a GPU; allowed on a CPU: adamw, adafactor"),
         (["backend_options={plot_loss: 'yes please'}"], GPUS, "allowed: bool"),

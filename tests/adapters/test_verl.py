@@ -134,6 +134,16 @@ def test_an_init_goes_into_the_adapter_where_the_base_stays_as_it_is() -> None:
     assert "verl keeps the LoRA matrices alone" in text
 
 
+def test_what_adamw_takes_is_written_where_verl_reads_it() -> None:
+    """Under megatron verl passes over optim.betas."""
+    given = "training={betas: [0.8, 0.95], optimizer_options: {eps: 1e-6}}"
+    found = config(given)
+    assert (found["optim.betas"], found["optim.override_optimizer_config.eps"]) == ([0.8, 0.95], 1e-6)
+    found = config(FULL, given, "distributed.strategy=megatron")
+    more = ("adam_beta1", "adam_beta2", "adam_eps")
+    assert [found[f"optim.override_optimizer_config.{name}"] for name in more] == [0.8, 0.95, 1e-6]
+
+
 def test_full_training_has_no_adapter() -> None:
     plan = planned(FULL)
     assert plan.before == () and "backend/lora.json" not in plan.files and "--adapter" not in plan.export

@@ -56,7 +56,7 @@ for row in load_from_disk(run + "/data/tokenized")["validation"]:
 print(json.dumps([total / count, sorted(kinds)]))
 """
 LORA = "tuning={type: lora, rank: 8, alpha: 24, dropout: 0.1, rslora: true}"
-DORA = ["tuning={type: lora, rank: 4, dora: true}", "model={path: acme/tiny, revision: v1}"]
+DORA = ["tuning={type: lora, rank: 4, dora: true, init: orthogonal}", "model={path: acme/tiny, revision: v1}"]
 FULL = "tuning={type: full}"
 SCHEDULE = ["training.learning_rate=1e-3", "training.warmup_ratio=0.25", "training.weight_decay=0.1"]
 BATCH = "training.global_batch_size=32"  # four rows on each of eight GPUs
