@@ -53,6 +53,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
         "training.global_batch_size, of all devices and accumulated steps together",
         "batch_size train_batch_size gradient_accumulation_steps grad_accum gradient_accumulation total_batch_size",
     ),
+    ("training.micro_batch_size: auto", "auto_find_batch_size find_batch_size"),
     ("training.micro_batch_size", "per_device_train_batch_size micro_batch_size_per_gpu ppo_micro_batch_size_per_gpu"),
     ("training.learning_rate", "lr peak_lr"),
     ("training.scheduler", "lr_scheduler_type lr_scheduler lr_decay_style"),

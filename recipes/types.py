@@ -102,7 +102,7 @@ class Training:
     epochs: float
     max_steps: int | None
     global_batch_size: int
-    micro_batch_size: int
+    micro_batch_size: int  # 0 where it is auto, which runner/training/micro_batch.py makes a number of
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "lion", "muon"]
     learning_rate: float  # filled in by method and tuning
     scheduler: Literal["cosine", "linear", "constant"]

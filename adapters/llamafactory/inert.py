@@ -93,7 +93,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ),
     ("use the recipe's tuning.init", "pissa_init pissa_convert pissa_iter"),
     ("models are kept where HF_HOME says; set that variable", "cache_dir"),
-    ("batches keep their size; use the recipe's training.micro_batch_size", "auto_find_batch_size"),
+    ("use the recipe's training.micro_batch_size: auto", "auto_find_batch_size"),
     ("use the recipe's training.gradient_checkpointing", "gradient_checkpointing"),
     ("LLaMA-Factory passes over it; use_reentrant_gc acts", "gradient_checkpointing_kwargs"),
     ("LLaMA-Factory sets it to false itself", "remove_unused_columns"),

@@ -72,6 +72,7 @@ class Manifest:
     host: Mapping[str, Any]
     git: Mapping[str, Any] | None
     topology: Topology
+    chosen: tuple[str, ...] = ()  # what a field's auto became, in sentences
     attempts: tuple[Attempt, ...] = ()
     reason: str = ""
     started: str = ""
@@ -198,6 +199,7 @@ def create(loaded: LoadedRecipe, directory: Path, name: str | None, topology: To
         host={"name": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
         git=_git(loaded.path.resolve().parent),
         topology=topology,
+        chosen=loaded.chosen,
     )
     write_typed(path / "run.json", manifest)
     return run
