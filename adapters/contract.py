@@ -73,7 +73,7 @@ class Paths:
 
     @property
     def tokenizer(self) -> Path:
-        """Where the preparation leaves a tokenizer that is not the model's own."""
+        """Where the preparation leaves a tokenizer that is not the model's own, or has more tokens."""
         return self.run / "data" / "tokenizer"
 
     @property

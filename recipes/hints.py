@@ -16,6 +16,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("model.path", "model_name_or_path base_model model_name model_id partial_pretrain"),
     ("model.revision", "model_revision"),
     ("model.tokenizer", "tokenizer_name tokenizer_path tokenizer_name_or_path"),
+    ("model.add_tokens", "resize_vocab add_special_tokens new_tokens added_tokens new_special_tokens_config"),
     ("model.chat_template", "template chat_template_path chat_template_jinja custom_chat_template"),
     ("model.chat_template_kwargs", "enable_thinking apply_chat_template_kwargs"),
     ("model.attention", "flash_attn attn_implementation use_flash_attention_2 flash_attention sdp_attention"),

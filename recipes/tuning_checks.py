@@ -32,8 +32,28 @@ def tuning_problems(value: Values, document: Document) -> Iterator[Problem]:
             text = f"the reference model of {value['method']} is the base without its adapter, and under {init} that "
             text += "is the residual; allowed: default, gaussian, orthogonal"
             yield document.problem(("tuning", "init"), text)
+    yield from _token_problems(value, document)
     targets = tuning.get("target_modules", "all-linear")
     for index, name in enumerate(tuning.get("modules_to_save", [])):
         if any(one.endswith(name) for one in (ADAPTED if isinstance(targets, str) else targets)):
             text = f"{name} is adapted by tuning.target_modules: a module is trained whole or by LoRA"
             yield document.problem(("tuning", "modules_to_save", index), text)
+
+
+def _token_problems(value: Values, document: Document) -> Iterator[Problem]:
+    """Fields that leave no room for new rows of embeddings and head."""
+    tuning = value.get("tuning", {})
+    if not value["model"].get("add_tokens"):
+        return
+    if value["model"].get("tokenizer"):
+        text = "not together with model.add_tokens; add them to a copy of the model's own tokenizer"
+        yield document.problem(("model", "tokenizer"), text)
+    if tuning.get("quantization"):
+        text = "a quantized base gets no new embeddings; take it out, or model.add_tokens"
+        yield document.problem(("tuning", "quantization"), text)
+    if tuning.get("init", "default") != "default":
+        text = "with model.add_tokens there is the default alone: the adapter is made before the embeddings grow"
+        yield document.problem(("tuning", "init"), text)
+    if tuning.get("modules_to_save"):
+        text = "not together with model.add_tokens, which trains embeddings and head whole; take it out"
+        yield document.problem(("tuning", "modules_to_save"), text)

@@ -15,6 +15,7 @@ class Model:
     revision: str | None
     trust_remote_code: bool
     tokenizer: str | None
+    add_tokens: tuple[str, ...]
     chat_template: str | None
     chat_template_kwargs: Mapping[str, Value]
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"]

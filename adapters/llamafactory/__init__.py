@@ -94,7 +94,7 @@ def plan(
         before = (lora.command(recipe, paths),)
     options = [
         *(["--stop", str(stop)] if stop else []),
-        *(["--tokenizer", str(paths.tokenizer)] if recipe.model.tokenizer else []),
+        *(["--tokenizer", str(paths.tokenizer)] if recipe.model.tokenizer or recipe.model.add_tokens else []),
         *(["--need-liger"] if recipe.training.kernels == "liger" else []),
     ]
     script = ("-m", "adapters.llamafactory.train", *options, "backend/train.yaml", metrics)

@@ -38,10 +38,10 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (f"{_TOKENIZED}, with the ignored tokens marked", "ignore_pad_token_for_loss"),
     (f"{_TOKENIZED}, without a column of lengths: they are counted", "length_column_name"),
     (
-        f"{_TOKENIZED} by the model's own tokenizer: add tokens to the model's directory, and train that",
-        "use_fast_tokenizer resize_vocab split_special_tokens add_tokens add_special_tokens new_special_tokens_config "
-        "init_special_tokens",
+        f"{_TOKENIZED}; use the recipe's model.add_tokens",
+        "resize_vocab add_tokens add_special_tokens new_special_tokens_config init_special_tokens",
     ),
+    (f"{_TOKENIZED} by the model's own tokenizer", "use_fast_tokenizer split_special_tokens"),
     (
         "rows are text only here: there is no media to read",
         "media_dir image_max_pixels image_min_pixels image_do_pan_and_scan crop_to_patches video_max_pixels "

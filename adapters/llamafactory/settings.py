@@ -47,8 +47,17 @@ def _model(recipe: Recipe) -> list[Entry]:
     return [
         mapped("model.path", "model_name_or_path", model.path),
         mapped("model.trust_remote_code", "trust_remote_code", model.trust_remote_code),
+        _tokens(recipe),
         mapped("model.attention", "flash_attn", ATTENTION[model.attention]),
     ]
+
+
+def _tokens(recipe: Recipe) -> Entry:
+    field, tokens = "model.add_tokens", recipe.model.add_tokens
+    if recipe.tuning.type == "freeze":
+        return refused(field, "embeddings are not trained under tuning.type: freeze; use lora or full")
+    note = "embeddings and head are trained whole" if tokens else ""
+    return mapped(field, "resize_vocab", bool(tokens) or None, note)
 
 
 def _training(recipe: Recipe, topology: Topology) -> list[Entry]:

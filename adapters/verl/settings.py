@@ -59,6 +59,7 @@ def model(recipe: Recipe) -> list[Entry]:
     return [
         mapped("model.path", "model.path", given.path),
         mapped("model.trust_remote_code", "model.trust_remote_code", given.trust_remote_code),
+        refused("model.add_tokens", "verl trains no embeddings of other sizes"),
         mapped("model.attention", "model.override_config.attn_implementation", attention),
     ]
 

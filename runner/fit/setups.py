@@ -28,7 +28,7 @@ def setup(recipe: Recipe, topology: Topology, shape: Shape, kept: Keeping) -> Se
         targets=frozenset(targets),
         dropout=tuning.dropout > 0,
         dora=tuning.dora,
-        saved=frozenset(tuning.modules_to_save),
+        saved=frozenset(("embed_tokens", "lm_head") if recipe.model.add_tokens else tuning.modules_to_save),
     )
     compute = BYTES[precision(recipe, topology)]
     liger = shape.family in kept.liger

@@ -118,6 +118,7 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
         (["backend_options={neftune_noise_alpha: 5}"], GPUS, "use the recipe's training.neftune_alpha"),
         (["training={optimizer: adafactor, betas: [0.8, 0.9]}"], GPUS, "training.betas: adafactor has none"),
         (["training={optimizer: lion, optimizer_options: {eps: 0.1}}"], GPUS, "optimizer_options.eps: lion has none"),
+        (["model.add_tokens=[<a>]", "tuning={type: freeze}"], GPUS, "model.add_tokens: embeddings are not trained"),
         (["training.optimizer=muon", "tuning.lora_plus_ratio=4"], GPUS, "takes adamw in the place of muon"),
         (["training.kernels=liger"], Topology(), "training.kernels: liger needs a GPU"),
         (["training.optimizer=adamw_8bit"], Topology(), "adamw_8bit needs a GPU; allowed on a CPU: adamw, adafactor"),
@@ -150,6 +151,14 @@ def test_an_init_starts_from_an_adapter_of_ours(init: str) -> None:
     assert written.get("model_revision") == (None if moved else "v1")
     assert ("--residual" in command, "--initial" in plan.export) == (moved, moved)
     assert any("of rank 32" in note for note in plan.notes) == moved
+
+
+def test_added_tokens_make_the_embeddings_grow() -> None:
+    given = ["model.add_tokens=[<ticker>, <isin>]"]
+    assert config(*given)["resize_vocab"] is True and "resize_vocab" not in config()
+    loaded = load_text(BASE.format(method="sft").encode(), Path("r.yaml"), given)
+    argv = llamafactory.plan(loaded.recipe, GPUS, PreparedData(), fixed_paths(loaded)).argv
+    assert argv[argv.index("--tokenizer") + 1] == "/runs/r/data/tokenizer"
 
 
 def test_modules_are_saved_whole() -> None:

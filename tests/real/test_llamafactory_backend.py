@@ -148,7 +148,14 @@ LONG = ["--set", "training.max_steps=12", "--set", "checkpoint.every=2", "--set"
 RESIDUAL = ["--set", "tuning.init=pissa", "--set", "tuning.modules_to_save=[lm_head]"]
 
 
-@pytest.mark.parametrize("more", [[], pytest.param(RESIDUAL, marks=pytest.mark.slow)], ids=["", "residual"])
+ADDED = ["--set", "model.add_tokens=[<ticker>, <isin>]"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], *(pytest.param(more, marks=pytest.mark.slow) for more in (RESIDUAL, ADDED))],
+    ids=["", "residual", "tokens"],
+)
 def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
     more: list[str], recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:
