@@ -2,9 +2,10 @@
 
 Usage: python -m adapters.initial_adapter backend/lora.json ADAPTER [--residual DIRECTORY]
 
-The file holds model, revision (of a model on the hub), trust_remote_code, seed, init (the recipe's tuning.init), dtype
-(of the residual) and `options`, the arguments of peft.LoraConfig. Matrices are drawn as PEFT draws them, but from a
-generator of their own: the same adapter whatever the machine and the order of the layers.
+The file holds model, revision (of a model on the hub), trust_remote_code, seed, init (the recipe's tuning.init) and
+`options`, the arguments of peft.LoraConfig; for a residual its dtype, and whether the model's tokenizer goes with it.
+Matrices are drawn as PEFT draws them, but from a generator of their own: the same adapter whatever the machine and the
+order of the layers.
 
 pissa and olora move a part of the base into the adapter. What is then trained is the residual: the base without that
 part, made from the adapter's files, so that it is the same whenever it is made. `subtracted` turns what was trained
@@ -62,11 +63,11 @@ def make_residual(settings: dict[str, Any], adapter: Path, target: Path) -> None
                 weight = layer.get_base_layer().weight
                 weight.data = (weight.float() - layer.get_delta_weight("default").float()).to(weight.dtype)
     told = {"revision": settings["revision"], "trust_remote_code": settings["trust_remote_code"]}
-    tokenizer = AutoTokenizer.from_pretrained(settings["model"], **told)
 
     def write(directory: Path) -> None:
         adapted.unload().save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
+        if settings["tokenizer"]:
+            AutoTokenizer.from_pretrained(settings["model"], **told).save_pretrained(directory)
 
     _write(target, write)
 

@@ -33,13 +33,14 @@ def lora_file(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
     }
     if tuning.modules_to_save:
         options["modules_to_save"] = list(tuning.modules_to_save)
+    residual: Config = {"dtype": precision(recipe, topology), "tokenizer": recipe.model.tokenizer is None}
     return {
         "model": paths.model,
         "revision": recipe.model.revision,
         "trust_remote_code": recipe.model.trust_remote_code,
         "seed": recipe.training.seed,
         "init": tuning.init,
-        "dtype": precision(recipe, topology),
+        **(residual if on_residual(recipe) else {}),
         "options": options,
     }
 

@@ -35,7 +35,7 @@ layers = lambda model: {n.removeprefix("base_model.model."): m for n, m in model
 found = {}
 for init in ("gaussian", "orthogonal", "pissa", "olora"):
     told = {"model": sys.argv[1], "revision": None, "trust_remote_code": False, "seed": 1, "init": init,
-            "dtype": "fp32", "options": options}
+            "dtype": "fp32", "tokenizer": True, "options": options}
     make(told, Path(init))
     made = layers(PeftModel.from_pretrained(base(), init))
     product = {name: layer.get_delta_weight("default") for name, layer in made.items()}
