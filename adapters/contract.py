@@ -73,7 +73,7 @@ class Paths:
 
     @property
     def tokenizer(self) -> Path:
-        """Where the preparation leaves a tokenizer that is not the model's own."""
+        """Where the preparation leaves a tokenizer that is not the model's own, or has more tokens."""
         return self.run / "data" / "tokenizer"
 
     @property
@@ -213,7 +213,7 @@ class Backend(Protocol):
         """One line of the backend's metrics file under unified names, or None where it has none.
 
         Always `step`; then of: loss, eval_loss, learning_rate, grad_norm, epoch, tokens (in this step),
-        step_time_s, memory_gb (the runner adds tokens_per_s), and the method's own: rewards/chosen,
+        step_time_s, memory_gb (the runner adds tokens_per_s and mfu), and the method's own: rewards/chosen,
         rewards/rejected, rewards/accuracies, rewards/margins, logps/chosen, logps/rejected, sft_loss,
         odds_ratio_loss, kl, reward, reply_length, entropy, clip_fraction.
         """

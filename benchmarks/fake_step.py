@@ -49,7 +49,11 @@ def built(case: Case) -> tuple[Any, Any]:
     config = AutoConfig.for_model(**case["config"])
     config._attn_implementation, config.use_cache = case["attention"], False
     tuning = FinetuningArguments(
-        stage="sft", finetuning_type=case["tuning"], lora_rank=case["rank"], lora_target=case["targets"]
+        stage="sft",
+        finetuning_type=case["tuning"],
+        lora_rank=case["rank"],
+        lora_target=case["targets"],
+        additional_target=case["saved"] or None,
     )
     arguments = SimpleNamespace(
         upcast_layernorm=False, use_reentrant_gc=case["world"] == 1, use_unsloth_gc=False, upcast_lmhead_output=False,

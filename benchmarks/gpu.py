@@ -33,7 +33,7 @@ import yaml
 
 from recipes.typed import read_typed, write_typed
 from runner.files import code_directory
-from runner.fit.gpus import GPUS
+from runner.fit.gpus import named
 from runner.fit.models import families
 from runner.fit.shapes import Shape, shape
 from runner.machine.environments import ensure, environment
@@ -362,8 +362,8 @@ def _smi(query: str) -> list[str]:
 
 def _mfu(job: Job, speed: float) -> float | None:
     """By 6 operations a parameter and token, 4 where the base's weights have no gradients; attention not counted."""
-    device, sizes = next(iter(_smi("name")), "").lower(), SHAPES[job.shape]
-    peak = next((card.flops for name, card in GPUS.items() if name.partition("-")[0] in device), None)
+    card, sizes = named(next(iter(_smi("name")), "")), SHAPES[job.shape]
+    peak = card.flops if card else None
     each, head = 6 if job.tuning["type"] == "full" else 4, sizes.hidden * sizes.vocabulary
     return each * (sizes.linear_weights + head) * speed / peak if peak else None
 

@@ -50,6 +50,7 @@ class Case:
     rows: int = 1
     rank: int = 16
     targets: str = "all"
+    saved: str = ""
     attention: str = "sdpa"
     padded: bool = False
     accumulates: bool = False
@@ -59,9 +60,10 @@ class Case:
     def setup(self) -> Setup:
         """The same step for the estimate."""
         targets = frozenset() if self.targets == "all" else frozenset(self.targets.split(","))
+        saved = frozenset(self.saved.split(",") if self.saved else ())
         one = Setup(
             shape=shape(self.config),
-            lora=Lora(rank=self.rank, targets=targets) if self.tuning == "lora" else None,
+            lora=Lora(rank=self.rank, targets=targets, saved=saved) if self.tuning == "lora" else None,
             rows=self.rows,
             length=self.length,
             checkpointing=self.checkpointing,
@@ -128,6 +130,9 @@ def odd(layers: int | None) -> Iterator[tuple[str, Case]]:
         yield name, replace(plain, targets="q_proj,v_proj", rank=64)
         yield name, replace(plain, tuning="full", accumulates=True)
         yield name, replace(plain, accumulates=True)
+        yield name, replace(plain, saved="lm_head")
+        yield name, replace(plain, saved="embed_tokens,lm_head", checkpointing=True)
+        yield name, replace(plain, saved="embed_tokens", accumulates=True, checkpointing=True)
         yield name, replace(plain, rows=2, loss="pairs")
         yield name, replace(plain, rows=2, loss="compared", checkpointing=True)
 

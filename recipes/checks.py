@@ -20,6 +20,7 @@ from recipes.schema import leaves
 from recipes.source_checks import paths_of, source_problems, sources_of, weight_problems
 from recipes.suite_checks import suite_problems
 from recipes.suites import JUDGED, REFERENCE_METRICS, suite_id, suites_of, task_file
+from recipes.tuning_checks import tuning_problems
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
@@ -89,6 +90,7 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
         yield document.problem(("data", "validation", "sources"), "given together with fraction; keep one of them")
     yield from _eval_checks(value, document)
     yield from model_problems(value, document, root, sources_needed)
+    yield from tuning_problems(value, document)
     yield from _hub_checks(value, document, root)
     yield from _row_checks(value, document)
     if sources_needed:

@@ -33,6 +33,7 @@ class LoadedRecipe:
     overrides: tuple[str, ...]
     document: Document
     resolved: Values  # plain values with defaults and overrides in
+    chosen: tuple[str, ...] = ()  # what a field's auto became on these machines, in sentences
 
     def complete(self) -> Values:
         """The resolved values without the fields that this method and tuning refuse: a valid recipe again."""
@@ -97,13 +98,21 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
         raise UserError(*problems)
     resolved = _resolve(document.value, path)
     return LoadedRecipe(
-        recipe=from_json(Recipe, resolved),
+        recipe=from_json(Recipe, _typed(resolved)),
         path=path,
         source=source,
         overrides=tuple(overrides),
         document=document,
         resolved=resolved,
     )
+
+
+def _typed(resolved: Values) -> Values:
+    """As the types have it: auto is no number yet."""
+    training = resolved["training"]
+    if training["micro_batch_size"] != "auto":
+        return resolved
+    return resolved | {"training": training | {"micro_batch_size": 0}}
 
 
 def _override(document: Document, overrides: Sequence[str]) -> None:

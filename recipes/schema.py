@@ -122,7 +122,8 @@ def _sentence(keyword: str, node: Node, value: Any) -> str:
         return f"expected {'one of ' if 'enum' in node else ''}{allowed}, got {kind}"
     if keyword == "uniqueItems":
         return f"{shown} names something twice"
-    return f"{shown} is not allowed; allowed: {allowed}{hint}"
+    reason = node.get("x-reasons", {}).get(value, "") if isinstance(value, str) else ""
+    return f"{shown} is not allowed{f': {reason}' if reason else ''}; allowed: {allowed}{'' if reason else hint}"
 
 
 def _child(path: tuple[str | int, ...], key: str) -> Node:

@@ -21,7 +21,11 @@ def unreadable(tokenizer: Any, ids: Sequence[int], vocabulary: int | None) -> st
 
 
 def vocabulary_of(spec: Mapping[str, Any]) -> int | None:
-    """Rows of the model's embedding; None where its configuration does not say."""
+    """Rows of the model's embedding; None where its configuration does not say, or they grow with the tokens."""
+    return None if spec.get("add_tokens") else _rows(spec)
+
+
+def _rows(spec: Mapping[str, Any]) -> int | None:
     config = model_file(spec["path"], "config.json", spec["revision"])
     found = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     return int(found) if found else None
@@ -44,9 +48,23 @@ def load_tokenizer(spec: Mapping[str, Any]) -> Any:
         raise BadRow(f"model.{field}: cannot load the tokenizer of {path}: {first} {HINT}") from None
     if not getattr(tokenizer, "is_fast", False):
         raise BadRow(f"model.{field}: {path} has no fast tokenizer, which is needed to place the loss mask")
-    if apart and (text := _too_large(tokenizer, vocabulary_of(spec))):
+    if apart and (text := _too_large(tokenizer, _rows(spec))):
         raise BadRow(f"model.tokenizer: {text}: it is of another model than {spec['path']}")
+    _add(tokenizer, spec.get("add_tokens", ()))
     return tokenizer
+
+
+def _add(tokenizer: Any, tokens: Sequence[str]) -> None:
+    """Add a recipe's own tokens to its model's tokenizer.
+
+    Raises:
+        BadRow: one is there already.
+    """
+    known = tokenizer.get_vocab()
+    for token in tokens:
+        if token in known:
+            raise BadRow(f"model.add_tokens: {token!r} is a token of this model already; take it out")
+    tokenizer.add_tokens(list(tokens))
 
 
 def _too_large(tokenizer: Any, vocabulary: int | None) -> str:

@@ -16,6 +16,7 @@ class Model:
     trust_remote_code: bool
     adapter_path: str | None  # absolute
     tokenizer: str | None
+    add_tokens: tuple[str, ...]
     chat_template: str | None
     chat_template_kwargs: Mapping[str, Value]
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"]
@@ -31,6 +32,8 @@ class Tuning:
     rslora: bool
     dora: bool
     lora_plus_ratio: float | None
+    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"]
+    modules_to_save: tuple[str, ...]
     layers: int
     modules: Literal["all"] | tuple[str, ...]
     quantization: Literal["4bit", "8bit"] | None
@@ -92,11 +95,16 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    eps: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     epochs: float
     max_steps: int | None
     global_batch_size: int
-    micro_batch_size: int
+    micro_batch_size: int  # 0 where it is auto, which runner/training/micro_batch.py makes a number of
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "lion", "muon"]
     learning_rate: float  # filled in by method and tuning
     scheduler: Literal["cosine", "linear", "constant"]
@@ -104,6 +112,7 @@ class Training:
     warmup_steps: int | None
     weight_decay: float
     betas: tuple[float, float]
+    optimizer_options: OptimizerOptions
     max_grad_norm: float
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     gradient_checkpointing: bool

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters import native
+from adapters import lora, native
 from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
 from adapters.ledger import Entry
-from adapters.llamafactory import options, settings, sharding
+from adapters.llamafactory import options, settings, sharding, tuning
 from adapters.llamafactory.checkpoints import whole_checkpoints
 from adapters.llamafactory.keeping import keeping as keeping
 from adapters.native import CPU_ENV, batch_problem, launcher, precision, to_yaml, visible_devices
@@ -46,11 +46,11 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     batch = batch_problem(recipe, topology)
     if batch:
         found.append(document.problem(("training", "global_batch_size"), batch))
-    strategy, tuning = sharding.strategy(recipe), recipe.tuning
+    strategy = sharding.strategy(recipe)
     if strategy != "ddp" and not topology.gpus:
         text = f"{strategy} needs GPUs on llamafactory; on a CPU: ddp"
         found.append(document.problem(("distributed", "strategy"), text))
-    if tuning.quantization == "8bit" and strategy in ("deepspeed-zero3", "fsdp", "fsdp2"):
+    if recipe.tuning.quantization == "8bit" and strategy in ("deepspeed-zero3", "fsdp", "fsdp2"):
         found.append(document.problem(("tuning", "quantization"), f"{strategy} takes 4bit only; use 4bit or ddp"))
     if recipe.training.precision == "fp16" and not topology.gpus:
         found.append(
@@ -63,6 +63,9 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
         found.append(document.problem(("training", "kernels"), "liger needs a GPU; allowed on a CPU: auto, none"))
     if recipe.training.optimizer in EIGHT_BIT and not topology.gpus:
         text = f"{recipe.training.optimizer} needs a GPU; allowed on a CPU: adamw, adafactor, muon"
+        found.append(document.problem(("training", "optimizer"), text))
+    if recipe.training.optimizer == "muon" and recipe.tuning.lora_plus_ratio:
+        text = "with tuning.lora_plus_ratio llamafactory takes adamw in the place of muon; keep one of them"
         found.append(document.problem(("training", "optimizer"), text))
     if recipe.data.packing and recipe.model.attention == "flash_attention_2" and recipe.training.micro_batch_size > 1:
         text = "must be 1 with data.packing and flash_attention_2 on llamafactory; raise data.max_length instead"
@@ -85,9 +88,13 @@ def plan(
     files = {"backend/train.yaml": to_yaml(config)}
     if "deepspeed" in config:
         files["backend/deepspeed.json"] = json.dumps(sharding.deepspeed(recipe, topology), indent=1) + "\n"
+    before: tuple[tuple[str, ...], ...] = ()
+    if tuning.own_adapter(recipe):
+        files |= lora.files(recipe, topology, paths)
+        before = (lora.command(recipe, paths),)
     options = [
         *(["--stop", str(stop)] if stop else []),
-        *(["--tokenizer", str(paths.tokenizer)] if recipe.model.tokenizer else []),
+        *(["--tokenizer", str(paths.tokenizer)] if recipe.model.tokenizer or recipe.model.add_tokens else []),
         *(["--need-liger"] if recipe.training.kernels == "liger" else []),
     ]
     script = ("-m", "adapters.llamafactory.train", *options, "backend/train.yaml", metrics)
@@ -97,6 +104,7 @@ def plan(
         argv=(*launcher(str(paths.python), topology, sharded=sharding.strategy(recipe) != "ddp"), *script),
         env=_environment(topology),
         files=files,
+        before=before,
         export=export_command(recipe, topology, paths, paths.result, None),
         metrics=metrics,
         ledger=tuple(ledger(recipe, topology)),
@@ -107,8 +115,9 @@ def plan(
 def export_command(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int | None) -> tuple[str, ...]:
     source = paths.checkpoints if step is None else paths.checkpoints / f"checkpoint-{step}"
     template = [recipe.model.chat_template] if recipe.model.chat_template else []
+    initial = ["--initial", lora.ADAPTER] if lora.on_residual(recipe) else []
     places = (str(source), str(target), str(paths.accounting))
-    return (str(paths.python), "-m", "adapters.llamafactory.export", *places, *template)
+    return (str(paths.python), "-m", "adapters.llamafactory.export", *places, *template, *initial)
 
 
 def _environment(topology: Topology) -> dict[str, str]:
@@ -133,6 +142,11 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
         )
     if recipe.method in ("dpo", "kto") and recipe.tuning.dropout:
         notes.append(f"{recipe.method} switches dropout off while training (TRL does, so that both log-ratios agree)")
+    if lora.on_residual(recipe):
+        notes.append(
+            f"tuning.init: {recipe.tuning.init} keeps a copy of the base, less what the adapter begins with, under "
+            f"{lora.RESIDUAL}; model/ is an adapter of the base itself, of rank {2 * recipe.tuning.rank}"
+        )
     return notes
 
 

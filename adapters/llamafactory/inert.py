@@ -38,10 +38,10 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (f"{_TOKENIZED}, with the ignored tokens marked", "ignore_pad_token_for_loss"),
     (f"{_TOKENIZED}, without a column of lengths: they are counted", "length_column_name"),
     (
-        f"{_TOKENIZED} by the model's own tokenizer: add tokens to the model's directory, and train that",
-        "use_fast_tokenizer resize_vocab split_special_tokens add_tokens add_special_tokens new_special_tokens_config "
-        "init_special_tokens",
+        f"{_TOKENIZED}; use the recipe's model.add_tokens",
+        "resize_vocab add_tokens add_special_tokens new_special_tokens_config init_special_tokens",
     ),
+    (f"{_TOKENIZED} by the model's own tokenizer", "use_fast_tokenizer split_special_tokens"),
     (
         "rows are text only here: there is no media to read",
         "media_dir image_max_pixels image_min_pixels image_do_pan_and_scan crop_to_patches video_max_pixels "
@@ -82,15 +82,18 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ("use the recipe's tuning.layers and modules", "freeze_trainable_layers freeze_trainable_modules"),
     (_MACHINES, "local_rank master_addr master_port ray_init_kwargs ray_num_workers use_cpu"),
     ("use the recipe's training.optimizer", "optim optim_args optim_target_modules use_muon"),
+    ("use the recipe's training.betas", "adam_beta1 adam_beta2"),
+    ("use the recipe's training.optimizer_options", "adam_epsilon"),
     ("a secret does not belong into a recipe; set HF_TOKEN", "hub_token hf_hub_token"),
     ("models come from Hugging Face's hub only; use the recipe's model.path", "ms_hub_token om_hub_token"),
     (
         "the adapter would be one of a changed base, and scoring, merging and serving load the base as it is; train "
         "on a merged model (`recipe merge`) instead",
-        "create_new_adapter pissa_init pissa_convert pissa_iter",
+        "create_new_adapter",
     ),
+    ("use the recipe's tuning.init", "pissa_init pissa_convert pissa_iter"),
     ("models are kept where HF_HOME says; set that variable", "cache_dir"),
-    ("batches keep their size; use the recipe's training.micro_batch_size", "auto_find_batch_size"),
+    ("use the recipe's training.micro_batch_size: auto", "auto_find_batch_size"),
     ("use the recipe's training.gradient_checkpointing", "gradient_checkpointing"),
     ("LLaMA-Factory passes over it; use_reentrant_gc acts", "gradient_checkpointing_kwargs"),
     ("LLaMA-Factory sets it to false itself", "remove_unused_columns"),

@@ -7,7 +7,9 @@ from typing import Any
 
 from adapters.contract import Checkpoint, Paths, Topology
 from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
+from adapters.llamafactory import tuning
 from adapters.llamafactory.sharding import fsdp, fsdp_config, strategy
+from adapters.lora import RESIDUAL, on_residual
 from adapters.native import Config, gradient_accumulation, precision
 from recipes import Recipe, schema
 from recipes.methods import METHODS, methods_with
@@ -15,7 +17,6 @@ from recipes.methods import METHODS, methods_with
 # Rows come with labels on every token for pretrain: its own stage pt would take the end tokens from the loss.
 STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto"}
 ATTENTION = {"auto": "auto", "sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
-NOT_LORA = "belongs to tuning.type: lora"
 # By transformers' names; muon has a key of its own.
 OPTIMIZERS = {
     "adamw_8bit": "adamw_8bit",
@@ -31,7 +32,7 @@ def entries(recipe: Recipe, topology: Topology) -> list[Entry]:
         *runner_fields(),
         mapped("method", "stage", STAGE[recipe.method]),
         *_model(recipe),
-        *_tuning(recipe),
+        *tuning.entries(recipe),
         *_training(recipe, topology),
         *_preference(recipe),
         *_distributed(recipe, topology),
@@ -48,43 +49,17 @@ def _model(recipe: Recipe) -> list[Entry]:
         mapped("model.path", "model_name_or_path", model.path),
         mapped("model.adapter_path", "adapter_name_or_path", model.adapter_path),
         mapped("model.trust_remote_code", "trust_remote_code", model.trust_remote_code),
+        _tokens(recipe),
         mapped("model.attention", "flash_attn", ATTENTION[model.attention]),
     ]
 
 
-def _tuning(recipe: Recipe) -> list[Entry]:
-    tuning = recipe.tuning
-    kind = mapped("tuning.type", "finetuning_type", tuning.type)
-    if tuning.type != "lora":
-        names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora", "lora_plus_ratio", "quantization")
-        return [kind, *_freeze(recipe), *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
-    targets = "all" if tuning.target_modules == "all-linear" else ",".join(tuning.target_modules)
-    bits = {None: None, "4bit": 4, "8bit": 8}[tuning.quantization]
-    return [
-        kind,
-        *_freeze(recipe),
-        mapped("tuning.rank", "lora_rank", tuning.rank),
-        mapped("tuning.alpha", "lora_alpha", tuning.alpha),
-        mapped("tuning.dropout", "lora_dropout", tuning.dropout),
-        mapped("tuning.target_modules", "lora_target", targets),
-        mapped("tuning.rslora", "use_rslora", tuning.rslora),
-        mapped("tuning.dora", "use_dora", tuning.dora),
-        mapped("tuning.lora_plus_ratio", "loraplus_lr_ratio", tuning.lora_plus_ratio),
-        mapped("tuning.quantization", "quantization_bit", bits, "NF4, double quantization" if bits == 4 else ""),
-    ]
-
-
-def _freeze(recipe: Recipe) -> list[Entry]:
-    tuning = recipe.tuning
-    if tuning.type != "freeze":
-        return [refused(f"tuning.{name}", "belongs to tuning.type: freeze") for name in ("layers", "modules")]
-    modules = "all" if tuning.modules == "all" else ",".join(tuning.modules)
-    return [
-        mapped(
-            "tuning.layers", "freeze_trainable_layers", tuning.layers, "the last" if tuning.layers > 0 else "the first"
-        ),
-        mapped("tuning.modules", "freeze_trainable_modules", modules),
-    ]
+def _tokens(recipe: Recipe) -> Entry:
+    field, tokens = "model.add_tokens", recipe.model.add_tokens
+    if recipe.tuning.type == "freeze":
+        return refused(field, "embeddings are not trained under tuning.type: freeze; use lora or full")
+    note = "embeddings and head are trained whole" if tokens else ""
+    return mapped(field, "resize_vocab", bool(tokens) or None, note)
 
 
 def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
@@ -115,7 +90,7 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
         mapped("training.scheduler", "lr_scheduler_type", _scheduler(recipe)),
         *warmup,
         mapped("training.weight_decay", "weight_decay", training.weight_decay),
-        mapped("training.betas", ("adam_beta1", "adam_beta2"), list(training.betas)),
+        *_optimizer_options(recipe),
         mapped("training.max_grad_norm", "max_grad_norm", training.max_grad_norm),
         mapped("training.precision", {"fp32": "infer_dtype"}.get(compute, compute), _compute(compute)),
         mapped(
@@ -141,6 +116,19 @@ def _optimizer(recipe: Recipe, topology: Topology) -> Entry:
         return mapped(field, "use_muon", True, "of matrices; AdamW for embeddings, head, biases and norms")
     # Fused: one kernel for all parameters, equal to rounding.
     return mapped(field, "optim", OPTIMIZERS.get(name, "adamw_torch_fused" if topology.gpus else "adamw_torch"))
+
+
+def _optimizer_options(recipe: Recipe) -> list[Entry]:
+    training, name = recipe.training, recipe.training.optimizer
+    betas, eps = "training.betas", "training.optimizer_options.eps"
+    return [
+        refused(betas, "adafactor has none")
+        if name == "adafactor"
+        else mapped(betas, ("adam_beta1", "adam_beta2"), list(training.betas)),
+        refused(eps, f"{name} has none that can be set")
+        if name in ("adafactor", "lion")
+        else mapped(eps, "adam_epsilon", training.optimizer_options.eps),
+    ]
 
 
 def _kernels(recipe: Recipe, topology: Topology) -> Entry:
@@ -245,7 +233,7 @@ def config(recipe: Recipe, topology: Topology, paths: Paths, resume: Checkpoint 
     for entry in entries(recipe, topology):
         if entry.status == "mapped" and entry.value is not None:
             values |= entry.values
-    values["model_name_or_path"] = paths.model
+    values["model_name_or_path"] = str(paths.run / RESIDUAL) if on_residual(recipe) else paths.model
     values |= _own(recipe, topology, paths)
     if resume:
         values["resume_from_checkpoint"] = str(resume.path)
@@ -277,7 +265,7 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
         own |= reference | ({"ref_model_quantization_bit": bits} if bits else {})
     if recipe.tuning.quantization == "4bit":
         own |= {"quantization_type": "nf4", "double_quantization": True}
-    if recipe.model.revision:
+    if recipe.model.revision and not on_residual(recipe):
         own["model_revision"] = recipe.model.revision
     if not topology.gpus:
         own["use_cpu"] = True

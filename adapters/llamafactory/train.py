@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapters.initial_adapter import base_model, check_modules
 from adapters.llamafactory import packed
 from adapters.llamafactory.kernels import LIGER
 from adapters.schedule import follow
@@ -33,6 +34,7 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
     config = yaml.safe_load(Path(config_file).read_text(encoding="utf-8"))
     _check_attention(config)
     _check_kernels(config, need_liger)
+    _check_modules(config)
     if tokenizer:
         _take_tokenizer(tokenizer)
     _save_together()
@@ -64,6 +66,20 @@ def _check_kernels(config: dict[str, Any], needed: bool) -> None:
     if missing:
         config["enable_liger_kernel"] = False
     print(f"kernels: {f'none, as {missing}' if missing else 'liger'}", flush=True)
+
+
+def _check_modules(config: dict[str, Any]) -> None:
+    """Exit where an adapter is to be of modules that the model has not."""
+    targets, saved = config.get("lora_target", "all"), config.get("additional_target")
+    if config["finetuning_type"] != "lora" or (targets == "all" and not saved):
+        return
+    told = {
+        "model": config["model_name_or_path"],
+        "revision": config.get("model_revision", "main"),
+        "trust_remote_code": bool(config.get("trust_remote_code")),
+    }
+    names = targets if targets == "all" else targets.split(",")
+    check_modules(base_model(told, real=False), names, saved.split(",") if saved else [])
 
 
 def _take_tokenizer(directory: str) -> None:

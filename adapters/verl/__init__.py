@@ -5,14 +5,13 @@ Keys and traps are those of verl 0.9.1; the keys of its configuration are listed
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from adapters import native
+from adapters import lora, native
 from adapters.contract import Checkpoint, Metrics, Paths, Plan, PreparedData, Topology
 from adapters.ledger import Entry
 from adapters.native import CPU_ENV, launcher, precision, to_yaml, visible_devices
@@ -23,7 +22,7 @@ from adapters.verl.checkpoints import whole_checkpoints
 from adapters.verl.conflicts import conflicts
 from adapters.verl.keeping import keeping as keeping
 from adapters.verl.spread import on_megatron
-from adapters.verl.tuning import ADAPTER, LORA_FILE, initial_adapter
+from adapters.verl.tuning import initial_adapter
 from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
@@ -82,8 +81,8 @@ def plan(
     before: tuple[tuple[str, ...], ...] = ()
     until = ("--stop", str(stop)) if stop else ()
     if initial_adapter(recipe):
-        files[LORA_FILE] = json.dumps(config.lora_file(recipe, paths), indent=1) + "\n"
-        before = ((python, "-m", "adapters.verl.lora", LORA_FILE, ADAPTER),)
+        files |= lora.files(recipe, topology, paths)
+        before = (lora.command(recipe, paths),)
     env, argv = _environment(recipe, topology), (*launcher(python, topology), "-m", "adapters.verl.train")
     unset: tuple[str, ...] = ()
     if recipe.method == "grpo":
@@ -132,7 +131,7 @@ def _node(topology: Topology, attempt: int) -> tuple[str, ...]:
 
 def export_command(recipe: Recipe, topology: Topology, paths: Paths, target: Path, step: int | None) -> tuple[str, ...]:
     source = paths.checkpoints if step is None else paths.checkpoints / f"global_step_{step}"
-    own = ADAPTER if initial_adapter(recipe) else recipe.model.adapter_path
+    own = lora.ADAPTER if initial_adapter(recipe) else recipe.model.adapter_path
     adapter = ("--adapter", own) if own else ()
     trust = ("--trust-remote-code",) if recipe.model.trust_remote_code else ()
     places = (str(source), str(target), precision(recipe, topology), "--accounting", str(paths.accounting))

@@ -6,10 +6,10 @@ from typing import Any
 
 from adapters.contract import Checkpoint, Paths, PreparedData, Topology
 from adapters.ledger import Entry, plain
+from adapters.lora import ADAPTER
 from adapters.native import Config, precision
 from adapters.verl.settings import entries as entries
 from adapters.verl.spread import on_megatron, strategy
-from adapters.verl.tuning import ADAPTER, LORA_FILE, tuning
 from recipes import Recipe
 
 
@@ -94,18 +94,6 @@ def _own_megatron(recipe: Recipe) -> Config:
         where = "engine.override_transformer_config"
         found |= {f"{where}.recompute_method": "uniform", f"{where}.recompute_num_layers": 1}
     return found
-
-
-def lora_file(recipe: Recipe, paths: Paths) -> Config:
-    """What lora.py makes the initial adapter of."""
-    told = {key: value for e in tuning(recipe) if e.file == LORA_FILE for key, value in e.values.items()}
-    return {
-        "model": paths.model,
-        "revision": recipe.model.revision,
-        "trust_remote_code": recipe.model.trust_remote_code,
-        "seed": recipe.training.seed,
-        "options": {"r": recipe.tuning.rank, "lora_alpha": recipe.tuning.alpha, **told},
-    }
 
 
 def flat(tree: Config, prefix: str = "") -> Config:

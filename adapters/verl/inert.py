@@ -68,6 +68,8 @@ _OPTIMIZER: tuple[Rule, ...] = (
     (r"total_training_steps|lr_decay_steps", "use the recipe's training.max_steps"),
     (r"weight_decay", "use the recipe's training.weight_decay"),
     (r"betas", "use the recipe's training.betas"),
+    (r"override_optimizer_config\.(adam_)?betas?[12]?", "use the recipe's training.betas"),
+    (r"override_optimizer_config\.(adam_)?eps", "use the recipe's training.optimizer_options"),
 )
 _DATA: tuple[Rule, ...] = (
     (r"apply_chat_template_kwargs|enable_thinking_(default|key)", "use the recipe's model.chat_template_kwargs"),

@@ -60,6 +60,7 @@ def model(recipe: Recipe) -> list[Entry]:
         mapped("model.path", "model.path", given.path),
         adapter(recipe),
         mapped("model.trust_remote_code", "model.trust_remote_code", given.trust_remote_code),
+        refused("model.add_tokens", "verl trains no embeddings of other sizes"),
         mapped("model.attention", "model.override_config.attn_implementation", attention),
     ]
 
@@ -84,8 +85,22 @@ def optimizer(recipe: Recipe, steps: Schedule) -> list[Entry]:
         _scheduler(recipe),
         *_warmup(recipe, steps),
         mapped("training.weight_decay", "optim.weight_decay", training.weight_decay),
-        mapped("training.betas", "optim.betas", list(training.betas)),
+        *_optimizer_options(recipe),
         mapped("training.max_grad_norm", "optim.clip_grad", training.max_grad_norm),
+    ]
+
+
+def _optimizer_options(recipe: Recipe) -> list[Entry]:
+    training, more = recipe.training, "optim.override_optimizer_config"
+    betas, eps = list(training.betas), training.optimizer_options.eps
+    if on_megatron(recipe):  # where verl passes over optim.betas
+        return [
+            mapped("training.betas", (f"{more}.adam_beta1", f"{more}.adam_beta2"), betas),
+            mapped("training.optimizer_options.eps", f"{more}.adam_eps", eps),
+        ]
+    return [
+        mapped("training.betas", "optim.betas", betas),
+        mapped("training.optimizer_options.eps", f"{more}.eps", eps),
     ]
 
 

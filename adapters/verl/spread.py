@@ -1,4 +1,4 @@
-"""How a training is spread over devices under verl."""
+"""How verl spreads a training over devices: the strategy, and who has rows of its own."""
 
 from __future__ import annotations
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from adapters.ledger import Entry, mapped, plain, refused, runner
+from adapters.lora import ADAPTER, FILE
 from adapters.verl.spread import on_megatron
 from recipes import Recipe
+from recipes.tuning_checks import MOVED
 
 NOT_LORA = "belongs to tuning.type: lora"
-ADAPTER = "backend/initial_adapter"  # made by lora.py of LORA_FILE
-LORA_FILE = "backend/lora.json"
 
 
 def adapter(recipe: Recipe) -> Entry:
@@ -25,36 +25,38 @@ def adapter(recipe: Recipe) -> Entry:
 
 def tuning(recipe: Recipe) -> list[Entry]:
     tuning = recipe.tuning
-    quantization = refused("tuning.quantization", "verl trains LoRA on an unquantized base")
     others = [
+        refused("tuning.quantization", "verl trains LoRA on an unquantized base"),
         refused("tuning.lora_plus_ratio", "verl has one learning rate for all of an adapter"),
+        refused("tuning.modules_to_save", "verl keeps the LoRA matrices alone"),
         *(refused(f"tuning.{name}", "belongs to tuning.type: freeze") for name in ("layers", "modules")),
     ]
-    names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")
+    names = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora", "init")
     if tuning.type == "full":
         kind = mapped("tuning.type", "model.lora_rank", 0)
-        return [kind, quantization, *others, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
+        return [kind, *others, *(refused(f"tuning.{name}", NOT_LORA) for name in names)]
     if on_megatron(recipe):
-        return [*_megatron_lora(recipe), quantization, *others]
+        return [*_megatron_lora(recipe), *others]
     if recipe.model.adapter_path:
         return [
             runner("tuning.type", "lora: the adapter of model.adapter_path"),
             mapped("tuning.rank", "model.lora_rank", tuning.rank),
             mapped("tuning.alpha", "model.lora_alpha", tuning.alpha),
             *(runner(f"tuning.{name}", "as model.adapter_path has it") for name in names[2:]),
-            quantization,
             *others,
         ]
     # Its FSDP engine has no key for most PEFT options: they go in with the adapter that it starts from.
     return [
-        mapped("tuning.type", "model.lora_adapter_path", ADAPTER, f"made of {LORA_FILE} before the training"),
+        mapped("tuning.type", "model.lora_adapter_path", ADAPTER, f"made of {FILE} before the training"),
         mapped("tuning.rank", "model.lora_rank", tuning.rank),
         mapped("tuning.alpha", "model.lora_alpha", tuning.alpha),
-        mapped("tuning.dropout", "lora_dropout", tuning.dropout, file=LORA_FILE),
-        mapped("tuning.target_modules", "target_modules", plain(tuning.target_modules), file=LORA_FILE),
-        mapped("tuning.rslora", "use_rslora", tuning.rslora, file=LORA_FILE),
-        mapped("tuning.dora", "use_dora", tuning.dora, file=LORA_FILE),
-        quantization,
+        mapped("tuning.dropout", "lora_dropout", tuning.dropout, file=FILE),
+        mapped("tuning.target_modules", "target_modules", plain(tuning.target_modules), file=FILE),
+        mapped("tuning.rslora", "use_rslora", tuning.rslora, file=FILE),
+        mapped("tuning.dora", "use_dora", tuning.dora, file=FILE),
+        refused("tuning.init", "verl trains on the recipe's own base, and this init needs another")
+        if tuning.init in MOVED
+        else mapped("tuning.init", "init", tuning.init, file=FILE),
         *others,
     ]
 
@@ -83,11 +85,10 @@ def _megatron_lora(recipe: Recipe) -> list[Entry]:
         mapped(
             "tuning.target_modules", "model.lora.target_modules", [MEGATRON_LAYERS.get(name, name) for name in layers]
         ),
-        refused("tuning.rslora", no),
-        refused("tuning.dora", no),
+        *(refused(f"tuning.{name}", no) for name in ("rslora", "dora", "init")),
     ]
 
 
 def initial_adapter(recipe: Recipe) -> bool:
-    """Whether a run starts from an adapter that lora.py makes."""
+    """Whether a run starts from an adapter that initial_adapter.py makes."""
     return recipe.tuning.type == "lora" and not on_megatron(recipe) and not recipe.model.adapter_path

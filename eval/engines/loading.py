@@ -103,7 +103,10 @@ def adapted(base: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
     resize_for(base, adapter)
-    found = PeftModel.from_pretrained(base, str(adapter))
+    try:
+        found = PeftModel.from_pretrained(base, str(adapter))
+    except KeyError as error:  # so it says that a module of its modules_to_save is not in the file
+        raise UserError(f"{adapter}: the adapter lacks {error}, which its configuration names") from None
     _check_fits(found, adapter)
     return found
 

@@ -16,6 +16,7 @@ class Training:
     evaluation: tuple[tuple[int, float], ...] = ()
     seconds: float | None = None
     tokens_per_s: float | None = None
+    mfu: float | None = None  # of the peak of all GPUs, over the same steps
     peak_memory_gb: float | None = None
     expected_memory_gb: float | None = None
     trained_parameters: int | None = None
@@ -63,6 +64,7 @@ def training(
     def curve(name: str) -> tuple[tuple[int, float], ...]:
         return tuple(sorted((int(line["step"]), float(line[name])) for line in lines if line.get(name) is not None))
 
+    used = [(line["mfu"], line["step_time_s"]) for line in lines if line.get("mfu") and line.get("step_time_s")]
     timed = [line for line in lines if line.get("tokens") and line.get("step_time_s")]
     return Training(
         train=curve("loss"),
@@ -71,6 +73,7 @@ def training(
         tokens_per_s=sum(line["tokens"] for line in timed) / sum(line["step_time_s"] for line in timed)
         if timed
         else None,
+        mfu=sum(share * time for share, time in used) / sum(time for _, time in used) if used else None,
         expected_memory_gb=expected_memory_gb,
         peak_memory_gb=max((float(line["memory_gb"]) for line in lines if line.get("memory_gb")), default=None),
         trained_parameters=trained_parameters,

@@ -70,7 +70,9 @@ def prepare(spec: PrepareSpec) -> Accounting:
         packed = write_tokenized(written, directory / "tokenized", spec.max_length, packing=spec.data.packing)
     if METHODS[spec.method].rows.chat:
         write_test_prompts(spec.data.test_prompts, splits, directory)
-    if spec.model.get("tokenizer"):  # what trains, and scores the base, loads it from here
+    if spec.model.get("tokenizer") or spec.model.get(
+        "add_tokens"
+    ):  # what trains, and scores the base, loads it from here
         encoder.tokenizer.save_pretrained(str(directory / "tokenizer"))
     accounting = _account(spec, encoder, train, held_out, splits, order, packed, directory)
     shutil.rmtree(work)

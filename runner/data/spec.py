@@ -16,7 +16,7 @@ from recipes.types import Data, Source
 class PrepareSpec:
     """One preparation: the recipe's own sections, with the model where it lies.
 
-    model: path, revision, trust_remote_code, tokenizer, chat_template, chat_template_kwargs.
+    model: path, revision, trust_remote_code, tokenizer, add_tokens, chat_template, chat_template_kwargs.
     max_length: of a row, or of its prompt where rows stay text.
     needs_answer: the reward that looks at a prompt's answer, if one does.
     scored, unseen: the suites of the recipe whose data lie here, with their places, and those whose data do not.

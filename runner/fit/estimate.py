@@ -107,6 +107,8 @@ def _notes(recipe: Recipe, found: models.Found, kept: Keeping, topology: Topolog
         notes.append("a mixture of experts: its activations depend on the routing, and are counted as evenly spread")
     if keys := setups.uncounted(recipe, kept):
         notes.append(f"not counted: backend_options {', '.join(keys)}")
+    if unknown := [name for name in recipe.tuning.modules_to_save if found.shape.modules(name) is None]:
+        notes.append(f"not counted: tuning.modules_to_save {', '.join(unknown)}")
     if not topology.gpus:
         notes.append("this is of a GPU's process: on a CPU the allocator and the kernels are others")
     if METHODS[recipe.method].rewards:

@@ -36,6 +36,25 @@ GPUS = {
         ("t4", 15.6, 65, 0.25),
     )
 }
+# What the driver calls them. Others of a kind (an H100 on PCIe, an A10) have other peaks: of those nothing is told.
+DRIVER = {
+    "NVIDIA H200": "h200",
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA A100-SXM4-80GB": "a100-80gb",
+    "NVIDIA A100 80GB PCIe": "a100-80gb",
+    "NVIDIA A100-SXM4-40GB": "a100-40gb",
+    "NVIDIA A100-PCIE-40GB": "a100-40gb",
+    "NVIDIA L40S": "l40s",
+    "NVIDIA GeForce RTX 4090": "rtx4090",
+    "NVIDIA GeForce RTX 3090": "rtx3090",
+    "NVIDIA L4": "l4",
+    "Tesla T4": "t4",
+}
+
+
+def named(driver: str) -> Gpu | None:
+    """The GPU of the table that the driver gives this name."""
+    return GPUS.get(DRIVER.get(driver, ""))
 
 
 def gpu(text: str) -> Gpu:

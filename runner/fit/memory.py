@@ -57,15 +57,18 @@ def trainable(setup: Setup) -> int:
     """Parameters that are trained: of a LoRA adapter, or all."""
     if not setup.lora:
         return setup.shape.parameters
-    return sum(
+    matrices = sum(
         (setup.lora.rank * (one.inputs + one.outputs) + (one.outputs if setup.lora.dora else 0)) * count
         for name, one, count in setup.shape.linears
         if _adapted(setup, name)
     )
+    return matrices + sum(setup.shape.modules(name) or 0 for name in setup.lora.saved)
 
 
 def _adapted(setup: Setup, name: str) -> bool:
-    return bool(setup.lora) and (not setup.lora.targets or name in setup.lora.targets)  # type: ignore[union-attr]
+    if not setup.lora or name in setup.lora.saved:
+        return False
+    return not setup.lora.targets or name in setup.lora.targets
 
 
 def weights(setup: Setup) -> int:
@@ -185,6 +188,8 @@ def logits(setup: Setup) -> tuple[int, int]:
 def memory(setup: Setup) -> Memory:
     """Parts and peak of one step."""
     shape, number = setup.shape, trainable(setup) // setup.states_over
+    saved = setup.lora.saved if setup.lora else frozenset()
+    own_head = "lm_head" in saved
     table, head = shape.vocabulary * shape.hidden, shape.vocabulary * shape.hidden * setup.compute
     states, step = _optimizer(setup, number)
     gradients = number * setup.trained
@@ -200,8 +205,11 @@ def memory(setup: Setup) -> Memory:
     # backward needs until then; a checkpointed layer makes its own again.
     copies = kept_copies = 0
     if setup.cast and setup.trained != setup.compute:
-        copies = trainable(setup) * setup.compute if setup.lora else shape.linear_weights * setup.compute + head
-        kept_copies = copies if not setup.checkpointing else 0 if setup.lora else head
+        looked_up = table if "embed_tokens" in saved else 0  # never multiplied with
+        copies = shape.linear_weights * setup.compute + head
+        if setup.lora:
+            copies = (trainable(setup) - looked_up) * setup.compute
+        kept_copies = copies if not setup.checkpointing else 0 if setup.lora and not own_head else head
     dequantized = max(one.weights for _, one, _ in shape.linears) * setup.compute if setup.base < 16 else 0
     between, moving = activations(setup), passing(setup) + dequantized
     one = layer_activations(setup, masked_layers(setup) > 0)
@@ -213,8 +221,8 @@ def memory(setup: Setup) -> Memory:
     whole = root + (2 * layer if setup.lora else 3 * layer + head * setup.sharded)
     summed = whole if setup.lora else whole + 2 * layer
     # The gradient of the embeddings comes last, dense: added to an earlier one, or to the head's where they are tied.
-    dense = 0 if setup.lora or setup.sharded else table * setup.trained
-    tied = dense * shape.tied
+    dense = 0 if (setup.lora and "embed_tokens" not in saved) or setup.sharded else table * setup.trained
+    tied = dense * shape.tied * (setup.lora is None)
     started = resident + (gradients if setup.accumulates else 0) + between
     last = max(dense * setup.accumulates + 2 * tied, one + moving + tied)
     phases = {
@@ -224,6 +232,10 @@ def memory(setup: Setup) -> Memory:
         "first layer's backward": resident + gradients + max(summed, whole + last),
         "optimizer step": held + reference + setup.buffers + states + gradients + step,
     }
+    if own_head:  # whose gradient comes beside that of the logits
+        added = table * setup.trained + setup.tokens * shape.vocabulary * setup.compute
+        phases["head's backward"] = started + kept_copies + root + layer + added
+        phases["backward"] += 0 if setup.accumulates else table * setup.trained
     if setup.sharded:
         phases["gathering the embeddings"] = started - between + 2 * root + 2 * layer
     moment = max(phases, key=phases.__getitem__)

@@ -23,7 +23,13 @@ def setup(recipe: Recipe, topology: Topology, shape: Shape, kept: Keeping) -> Se
     """The setup of one process of a checked recipe on these machines."""
     tuning, training = recipe.tuning, recipe.training
     targets = () if tuning.target_modules == "all-linear" else tuning.target_modules
-    lora = Lora(rank=tuning.rank, targets=frozenset(targets), dropout=tuning.dropout > 0, dora=tuning.dora)
+    lora = Lora(
+        rank=tuning.rank,
+        targets=frozenset(targets),
+        dropout=tuning.dropout > 0,
+        dora=tuning.dora,
+        saved=frozenset(("embed_tokens", "lm_head") if recipe.model.add_tokens else tuning.modules_to_save),
+    )
     compute = BYTES[precision(recipe, topology)]
     liger = shape.family in kept.liger
     unmasked = recipe.data.packing and not kept.masks_packs

@@ -143,6 +143,18 @@ class Shape:
         share = self.active_experts / self.experts if self.experts else 0
         return self.linear_weights + int(self.expert_weights * share) + self.vocabulary * self.hidden
 
+    def modules(self, name: str) -> int | None:
+        """Parameters of all modules whose names end so, as PEFT takes modules_to_save; None where there is none."""
+        table = self.vocabulary * self.hidden
+        named = {"embed_tokens": table, "lm_head": table, "norm": self.hidden}
+        norms = ["input_layernorm", "post_attention_layernorm"]
+        norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"] if self.norms == 4 else []
+        named |= dict.fromkeys(norms, self.hidden * self.layers)
+        named |= dict.fromkeys(("q_norm", "k_norm") if self.qk_norm else (), self.head_dim * self.layers)
+        named |= {linear: (one.weights + one.bias) * count for linear, one, count in self.linears}
+        found = [size for one, size in named.items() if one.endswith(name)]
+        return sum(found) if found else None
+
     @property
     def layer_weights(self) -> int:
         """Weights of the largest decoder layer: what sharding gathers at a time."""

@@ -13,12 +13,13 @@ FP32 = 4  # bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """`targets`: names of linear layers; empty: all of them."""
+    """`targets`: names of linear layers; empty: all of them. `saved`: names of modules that are trained whole."""
 
     rank: int
     targets: frozenset[str] = frozenset()
     dropout: bool = False
     dora: bool = False
+    saved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,12 +102,19 @@ def flops_per_token(recipe: Recipe, setup: Setup) -> float:
     2 for each element of queries and keys before it; a backward takes as much for the gradients of the activations,
     and again for those of the weights, which LoRA's frozen base has not. Checkpointing computes the forward twice.
     """
-    shape = setup.shape
-    attention = 2 * shape.queries * length(recipe) * recipe.distributed.sequence_parallel * shape.layers
-    forward = 2 * shape.active + attention
-    passes = (2 if setup.lora else 3) + (1 if setup.checkpointing else 0)
+    whole = length(recipe) * recipe.distributed.sequence_parallel
+    return model_flops_per_token(recipe, setup, whole) + (_forward(setup, whole) if setup.checkpointing else 0)
+
+
+def model_flops_per_token(recipe: Recipe, setup: Setup, length: float) -> float:
+    """The same for rows of a mean length, without what checkpointing computes again."""
     extra = {"dpo": 1, "kto": 3}.get(recipe.method, 0)  # without gradients: the reference, and KTO's mismatched pairs
-    return forward * (passes + extra)
+    return _forward(setup, length) * ((2 if setup.lora else 3) + extra)
+
+
+def _forward(setup: Setup, length: float) -> float:
+    shape = setup.shape
+    return 2 * shape.active + 2 * shape.queries * length * shape.layers
 
 
 def checkpoint_bytes(setup: Setup) -> int:

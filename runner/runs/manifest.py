@@ -83,6 +83,7 @@ class Manifest:
     host: Mapping[str, Any]
     git: Mapping[str, Any] | None
     topology: Topology
+    chosen: tuple[str, ...] = ()  # what a field's auto became, in sentences
     attempts: tuple[Attempt, ...] = ()
     reason: str = ""
     started: str = ""

@@ -154,6 +154,7 @@ def create(
         git=_git(loaded.path.resolve().parent),
         topology=topology,
         parent=parent,
+        chosen=loaded.chosen,
     )
     write_typed(path / "run.json", manifest)
     return run

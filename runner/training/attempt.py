@@ -15,7 +15,9 @@ from runner.data.spec import Accounting
 from runner.failure import Failure
 from runner.files import code_directory
 from runner.fit.estimate import estimate
+from runner.fit.utilization import mfu_of_a_token
 from runner.machine import diagnose, environments, process
+from runner.machine.cards import cards
 from runner.machine.environments import environment
 from runner.machine.process import clean_environment
 from runner.runs import rundir
@@ -93,7 +95,9 @@ class Training:
     def recover_metrics(self, step: int) -> None:
         """Make metrics.jsonl whole up to the checkpoint of a step, or say that this step's line is lost."""
         earlier = [self.run.path / attempt.metrics for attempt in self.run.read().attempts]
-        last = metrics.recover(self.run.metrics, earlier, self.module, step)
+        last = metrics.recover(
+            self.run.metrics, earlier, self.module, step, mfu=_mfu(self.run, self.recipe, self.topology)
+        )
         if step - last >= self.recipe.training.log_every:
             self.say(f"step {step} has a checkpoint but no metrics: the run was killed before they were written")
 
@@ -175,7 +179,14 @@ def launch(
     """
     log = run.log(number, topology.node_rank)
     progress = Progress(_tokens_per_step(run, recipe), say)
-    follow = metrics.Splicer(run.path / plan.metrics, run.metrics, module, progress.step, progress.begin)
+    follow = metrics.Splicer(
+        run.path / plan.metrics,
+        run.metrics,
+        module,
+        progress.step,
+        progress.begin,
+        mfu=_mfu(run, recipe, topology),
+    )
 
     def poll() -> None:
         if topology.node_rank == 0:  # one node keeps the metrics of all
@@ -220,6 +231,12 @@ def child_environment(plan: Plan) -> dict[str, str]:
     for name in plan.unset:
         env.pop(name, None)
     return env
+
+
+def _mfu(run: Run, recipe: Recipe, topology: Topology) -> float | None:
+    if not topology.gpus:
+        return None
+    return mfu_of_a_token(recipe, topology, read_typed(Accounting, run.accounting), cards(topology.devices))
 
 
 def _tokens_per_step(run: Run, recipe: Recipe) -> float:

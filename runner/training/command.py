@@ -12,6 +12,7 @@ from runner.runs.rundir import Run
 from runner.scoring.compare import report_over_all
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
+from runner.training.micro_batch import settled
 from runner.training.planning import check, machines_of
 from runner.training.resume import recipe_asked, resume_run
 from runner.training.train import Options, prepare_recipe, run_recipe, train_prepared
@@ -27,6 +28,7 @@ def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -
         Failure: the one recipe failed.
     """
     machines = [machines_of(loaded) for loaded in recipes]
+    recipes = [settled(loaded, topology) for loaded, topology in zip(recipes, machines, strict=True)]
     for loaded, topology in zip(recipes, machines, strict=True):
         check(loaded, topology)
     # On several nodes each recipe is prepared by node 0 when the others wait for it.

@@ -12,6 +12,7 @@ from runner.fit import estimate
 from runner.fit.changes import Change, changes
 from runner.fit.estimate import Fit, gigabytes
 from runner.fit.gpus import gpu
+from runner.training.micro_batch import settled
 from runner.training.planning import check, machines_of
 
 
@@ -26,20 +27,25 @@ def show_fit(loaded: LoadedRecipe, runs_dir: Path, card: str | None, gpus: int |
     if gpus or not machines.gpus:
         machines = Topology(gpus=gpus or 1, processes=gpus or 1)
 
+    loaded = settled(loaded, machines, wanted)
+
     def judged(one: LoadedRecipe, where: Topology) -> Fit | str:
         check(one, where)
         return estimate.estimate(one.recipe, where, runs_dir, wanted)
 
     fit = judged(loaded, machines)
     if isinstance(fit, str):
-        print(json.dumps({"fit": estimate.as_json(fit), "changes": []}, ensure_ascii=False) if as_json else fit)
+        found = {"fit": estimate.as_json(fit), "changes": [], "chosen": list(loaded.chosen)}
+        print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join([fit, *loaded.chosen]))
         return True  # nothing says that it does not
     fits = wanted is None or fit.on(wanted)
     proposed = [] if fits or wanted is None else changes(loaded, machines, wanted, judged)
     if as_json:
-        print(json.dumps({"fit": estimate.as_json(fit), "changes": to_json(proposed)}, ensure_ascii=False, indent=1))
+        found = {"fit": estimate.as_json(fit), "changes": to_json(proposed), "chosen": list(loaded.chosen)}
+        print(json.dumps(found, ensure_ascii=False, indent=1))
     else:
-        print("\n".join([*estimate.text(fit), *([] if fits else _proposals(proposed))]))
+        chosen = [f"note:      {text}" for text in loaded.chosen]
+        print("\n".join([*estimate.text(fit), *chosen, *([] if fits else _proposals(proposed))]))
     return fits
 
 

@@ -98,6 +98,7 @@ def file_spec(path: str, model: str = "") -> PrepareSpec:
             "revision": None,
             "trust_remote_code": False,
             "tokenizer": None,
+            "add_tokens": [],
             "chat_template": None,
             "chat_template_kwargs": {},
         },

@@ -22,6 +22,7 @@ class Splicer:
     Args:
         seen: called with the unified values of each new line.
         begin: called with the total number of steps when the backend tells it.
+        mfu: of one token a second; None where it is not known.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class Splicer:
         backend: Backend,
         seen: Callable[[dict[str, float]], None],
         begin: Callable[[int], None] = lambda total: None,
+        *,
+        mfu: float | None = None,
     ) -> None:
         self.new, self.target, self.backend = NewLines(source), target, backend
-        self.seen, self.begin = seen, begin
+        self.seen, self.begin, self.mfu = seen, begin, mfu
         self.bad: str | None = None  # the first step whose loss is not a number
         self.last = {kind: _last(target, kind) for kind in ("train", "eval")}
 
@@ -51,6 +54,8 @@ class Splicer:
             return
         if values.get("step_time_s") and "tokens" in values:
             values["tokens_per_s"] = values["tokens"] / values["step_time_s"]
+            if self.mfu:
+                values["mfu"] = values["tokens_per_s"] * self.mfu
         kind = "train" if any(name in values for name in TRAINING) else "eval"
         if values["step"] <= self.last[kind]:
             return  # an evaluation repeated at the end, or a step repeated after a resume
@@ -98,7 +103,7 @@ def trim(path: Path, backend: Backend, step: int, *, total: bool) -> None:
         write_text(path, "".join(json.dumps(line) + "\n" for line in _lines(path) if stays(line)))
 
 
-def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) -> float:
+def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int, *, mfu: float | None = None) -> float:
     """Make metrics.jsonl whole up to a step: a resume from its checkpoint does the later ones again.
 
     Returns the last step that it has of the training; -1 where it has none.
@@ -107,7 +112,7 @@ def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int) 
     """
     cut(target, sys.maxsize)
     for source in earlier:
-        Splicer(source, target, backend, lambda values: None)()
+        Splicer(source, target, backend, lambda values: None, mfu=mfu)()
     cut(target, step)
     return _last(target, "train")
 

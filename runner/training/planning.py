@@ -54,7 +54,7 @@ def make_plan(
     places = paths(recipe, run, python or environment(recipe.backend, topology.device).python, snapshot=bool(python))
     rows = data or PreparedData()
     plan = backend(recipe.backend).plan(recipe, topology, rows, places, attempt=attempt, resume=resume, stop=stop)
-    return replace(plan, ledger=(*plan.ledger, *native(recipe)))
+    return replace(plan, ledger=(*plan.ledger, *native(recipe)), notes=(*loaded.chosen, *plan.notes))
 
 
 def show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as_json: bool = False) -> None:
@@ -65,8 +65,10 @@ def show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, 
     """
     from runner.fit import estimate
     from runner.runs import show
+    from runner.training.micro_batch import settled
 
     machines = machines_of(loaded)
+    loaded = settled(loaded, machines)
     check(loaded, machines)
     run = runs_dir.resolve() / (name or loaded.recipe.name)
     plan = make_plan(loaded, machines, run)

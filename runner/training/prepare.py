@@ -94,6 +94,7 @@ def specification(recipe: Recipe, model: str, directory: Path) -> PrepareSpec:
             "revision": recipe.model.revision,
             "trust_remote_code": recipe.model.trust_remote_code,
             "tokenizer": recipe.model.tokenizer,
+            "add_tokens": list(recipe.model.add_tokens),
             "chat_template": recipe.model.chat_template,
             "chat_template_kwargs": recipe.model.chat_template_kwargs,
         },

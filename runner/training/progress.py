@@ -64,6 +64,8 @@ class Progress:
         mean = sum(self.times) / len(self.times) if self.times else 0.0
         if mean and self.tokens_per_step:
             parts.append(f"{self.tokens_per_step / mean:,.0f} tok/s")
+        if values.get("mfu"):
+            parts.append(f"MFU {values['mfu']:.0%}")
         if mean and self.total:
             parts.append(f"{duration(mean * (self.total - step))} left")
         return "  ".join(parts)

@@ -17,13 +17,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from recipes import load
+    from runner.training.micro_batch import settled
     from runner.training.planning import check, machines_of
 
     code = 0
     for name in arguments.recipes:
         try:
             loaded = load(name, arguments.overrides)
-            check(loaded, machines_of(loaded))
+            machines = machines_of(loaded)
+            check(settled(loaded, machines), machines)
             print(f"{name}: ok")
         except UserError as error:
             code = 2

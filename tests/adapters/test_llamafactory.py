@@ -45,6 +45,12 @@ def test_numbers_are_numbers_in_the_yaml() -> None:
     assert written["learning_rate"] == 1e-5 and isinstance(written["learning_rate"], float)
 
 
+def test_what_an_optimizer_takes_is_written() -> None:
+    written = config("training={betas: [0.8, 0.95], optimizer_options: {eps: 1e-6}}")
+    assert (written["adam_beta1"], written["adam_beta2"], written["adam_epsilon"]) == (0.8, 0.95, 1e-6)
+    assert "adam_epsilon" not in config("training.optimizer=adafactor")
+
+
 def test_training_is_asked_for() -> None:
     """Without do_train LLaMA-Factory ends with exit code 0 and trains nothing."""
     assert config()["do_train"] is True
@@ -114,6 +120,10 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
         (["backend_options={use_muon: true}"], GPUS, "use the recipe's training.optimizer"),
         (["backend_options={optim: adafactor}"], GPUS, "use the recipe's training.optimizer"),
         (["backend_options={neftune_noise_alpha: 5}"], GPUS, "use the recipe's training.neftune_alpha"),
+        (["training={optimizer: adafactor, betas: [0.8, 0.9]}"], GPUS, "training.betas: adafactor has none"),
+        (["training={optimizer: lion, optimizer_options: {eps: 0.1}}"], GPUS, "optimizer_options.eps: lion has none"),
+        (["model.add_tokens=[<a>]", "tuning={type: freeze}"], GPUS, "model.add_tokens: embeddings are not trained"),
+        (["training.optimizer=muon", "tuning.lora_plus_ratio=4"], GPUS, "takes adamw in the place of muon"),
         (["training.kernels=liger"], Topology(), "training.kernels: liger needs a GPU"),
         (["training.optimizer=adamw_8bit"], Topology(), "adamw_8bit needs a GPU; allowed on a CPU: adamw, adafactor"),
         (["backend_options={plot_loss: 'yes please'}"], GPUS, "allowed: bool"),
@@ -133,6 +143,35 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
 def test_what_is_refused(overrides: list[str], topology: Topology, expected: str) -> None:
     found = problems(*overrides, topology=topology)
     assert any(expected in text for text in found), found
+
+
+@pytest.mark.parametrize("init", ["gaussian", "orthogonal", "pissa", "olora"])
+def test_an_init_starts_from_an_adapter_of_ours(init: str) -> None:
+    """And what takes a part out of the base trains what is left of it, and is exported as an adapter of the base."""
+    loaded = load_text(BASE.format(method="sft").encode(), Path("r.yaml"), [f"tuning.init={init}", "model.revision=v1"])
+    plan = llamafactory.plan(loaded.recipe, GPUS, PreparedData(), fixed_paths(loaded))
+    written, (command,) = yaml.safe_load(plan.files["backend/train.yaml"]), plan.before
+    assert written["adapter_name_or_path"] == "backend/initial_adapter"
+    told = json.loads(plan.files["backend/lora.json"])
+    assert (told["init"], told["model"], told["revision"], told["options"]["r"]) == (init, "a/b", "v1", 16)
+    moved = init in ("pissa", "olora")
+    assert written["model_name_or_path"] == ("/runs/r/backend/residual" if moved else "a/b")
+    assert written.get("model_revision") == (None if moved else "v1")
+    assert ("--residual" in command, "--initial" in plan.export) == (moved, moved)
+    assert any("of rank 32" in note for note in plan.notes) == moved
+
+
+def test_added_tokens_make_the_embeddings_grow() -> None:
+    given = ["model.add_tokens=[<ticker>, <isin>]"]
+    assert config(*given)["resize_vocab"] is True and "resize_vocab" not in config()
+    loaded = load_text(BASE.format(method="sft").encode(), Path("r.yaml"), given)
+    argv = llamafactory.plan(loaded.recipe, GPUS, PreparedData(), fixed_paths(loaded)).argv
+    assert argv[argv.index("--tokenizer") + 1] == "/runs/r/data/tokenizer"
+
+
+def test_modules_are_saved_whole() -> None:
+    assert config("tuning.modules_to_save=[embed_tokens, lm_head]")["additional_target"] == "embed_tokens,lm_head"
+    assert "additional_target" not in config() and "adapter_name_or_path" not in config()
 
 
 def test_native_options_go_in_as_they_are() -> None:

@@ -125,7 +125,7 @@ def test_every_backend_is_walked() -> None:
         ("llamafactory sft", "group_by_length: true", "use the recipe's training.group_by_length"),
         ("llamafactory sft", "ref_model: a/b", "belongs to method: dpo or kto, and the method is sft"),
         ("llamafactory sft full", "adapter_folder: a", "belongs to tuning.type: lora"),
-        ("llamafactory sft", "pissa_init: true", "the adapter would be one of a changed base"),
+        ("llamafactory sft", "pissa_init: true", "use the recipe's tuning.init"),
         ("llamafactory sft", "create_new_adapter: true", "the adapter would be one of a changed base"),
         ("llamafactory sft", "adapter_name_or_path: a", "use the recipe's model.adapter_path"),
         ("llamafactory sft", "rope_scaling: yarn", "the adapter does not keep it"),

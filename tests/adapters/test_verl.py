@@ -122,8 +122,28 @@ def test_lora_starts_from_an_adapter_of_ours() -> None:
     model = yaml.safe_load(plan.files["backend/train.yaml"])["model"]
     assert (model["lora_rank"], model["lora_alpha"]) == (8, 24)
     assert model["lora_adapter_path"] == "/runs/r/backend/initial_adapter"
-    assert plan.before[0][1:] == ("-m", "adapters.verl.lora", "backend/lora.json", "backend/initial_adapter")
+    assert plan.before[0][1:] == ("-m", "adapters.initial_adapter", "backend/lora.json", "backend/initial_adapter")
     assert plan.export[-2:] == ("--adapter", "backend/initial_adapter")
+
+
+def test_an_init_goes_into_the_adapter_where_the_base_stays_as_it_is() -> None:
+    assert json.loads(planned("tuning.init=orthogonal").files["backend/lora.json"])["init"] == "orthogonal"
+    (text,) = problems("tuning.init=pissa")
+    assert text.endswith("this init needs another; this runs on backend: llamafactory")
+    (text,) = problems("model.add_tokens=[<ticker>]")
+    assert text.endswith("this runs on backend: llamafactory")
+    (text,) = problems("tuning.modules_to_save=[lm_head]")
+    assert "verl keeps the LoRA matrices alone" in text
+
+
+def test_what_adamw_takes_is_written_where_verl_reads_it() -> None:
+    """Under megatron verl passes over optim.betas."""
+    given = "training={betas: [0.8, 0.95], optimizer_options: {eps: 1e-6}}"
+    found = config(given)
+    assert (found["optim.betas"], found["optim.override_optimizer_config.eps"]) == ([0.8, 0.95], 1e-6)
+    found = config(FULL, given, "distributed.strategy=megatron")
+    more = ("adam_beta1", "adam_beta2", "adam_eps")
+    assert [found[f"optim.override_optimizer_config.{name}"] for name in more] == [0.8, 0.95, 1e-6]
 
 
 def test_full_training_has_no_adapter() -> None:

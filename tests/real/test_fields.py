@@ -22,6 +22,7 @@ FIELDS: dict[str, list[str]] = {
     "plain": [],
     "adafactor": ["training.optimizer=adafactor"],
     "muon": ["training.optimizer=muon"],
+    "eps": ["training.optimizer_options.eps=1e-6", "training.betas=[0.8, 0.95]"],
     "neftune": ["training.neftune_alpha=5"],
     "lora+": ["tuning.lora_plus_ratio=16"],
     "freeze": ["tuning={type: freeze, layers: 1, modules: [mlp]}"],
@@ -40,6 +41,7 @@ class Look(TrainerCallback):
         loader = getattr(train_dataloader, "base_dataloader", train_dataloader)
         seen.append({
             "optimizer": type(inner).__name__,
+            "options": {key: inner.defaults[key] for key in ("betas", "eps") if key in inner.defaults},
             "rates": sorted({group["initial_lr"] for group in inner.param_groups}),
             "noise": len(model.get_input_embeddings()._forward_hooks),
             "sampler": type(loader.batch_sampler.sampler).__name__,
@@ -80,11 +82,13 @@ def test_each_field_acts(llamafactory_python: Path, tiny_model: Path, tmp_path: 
     found: dict[str, dict[str, Any]] = json.loads(shown)
     plain = {"optimizer": "AdamW", "rates": [1e-3], "noise": 0, "workers": 0}
     plain |= {"trained": [f"layers.{layer}.{part}" for layer in (0, 1) for part in ("mlp", "self_attn")]}
+    plain |= {"options": {"betas": [0.9, 0.999], "eps": 1e-8}}
     plain |= {"sampler": "SeedableRandomSampler", "attention": "sdpa"}
     assert found == {
         "plain": plain,
-        "adafactor": plain | {"optimizer": "Adafactor"},
-        "muon": plain | {"optimizer": "Muon"},
+        "adafactor": plain | {"optimizer": "Adafactor", "options": {"eps": [1e-30, 1e-3]}},
+        "muon": plain | {"optimizer": "Muon", "options": {}},
+        "eps": plain | {"options": {"betas": [0.8, 0.95], "eps": 1e-6}},
         "neftune": plain | {"noise": 1},
         "lora+": plain | {"rates": [1e-6, 1e-3, 16e-3]},
         "freeze": plain | {"trained": ["layers.1.mlp"]},

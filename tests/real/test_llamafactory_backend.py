@@ -145,13 +145,26 @@ def test_the_losses_are_those_of_llamafactory_without_us(
 LONG = ["--set", "training.max_steps=12", "--set", "checkpoint.every=2", "--set", "tuning.dropout=0.1"]
 
 
+RESIDUAL = ["--set", "tuning.init=pissa", "--set", "tuning.modules_to_save=[lm_head]"]
+
+
+ADDED = ["--set", "model.add_tokens=[<ticker>, <isin>]"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], *(pytest.param(more, marks=pytest.mark.slow) for more in (RESIDUAL, ADDED))],
+    ids=["", "residual", "tokens"],
+)
 def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
-    recipe: Recipe, tiny_model: Path, tmp_path: Path
+    more: list[str], recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:
-    whole = Path(recipe(*short("quickstart", tiny_model, *LONG, "--name", "whole")).stdout.splitlines()[-1])
+    given = short("quickstart", tiny_model, *LONG, *more)
+    whole = Path(recipe(*given, "--name", "whole").stdout.splitlines()[-1])
     run = tmp_path / "runs" / "killed"
     chance = random.Random(7)
-    start_and_kill(short("quickstart", tiny_model, *LONG, "--name", "killed"), run, tmp_path, chance.randint(3, 8))
+    start_and_kill([*given, "--name", "killed"], run, tmp_path, chance.randint(3, 8))
+    shutil.rmtree(run / "backend/residual", ignore_errors=True)  # a large thing, that can be made again
     assert "crashed" in recipe("runs").stdout
     done = recipe("resume", "killed", "--no-eval")
     assert "resuming from step" in done.stderr

@@ -56,7 +56,7 @@ def tracked(llamafactory_python: Path) -> Tracked:
     names = list(families()) if THOROUGH else list(KINDS.values())
     groups = {
         "grid": [case for _, case in grid(LAYERS, LENGTHS if THOROUGH else LENGTHS[:1])],
-        "odd": [case for _, case in odd(LAYERS)][: None if THOROUGH else 9],
+        "odd": [case for _, case in odd(LAYERS)][: None if THOROUGH else 12],
         "small": small(),
         "fsdp": [case for _, case in fsdp()][:: 1 if THOROUGH else 3],
         "parameters": [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import PreparedData, Topology
-from adapters.verl.tuning import ADAPTER
+from adapters.lora import ADAPTER
 from recipes import LoadedRecipe, load
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run

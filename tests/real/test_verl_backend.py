@@ -56,7 +56,7 @@ for row in load_from_disk(run + "/data/tokenized")["validation"]:
 print(json.dumps([total / count, sorted(kinds)]))
 """
 LORA = "tuning={type: lora, rank: 8, alpha: 24, dropout: 0.1, rslora: true}"
-DORA = ["tuning={type: lora, rank: 4, dora: true}", "model={path: acme/tiny, revision: v1}"]
+DORA = ["tuning={type: lora, rank: 4, dora: true, init: orthogonal}", "model={path: acme/tiny, revision: v1}"]
 FULL = "tuning={type: full}"
 SCHEDULE = ["training.learning_rate=1e-3", "training.warmup_ratio=0.25", "training.weight_decay=0.1"]
 BATCH = "training.global_batch_size=32"  # four rows on each of eight GPUs
@@ -156,12 +156,13 @@ print(json.dumps([" ".join(sorted({str(t.dtype) for t in weights.values()})) for
 ADAPTERS = """
 import sys
 from pathlib import Path
-from adapters.verl.lora import make
+from adapters.initial_adapter import make
 from safetensors.torch import load_file
 options = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.25, "target_modules": "all-linear", "use_rslora": True}
 found = {}
 for name, seed in (("a", 1), ("b", 1), ("c", 2)):
     told = {"model": sys.argv[1], "revision": None, "trust_remote_code": False, "seed": seed, "options": options}
+    told |= {"init": "default"}
     make(told, Path(name))
     found[name] = load_file(f"{name}/adapter_model.safetensors")
 same = lambda x, y: all(bool((found[x][k] == found[y][k]).all()) for k in found[x])

@@ -38,6 +38,11 @@ def test_plain_lines_tell_the_step_rate_and_time_left(
     assert len(lines) == 5
 
 
+def test_a_step_whose_share_of_the_peak_is_known_tells_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress(0, say).step({"step": 1, "loss": 1.0, "mfu": 0.413})
+    assert "loss 1.0000  MFU 41%" in capsys.readouterr().err
+
+
 def test_a_log_is_not_flooded(capsys: pytest.CaptureFixture[str]) -> None:
     """Between two lines some seconds pass; the last step is always shown."""
     shown = Progress(0, say)

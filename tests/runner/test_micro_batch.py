@@ -1,0 +1,118 @@
+"""`training.micro_batch_size: auto`: the largest power of two that fits, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters import backend
+from adapters.contract import Topology
+from adapters.native import gradient_accumulation
+from recipes import LoadedRecipe, UserError, load
+from runner.fit.estimate import estimate
+from runner.fit.gpus import Gpu
+from runner.runs import rundir
+from runner.training.micro_batch import MARGIN, settled
+from runner.training.planning import make_plan
+
+ONE = Topology(gpus=1, processes=1, devices=("0",))
+FOUR = Topology(gpus=4, processes=4, devices=tuple("0123"))
+AUTO = "training.micro_batch_size=auto"
+MODEL = "model.path=Qwen/Qwen3-0.6B"
+
+
+def loaded(*overrides: str) -> LoadedRecipe:
+    return load("qwen3_4b_financial", [MODEL, AUTO, *overrides])
+
+
+def fits(size: int, overrides: list[str], machines: Topology, card: Gpu) -> bool:
+    """Whether the same recipe with a number is accepted, and fits."""
+    one = loaded(*overrides, f"training.micro_batch_size={size}")
+    if backend(one.recipe.backend).problems(one, machines):
+        return False
+    found = estimate(one.recipe, machines, Path())
+    assert not isinstance(found, str)
+    return found.needed(card) * MARGIN <= card.memory
+
+
+@given(
+    gigabytes=st.integers(1, 90),
+    batch=st.sampled_from([4, 12, 16, 24, 64]),
+    length=st.sampled_from([512, 4096]),
+    name=st.sampled_from(["llamafactory", "verl"]),
+    tuning=st.sampled_from(["lora", "full"]),
+    machines=st.sampled_from([ONE, FOUR]),
+)
+def test_it_is_the_largest_that_fits_and_that_the_batch_divides_by(
+    gigabytes: int, batch: int, length: int, name: str, tuning: str, machines: Topology
+) -> None:
+    card = Gpu(name="one", memory=gigabytes * 10**9)
+    given_ = [f"backend={name}", f"training.global_batch_size={batch}", f"data.max_length={length}"]
+    given_ += [f"tuning={{type: {tuning}}}"]
+    one = settled(loaded(*given_), machines, card)
+    training = one.recipe.training
+    possible = [size for size in (1, 2, 4, 8, 16, 32, 64) if size <= batch and fits(size, given_, machines, card)]
+    assert training.micro_batch_size == max(possible, default=1)
+    assert training.global_batch_size == batch
+    assert training.micro_batch_size * machines.gpus * gradient_accumulation(one.recipe, machines) == batch
+    assert ("no size fits" in one.chosen[0]) == (not possible)
+
+
+def test_a_number_stays_as_it_is() -> None:
+    one = loaded("training.micro_batch_size=2")
+    assert settled(one, ONE) is one
+
+
+SMI = """#!/bin/sh
+echo "0, GPU-aa, NVIDIA H100 80GB HBM3, 81559"
+echo "1, GPU-bb, NVIDIA L4, 23034"
+"""
+
+
+def test_the_smallest_gpu_of_the_run_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    two = Topology(gpus=2, processes=2, devices=("0", "1"))
+    given_ = ("training.global_batch_size=64", "data.max_length=4096")
+    large, small = settled(loaded(*given_), ONE), settled(loaded(*given_), two)
+    assert "of the 85.5 GB of NVIDIA H100 80GB HBM3 by the estimate" in large.chosen[0]
+    assert "of the 24.2 GB of NVIDIA L4 by the estimate, 10 % more in it; " in small.chosen[0]
+    assert large.recipe.training.micro_batch_size > small.recipe.training.micro_batch_size
+
+
+@pytest.mark.parametrize(
+    "overrides,machines,reason",
+    [
+        ((), Topology(), "on a CPU"),
+        ((), Topology(gpus=1, processes=1), "the memory of these GPUs is not known here"),
+        (("model.path=a/b",), ONE, "no estimate: a/b is neither"),
+        (("backend=verl", "distributed.max_tokens_per_device=40960"), ONE, "max_tokens_per_device takes its place"),
+        (("data.packing=true", "model.attention=flash_attention_2"), ONE, "by the estimate"),
+    ],
+)
+def test_it_is_one_where_nothing_else_is_known_to_fit(
+    overrides: tuple[str, ...], machines: Topology, reason: str
+) -> None:
+    card = None if machines != ONE else Gpu(name="one", memory=80 * 10**9)
+    one = settled(loaded(*overrides), machines, card)
+    assert one.recipe.training.micro_batch_size == 1 and reason in one.chosen[0]
+
+
+def test_several_nodes_need_a_number() -> None:
+    with pytest.raises(UserError, match="micro_batch_size: auto is for one node"):
+        settled(loaded(), Topology(gpus=1, processes=1, nodes=2))
+
+
+def test_the_plan_and_the_run_say_what_was_chosen(tmp_path: Path) -> None:
+    """And what is resumed has the number."""
+    one = settled(loaded(), ONE, Gpu(name="one", memory=80 * 10**9))
+    plan = make_plan(one, ONE, tmp_path / "r", python=Path("/python"))
+    assert plan.notes[0] == one.chosen[0] and plan.notes[0].startswith("training.micro_batch_size: auto is 16: ")
+    run = rundir.create(one, tmp_path, "r", ONE)
+    assert json.loads((run.path / "run.json").read_text())["chosen"] == list(one.chosen)
+    assert run.recipe().recipe.training.micro_batch_size == 16 and run.recipe().chosen == ()
