@@ -8,7 +8,7 @@ from typing import Any
 
 from adapters.llamafactory.settings import ATTENTION, OPTIMIZERS
 from runner.imports.llamafactory_data import found, json_of, take_data
-from runner.imports.taken import Simple, Taken, choice, names_of, number, positive
+from runner.imports.taken import NoPlace, Simple, Taken, choice, names_of, number, positive
 
 _RUNS = "runs lie in runs/NAME: `recipe run --runs-dir DIR --name NAME`"
 _SIMPLE = (
@@ -56,6 +56,9 @@ _SIMPLE = (
     Simple("dataloader_num_workers", "training.dataloader_workers"),
     Simple("logging_steps", "training.log_every", positive, default=500),
     Simple("seed", "training.seed"),
+    Simple("adam_epsilon", "training.optimizer_options.eps", number),
+    Simple("add_tokens", "model.add_tokens", names_of),
+    Simple("add_special_tokens", "model.add_tokens", names_of),
     Simple("save_steps", "checkpoint.every", positive),
     Simple("save_total_limit", "checkpoint.keep", positive),
 )
@@ -63,6 +66,9 @@ _LORA = (
     Simple("lora_rank", "tuning.rank", default=8),
     Simple("lora_alpha", "tuning.alpha"),
     Simple("lora_dropout", "tuning.dropout", number),
+    Simple("adapter_name_or_path", "model.adapter_path", lambda value: _one(value)),
+    Simple("additional_target", "tuning.modules_to_save", names_of),
+    Simple("pissa_init", "tuning.init", lambda value: "pissa" if value else None),
     Simple("lora_target", "tuning.target_modules", lambda value: None if value == "all" else names_of(value)),
     Simple("use_rslora", "tuning.rslora"),
     Simple("use_dora", "tuning.dora"),
@@ -129,6 +135,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
         taken.drop("finetuning_type", "recipes have lora, full and freeze")
     taken.simple({"lora": _LORA, "freeze": _FREEZE}.get(kind, ()))
     taken.simple(_PREFERENCE.get(method, ()))
+    _betas(taken)
     _precision(taken)
     _batch(taken, gpus)
     _sharding(taken, directory)
@@ -161,6 +168,20 @@ def _method(taken: Taken) -> str:
     else:
         taken.drop("pref_loss", "recipes have sigmoid, hinge, ipo, and the methods orpo and simpo")
     return method
+
+
+def _one(value: Any) -> str:
+    names = names_of(value)
+    if len(names) != 1:
+        raise NoPlace("all adapters but the last are merged first: do that, and give the merged model and the last")
+    return names[0]
+
+
+def _betas(taken: Taken) -> None:
+    defaults = {"adam_beta1": 0.9, "adam_beta2": 0.999}
+    betas = [number(taken.left.get(key) or default) for key, default in defaults.items()]
+    for key in defaults.keys() & taken.left.keys():
+        taken.put(key, "training.betas", betas)
 
 
 def _precision(taken: Taken) -> None:
@@ -233,7 +254,7 @@ def _template(taken: Taken) -> None:
 def _evaluation(taken: Taken) -> None:
     every = taken.left.get("eval_steps")
     if taken.left.get("eval_strategy", taken.left.get("evaluation_strategy")) == "steps" and every:
-        taken.put("eval_steps", "eval.loss_every", positive(every))
+        taken.simple([Simple("eval_steps", "eval.loss_every", positive)])
         taken.left.pop("eval_strategy", None)
         taken.left.pop("evaluation_strategy", None)
     for key in ("eval_strategy", "evaluation_strategy", "eval_steps"):

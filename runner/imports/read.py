@@ -17,7 +17,7 @@ from recipes import UserError, load_text, schema
 from recipes.errors import Problem, did_you_mean
 from recipes.yaml_text import parse
 from runner.imports import axolotl, llamafactory, torchtune, verl
-from runner.imports.taken import Entry, Taken
+from runner.imports.taken import Entry, NoPlace, Taken
 
 TOOLS: Mapping[str, ModuleType] = {
     "llamafactory": llamafactory,
@@ -68,7 +68,10 @@ def import_file(file: Path, gpus: int, tool: str | None = None) -> Imported:
             f"{did_you_mean(next(iter(given), ''), [key for keys in _TELLING.values() for key in keys])}; "
             "say whose it is with --from"
         )
-    taken: Taken = TOOLS[tool].read(given, file.absolute().parent, gpus)
+    try:
+        taken: Taken = TOOLS[tool].read(given, file.absolute().parent, gpus)
+    except NoPlace as error:
+        raise UserError(f"{file}: {error}") from None
     name = _NAME.sub("-", file.stem).strip("-.") or "imported"
     values = _ordered({"name": name, "description": f"from {file.name} of {tool}", **taken.recipe})
     problems = _rest(taken, values, tool, max(gpus, _gpus(taken)))

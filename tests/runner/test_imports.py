@@ -71,6 +71,9 @@ CHOICES: dict[str, list[Any]] = {
     "save_steps": [100, 500],
     "save_total_limit": [2],
     "seed": [7],
+    "adam_beta2": [0.95],
+    "adam_epsilon": [1e-6],
+    "additional_target": ["lm_head"],
     "bf16": [True],
     "upcast_layernorm": [True],  # a native key
     "torch_empty_cache_steps": [4],
