@@ -119,7 +119,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
 
 def _method(taken: Taken) -> None:
     methods = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "simpo"}
-    rl = taken.left.get("rl")
+    rl = str(taken.left.get("rl") or "")
     if rl in methods:
         taken.put("rl", "method", methods[rl])
         if rl == "ipo":
@@ -128,7 +128,8 @@ def _method(taken: Taken) -> None:
         taken.drop("rl", "use method: grpo on backend: verl" if rl == "grpo" else "recipes have no such method")
     else:
         taken.left.pop("rl", None)
-        kinds = {one.get("type") for one in taken.left.get("datasets") or [] if isinstance(one, dict)}
+        listed = taken.left.get("datasets")
+        kinds = {str(one.get("type")) for one in listed if isinstance(one, dict)} if isinstance(listed, list) else set()
         method = "pretrain" if taken.left.get("pretraining_dataset") or kinds == {"completion"} else "sft"
         taken.assume("rl", "method", method)
 
@@ -176,7 +177,7 @@ def _attention(taken: Taken) -> None:
 
 def _kernels(taken: Taken) -> None:
     liger = [key for key in taken.left if key.startswith("liger_")]
-    if any("liger" in str(one).lower() for one in taken.left.get("plugins") or []):
+    if any("liger" in str(one).lower() for one in names_of(taken.left.get("plugins") or "")):
         taken.put("plugins", "training.kernels", "liger")
         for key in liger:
             taken.note(key, "training.kernels: liger takes all that there are for the family")
@@ -195,13 +196,11 @@ def _data(taken: Taken, directory: Path) -> None:
         named = str(chat).removeprefix("tokenizer_default_fallback_")
         taken.drop("chat_template", f"the model's own is taken; where it has none, give model.chat_template: {named}")
     key = "pretraining_dataset" if taken.left.get("pretraining_dataset") else "datasets"
-    listed = taken.left.get(key) or []
-    sources = [_source(one, taken) for one in (listed if isinstance(listed, list) else [listed])]
-    if sources:
-        taken.put(key, "data.train", sources)
-    if taken.left.get("test_datasets"):
-        held_out = [_source(one, taken) for one in taken.left["test_datasets"]]
-        taken.put("test_datasets", "data.validation.sources", held_out)
+    for name, field in ((key, "data.train"), ("test_datasets", "data.validation.sources")):
+        listed = taken.left.get(name)
+        if listed:
+            sources = [_source(one, taken) for one in (listed if isinstance(listed, list) else [listed])]
+            taken.put(name, field, sources)
 
 
 _FORMATS = {

@@ -128,7 +128,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     taken.simple(_SIMPLE)
     if not given.get("save_total_limit"):
         taken.assume("save_total_limit", "checkpoint.keep", None, "all are kept")
-    kind = given.get("finetuning_type", "lora")
+    kind = str(given.get("finetuning_type", "lora"))
     if kind in ("lora", "full", "freeze"):
         (taken.put if "finetuning_type" in given else taken.assume)("finetuning_type", "tuning.type", kind)
     else:
@@ -149,7 +149,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
 
 
 def _method(taken: Taken) -> str:
-    stage, loss = taken.left.get("stage", "sft"), taken.left.get("pref_loss", "sigmoid")
+    stage, loss = str(taken.left.get("stage", "sft")), str(taken.left.get("pref_loss", "sigmoid"))
     method = {"pt": "pretrain", "sft": "sft", "dpo": "dpo", "kto": "kto"}.get(stage)
     if stage == "dpo" and loss in ("orpo", "simpo"):
         method = loss
@@ -236,10 +236,10 @@ def _deepspeed(value: Any, directory: Path) -> dict[str, Any] | None:
     file = found(directory, str(value))
     if file:
         return json_of(file)
-    stage = next((n for n in (2, 3) if f"z{n}" in Path(value).name or f"zero{n}" in Path(value).name), None)
+    stage = next((n for n in (2, 3) if f"z{n}" in Path(str(value)).name or f"zero{n}" in Path(str(value)).name), None)
     if stage is None:
         return None
-    offload = {"device": "cpu" if "offload" in Path(value).name else "none"}
+    offload = {"device": "cpu" if "offload" in Path(str(value)).name else "none"}
     params = {"offload_param": offload} if stage == 3 else {}
     return {"zero_optimization": {"stage": stage, "offload_optimizer": offload, **params}}
 

@@ -287,7 +287,26 @@ def test_a_torchtune_file_is_a_recipe(tmp_path: Path) -> None:
 @given(
     st.sampled_from(sorted(TOOLS)),
     st.dictionaries(
-        st.sampled_from([*CHOICES, *AXOLOTL, "deepspeed", "stage", "model", "optimizer", "data", "trainer", "dataset"]),
+        st.sampled_from(
+            [
+                *CHOICES,
+                *AXOLOTL,
+                "deepspeed",
+                "stage",
+                "model",
+                "optimizer",
+                "data",
+                "trainer",
+                "dataset",
+                "test_datasets",
+                "rl",
+                "eval_steps",
+                "optimizer",
+                "lr_scheduler",
+                "metric_logger",
+                "tokenizer",
+            ]
+        ),
         st.recursive(
             st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5),
             lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
