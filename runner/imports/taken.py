@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -147,9 +148,12 @@ def choice(names: Mapping[Any, Any], use: str) -> Convert:
 def number(value: Any) -> int | float:
     """A number, as a text too: many parsers read 1e-4 as one."""
     try:
-        return value if isinstance(value, (int, float)) else float(value)
+        found = value if isinstance(value, (int, float)) else float(value)
     except (TypeError, ValueError):
         raise NoPlace(f"{value!r} is no number") from None
+    if not math.isfinite(found):
+        raise NoPlace(f"{value!r} is no number")
+    return found
 
 
 def positive(value: Any) -> Any:
