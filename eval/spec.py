@@ -98,6 +98,16 @@ class Spec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chat:
+    """What eval/engines/chat.py is asked to do; a temperature of 0 is greedy."""
+
+    spec: Spec
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Merge:
     """What eval/merge.py is asked to do.
 

@@ -90,7 +90,7 @@ def lookup_problem(text: str, root: Path) -> str:
         (root / Path(text).expanduser()).stat()
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    except RuntimeError as error:  # ~nosuchuser
+    except (RuntimeError, ValueError) as error:  # ~nosuchuser, a NUL
         return f"{text[:80]!r} is no path: {error}"
     except OSError as error:
         return f"{text[:80]!r} is no path: {error.strerror}"

@@ -135,6 +135,33 @@ def run(
     return child.returncode
 
 
+@contextmanager
+def talking(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, mark: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that is asked on its stdin and answers on its stdout; its stderr goes to `log`, without secrets."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab", buffering=0) as stream:
+        child = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env={**env, **SAFE_PATH, MARK: mark},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        assert child.stderr
+        copy = _Copy(child.stderr, stream, secrets(env))
+        copy.start()
+        try:
+            yield child
+        finally:
+            end_all(mark, child)
+            copy.join(5)
+
+
 class _Copy(threading.Thread):
     """Copies a child's output to its log, line by line and without secrets.
 

@@ -77,19 +77,32 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
 
 def models_of(run: Run, recipe: Recipe, options: EvalOptions, output: Path, say: Callable[[str], None]) -> list[Model]:
     """The tuned model, and before it the base where that is wanted."""
-    own, revision = bundled.located(recipe.model.path), recipe.model.revision
-    # An adapter is scored on its own base, whatever stands beside it.
-    under = own if recipe.tuning.type == "lora" else None
-    about = _about(run, recipe)
-    tuned = Model(name="tuned", path=str(run.model), base=under, output=output, run=about, revision=revision)
+    tuned = tuned_of(run, recipe, output)
     if not options.base_model and not (recipe.eval.base if options.base is None else options.base):
         return [tuned]
-    about = about | {"tuning": "none"}
-    where = output / "base"
+    base = base_of(run, recipe, output / "base")
     if options.base_model:
-        return [Model(name="base", path=_located(options.base_model, say), output=where, run=about), tuned]
-    apart = _tokenizer(run, recipe)
-    return [Model(name="base", path=own, output=where, run=about, revision=revision, tokenizer=apart), tuned]
+        base = Model(name="base", path=_located(options.base_model, say), output=base.output, run=base.run)
+    return [base, tuned]
+
+
+def tuned_of(run: Run, recipe: Recipe, output: Path) -> Model:
+    """A finished run's model. An adapter is taken on its own base, whatever stands beside it."""
+    under = bundled.located(recipe.model.path) if recipe.tuning.type == "lora" else None
+    about, revision = _about(run, recipe), recipe.model.revision
+    return Model(name="tuned", path=str(run.model), base=under, output=output, run=about, revision=revision)
+
+
+def base_of(run: Run, recipe: Recipe, output: Path) -> Model:
+    """The model that a run began with."""
+    return Model(
+        name="base",
+        path=bundled.located(recipe.model.path),
+        output=output,
+        run=_about(run, recipe) | {"tuning": "none"},
+        revision=recipe.model.revision,
+        tokenizer=_tokenizer(run, recipe),
+    )
 
 
 def _tokenizer(run: Run, recipe: Recipe) -> Path | None:

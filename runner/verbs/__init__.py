@@ -20,6 +20,7 @@ VERBS = {
     "compare": "compare evaluated runs: paired tests, cost, report",
     "gate": "say whether a run may replace another, or its base: ship, don't ship, can't tell",
     "score": "score existing prediction files, without a model",
+    "chat": "talk to a run's model, or to two beside each other",
     "merge": "merge a run's LoRA adapter into its base model and check the result",
     "serve": "serve a run's model with vLLM behind an OpenAI-compatible API",
     "reward": "try a GRPO recipe's rewards on sample replies",
