@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.contract import Topology
@@ -65,6 +65,7 @@ def test_a_field_that_changed_is_named_with_its_effect(tmp_path: Path, override:
     assert said.startswith(text) or any(other.startswith(text) for _, other in more)
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(sorted(values(load("quickstart")))), max_size=6))
 def test_all_that_changed_is_named_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, changed: set[str]
