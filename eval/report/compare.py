@@ -78,13 +78,13 @@ def compare(a: Entry, b: Entry, *, allow_unlike: bool = False, seed: int = 42) -
     return [
         Compared(
             metric=metric, a=a.value(metric), b=b.value(metric), paired=test, p_holm=p, unlike=reasons[metric],
-            better=_better(metric, a),
+            better=better(metric, a),
         )
         for metric, test, p in zip(shared, tests, corrected, strict=True)
     ]  # fmt: skip
 
 
-def _better(metric: str, entry: Entry) -> Better:
+def better(metric: str, entry: Entry) -> Better:
     """Which way is better: as the metric's suite says, and in lm-eval's, as the task that was asked said."""
     found = source(metric)
     if found is None:
@@ -168,9 +168,10 @@ def examples(metric: str, a: Entry, b: Entry, count: int = 3) -> list[tuple[str,
     found = source(metric)
     if found is None:
         return []
+    sign = -1 if better(metric, a) == "lower" else 1
     key, one, other = found.values.key, samples(metric, a), samples(metric, b)
     both = [(n, float(other[n][key]) - float(one[n][key]), one[n], other[n]) for n in one if n in other]
-    moved = sorted((item for item in both if item[1]), key=lambda item: -item[1])
+    moved = sorted((item for item in both if item[1]), key=lambda item: -sign * item[1])
     return moved if len(moved) <= 2 * count else moved[:count] + moved[-count:]
 
 

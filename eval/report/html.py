@@ -11,6 +11,7 @@ from eval.report.markdown import METHOD, asked, example_metrics, replied
 from eval.report.plots import Curve, intervals, lines
 from eval.report.results import Entry
 from eval.report.tables import Report, comparison_rows, cost_rows, notes, summary
+from eval.report.verdicts import verdicts
 from recipes.typed import to_json
 
 STYLE = """
@@ -26,12 +27,14 @@ svg text { fill: currentColor; } .grid { stroke: currentColor; opacity: .15; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: .8rem; }
 .pair div { background: var(--soft); padding: .5rem .8rem; white-space: pre-wrap; border-radius: .4rem; }
+.verdicts { font-size: 1.15rem; list-style: none; padding: 0; } .verdicts li { margin: .4rem 0; }
 details { margin: .6rem 0; } summary { cursor: pointer; } figure { margin: 0; } figcaption { font-weight: 600; }
 """
 
 
 def html(report: Report) -> str:
-    parts = ["<h1>Evaluation report</h1>", *(f'<p class="note">{escape(note)}</p>' for note in notes(report))]
+    parts = ["<h1>Evaluation report</h1>", _verdicts(report)]
+    parts += [f'<p class="note">{escape(note)}</p>' for note in notes(report)]
     parts += ["<h2>Results</h2><p>Values with 95 % intervals.</p>", _interval_plots(report)]
     parts += [table(summary({entry.name: entry.metrics for entry in report.entries}))]
     for comparison in report.comparisons.values():
@@ -41,6 +44,11 @@ def html(report: Report) -> str:
     parts += [_curves(report), "<h2>Cost</h2>", table(cost_rows(report.entries)), _differences(report)]
     parts += ["<h2>How it was measured</h2>", *(_provenance(entry) for entry in report.entries)]
     return _page("\n".join(part for part in parts if part))
+
+
+def _verdicts(report: Report) -> str:
+    items = [f'<li class="{verdict.kind.split()[0]}">{escape(verdict.text)}</li>' for verdict in verdicts(report)]
+    return f'<ul class="verdicts">{"".join(items)}</ul>'
 
 
 def _page(body: str) -> str:

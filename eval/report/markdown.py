@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from eval.report.compare import examples, source
 from eval.report.tables import Comparison, Report, comparison_rows, cost_rows, notes, summary
+from eval.report.verdicts import verdicts
 from eval.rows import Row
 
 # An underscore within a word is no markup, nor is a bracket that no link follows.
@@ -15,7 +16,8 @@ MAX_TEXT = 600  # characters of a reply in an example
 
 
 def markdown(report: Report) -> str:
-    parts = ["# Evaluation report", *(f"> {_escape(note)}" for note in notes(report))]
+    parts = ["# Evaluation report", "\n".join(f"- {_escape(verdict.text)}" for verdict in verdicts(report))]
+    parts += [f"> {_escape(note)}" for note in notes(report)]
     parts += ["## Results", "Values with 95 % intervals.", table(summary({e.name: e.metrics for e in report.entries}))]
     for comparison in report.comparisons.values():
         parts += [f"## {_escape(comparison.title)}", METHOD, table(comparison_rows(comparison))]

@@ -133,7 +133,7 @@ def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: in
         try:
             comparisons[entry.name] = _compared(entry, entries[:place], unlike == "show", seed)
         except UserError as error:
-            if _is_base(entry):
+            if is_base(entry):
                 continue  # it is there for its own run
             if unlike != "leave_out":
                 raise
@@ -141,7 +141,8 @@ def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: in
     return Report(tuple(entries), comparisons, recipe_differences(entries), left_out)
 
 
-def _is_base(entry: Entry) -> bool:
+def is_base(entry: Entry) -> bool:
+    """Whether an entry is a model that no run trained."""
     return entry.provenance.run.get("tuning") == "none"
 
 
@@ -152,7 +153,7 @@ def _compared(entry: Entry, before: Sequence[Entry], allow_unlike: bool, seed: i
         UserError: there is none; the reason is that of the first that shares a metric at all.
     """
     nearest = before[:0:-1]
-    candidates = [before[0], *filter(_is_base, nearest), *(one for one in nearest if not _is_base(one))]
+    candidates = [before[0], *filter(is_base, nearest), *(one for one in nearest if not is_base(one))]
     candidates.sort(key=lambda one: not one.metrics.keys() & entry.metrics.keys())
     errors = []
     for one in candidates:

@@ -289,6 +289,7 @@ def test_the_page_is_whole_and_self_contained_whatever_a_model_says(evil_report:
     assert page.references == []
     assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
     assert page.tags.count("svg") >= 3
+    assert content.index("is better than") < content.index("<table>")
     assert "width=device-width" in content
     assert "&lt;script&gt;" in content
 
@@ -296,6 +297,7 @@ def test_the_page_is_whole_and_self_contained_whatever_a_model_says(evil_report:
 def test_markdown_escapes_and_keeps_its_tables(evil_report: Path) -> None:
     content = (evil_report / "evaluation_report.md").read_text(encoding="utf-8")
     assert "<script>" not in content
+    assert content.splitlines()[2].startswith("- tuned ") and " is better than base " in content.splitlines()[2]
     tables = re.findall(r"(?:^\|.*\|$\n?)+", content, re.MULTILINE)
     assert len(tables) >= 4
     for found in tables:

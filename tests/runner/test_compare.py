@@ -49,6 +49,10 @@ def test_compare_prints_tests_costs_and_differences(tmp_path: Path, capsys: pyte
         scored(tmp_path, name, shift, f"tuning.rank={rank}")
     assert main(["compare", "--runs-dir", str(tmp_path)]) == 0
     said = capsys.readouterr()
+    first, second, third = said.out.splitlines()[:3]
+    assert first.startswith("By perplexity, a (") and "ranks first of 3 models, before b (" in first
+    assert second.startswith("a is better than base: perplexity ") and third.startswith("b is better than base: ")
+    assert second.endswith(", for 12 s of training and 1.5 GB of memory.")
     assert "a against base" in said.out and "b against base" in said.out and "tuning.rank" in said.out
     assert "better" in said.out and "12 s" in said.out and "1.50 GB" in said.out
     written = json.loads((tmp_path / "evaluation_results.json").read_text())
