@@ -78,18 +78,18 @@ def compare(a: Entry, b: Entry, *, allow_unlike: bool = False, seed: int = 42) -
     return [
         Compared(
             metric=metric, a=a.value(metric), b=b.value(metric), paired=test, p_holm=p, unlike=reasons[metric],
-            better=better(metric, a),
+            better=better(metric, a.provenance),
         )
         for metric, test, p in zip(shared, tests, corrected, strict=True)
     ]  # fmt: skip
 
 
-def better(metric: str, entry: Entry) -> Better:
+def better(metric: str, provenance: Provenance) -> Better:
     """Which way is better: as the metric's suite says, and in lm-eval's, as the task that was asked said."""
     found = source(metric)
     if found is None:
         return "neither"
-    suites = (entry.provenance.suites.get(name) for name in found.suites)
+    suites = (provenance.suites.get(name) for name in found.suites)
     lower = any(metric in suite.settings.get("lower_is_better", ()) for suite in suites if suite)
     return "lower" if lower else found.values.better
 
@@ -168,7 +168,7 @@ def examples(metric: str, a: Entry, b: Entry, count: int = 3) -> list[tuple[str,
     found = source(metric)
     if found is None:
         return []
-    sign = -1 if better(metric, a) == "lower" else 1
+    sign = -1 if better(metric, a.provenance) == "lower" else 1
     key, one, other = found.values.key, samples(metric, a), samples(metric, b)
     both = [(n, float(other[n][key]) - float(one[n][key]), one[n], other[n]) for n in one if n in other]
     moved = sorted((item for item in both if item[1]), key=lambda item: -sign * item[1])

@@ -36,7 +36,7 @@ def html(report: Report) -> str:
     parts = ["<h1>Evaluation report</h1>", _verdicts(report)]
     parts += [f'<p class="note">{escape(note)}</p>' for note in notes(report)]
     parts += ["<h2>Results</h2><p>Values with 95 % intervals.</p>", _interval_plots(report)]
-    parts += [table(summary({entry.name: entry.metrics for entry in report.entries}))]
+    parts += [table(summary({entry.name: entry.results for entry in report.entries}))]
     for comparison in report.comparisons.values():
         parts += [f"<h2>{escape(comparison.title)}</h2><p>{escape(METHOD)}</p>"]
         parts += [table(comparison_rows(comparison))]

@@ -48,7 +48,7 @@ def _alone(report: Report) -> Verdict:
 
 
 def _directed(metric: str, entry: Entry) -> bool:
-    return better(metric, entry) != "neither"
+    return better(metric, entry.provenance) != "neither"
 
 
 def spoken(comparison: Comparison) -> list[Compared]:
@@ -173,7 +173,7 @@ def _rankings(report: Report) -> list[Verdict]:
 
 
 def _ranking(metric: str, alike: Sequence[Entry]) -> Verdict:
-    sign = 1 if better(metric, alike[0]) == "higher" else -1
+    sign = 1 if better(metric, alike[0].provenance) == "higher" else -1
     first, second = sorted(alike, key=lambda entry: -sign * (entry.value(metric) or 0.0))[:2]
     row = next(row for row in compare(second, first, allow_unlike=True) if row.metric == metric)
     values = _apart(first.value(metric) or 0.0, second.value(metric) or 0.0)

@@ -121,7 +121,7 @@ def test_two_names_of_the_same_values_are_one_test() -> None:
 
 def test_samples_that_got_better_stand_first_whichever_way_is_better() -> None:
     base, tuned = _entry("base"), _entry("tuned", shift=-1.0)
-    table = {row[0]: row[5] for row in comparison_rows(Comparison(base, tuned, compare(base, tuned)))}
+    table = {row[0].split()[0]: row[6] for row in comparison_rows(Comparison(base, tuned, compare(base, tuned)))}
     assert table["perplexity"] == "30 / 0 / 0"  # lower is better, and all are lower
     assert table["reference.rougeL"] == "5 / 0 / 0"  # higher is better, and all are higher
 
@@ -227,11 +227,36 @@ def test_evaluation_results_have_all_fields() -> None:
 
 def test_summary_shows_values_intervals_failures_and_counts() -> None:
     base, tuned = _entry("base"), _measured_otherwise(_entry("tuned"), "perplexity", failures=2, n=28, ci95=None)
-    rows = summary({"base": base.metrics, "tuned": tuned.metrics})
+    rows = summary({"base": base.results, "tuned": tuned.results})
     assert rows[0] == ("metric", "base", "tuned", "n")
-    assert rows[1][0] == "perplexity" and rows[1][3] == "30/28"
+    assert rows[1][0] == "perplexity ↓" and rows[1][3] == "30/28"
     assert rows[1][1].endswith("]") and rows[1][2].endswith("(2 failed)")
     assert (number(None), number(3.0), number(0.123456), number(float("inf"))) == ("-", "3", "0.1235", "inf")
+
+
+def test_every_metric_says_which_way_is_better_and_the_verdict_stands_beside_it() -> None:
+    """Also where a task of lm-eval says so of its own metric, against the rule of the others."""
+    base, tuned = _entry("base"), _entry("tuned", shift=-1.0)
+    names = [row[0] for row in summary({"base": base.results})]
+    assert names[1:5] == ["perplexity ↓", "test_loss ↓", "generation.tokens", "generation.finished"]
+    assert names[5:] == ["generation.repeated ↓", "reference.rougeL ↑"]
+    rows = comparison_rows(Comparison(base, tuned, compare(base, tuned)))
+    assert rows[0][:2] == ("metric", "verdict") and rows[1][:2] == ("perplexity ↓", "better")
+    metric = "lm_eval:mine.errors"
+    about = provenance("base", ("lm_eval:mine",))
+    about["suites"]["lm_eval:mine"]["settings"]["lower_is_better"] = [metric]
+    assert summary({"base": results({metric: measure(0.5)}, about)})[1][0] == f"{metric} ↓"
+
+
+def test_examples_begin_with_the_samples_that_got_better_whichever_way_that_is() -> None:
+    metric, entries = "lm_eval:mine.errors", []
+    for name, errors in (("base", (1.0, 5.0)), ("tuned", (4.0, 2.0))):
+        about = provenance(name, ("lm_eval:mine",))
+        about["suites"]["lm_eval:mine"]["settings"]["lower_is_better"] = [metric]
+        records = [{"id": str(n), "subset": "", "errors": value} for n, value in enumerate(errors)]
+        found = results({metric: measure(sum(errors) / 2)}, about)
+        entries.append(Entry(name=name, results=found, records={"lm_eval:mine": records}))
+    assert [(sample, difference) for sample, difference, *_ in examples(metric, *entries)] == [("1", -3.0), ("0", 3.0)]
 
 
 def test_recipes_differ_by_field() -> None:

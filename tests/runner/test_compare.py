@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +62,14 @@ def test_compare_prints_tests_costs_and_differences(tmp_path: Path, capsys: pyte
     assert list(written) == ["base", "a", "b"]
     assert written["a"]["initial_train_loss"] == 2.5 and written["a"]["training_time_seconds"] == 12.5
     assert (tmp_path / "report.html").is_file() and str(tmp_path / "report.html") in said.err
+
+
+def test_a_terminal_without_arrows_gets_their_codes(tmp_path: Path) -> None:
+    scored(tmp_path, "a", -1.0)
+    command = [sys.executable, "-m", "runner.cli", "compare", "--runs-dir", str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a is better than base: perplexity ") and "perplexity \\u2193" in done.stdout
 
 
 def test_a_report_over_some_runs_is_not_written_over_the_one_over_all(tmp_path: Path) -> None:
