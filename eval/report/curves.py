@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+SPELLED = {"simpo": "SimPO"}  # other methods are abbreviations in capitals
 RISE = 0.01  # an evaluation loss that ends this share above its best has turned
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Figures and curves of one training; None and empty where the run does not say. Losses in nats a token."""
+    """Figures and curves of one training; None and empty where the run does not say."""
 
     train: tuple[tuple[int, float], ...] = ()  # (step, loss)
     evaluation: tuple[tuple[int, float], ...] = ()
@@ -49,6 +51,17 @@ class Training:
             "training_time_hours": self.seconds / 3600 if self.seconds is not None else None,
             "peak_memory_gb": self.peak_memory_gb,
         }
+
+
+def loss_label(recipe: Mapping[str, Any]) -> str:
+    """What a recipe's losses are: losses of another label are in another unit, and stand on no common axis."""
+    method = recipe.get("method")
+    if method in ("sft", "pretrain"):
+        return "loss (nats a token)"
+    if not method:
+        return "loss"
+    kind = (recipe.get("preference") or {}).get("loss", "sigmoid")
+    return f"{SPELLED.get(method, method.upper())} loss" + ("" if kind == "sigmoid" else f" ({kind})")
 
 
 def training(

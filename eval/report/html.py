@@ -7,6 +7,7 @@ from html import escape
 from math import isfinite
 
 from eval.report.compare import examples
+from eval.report.curves import loss_label
 from eval.report.markdown import METHOD, asked, example_metrics, replied
 from eval.report.plots import Curve, intervals, lines
 from eval.report.results import Entry
@@ -91,15 +92,20 @@ def _interval_plots(report: Report) -> str:
 
 
 def _curves(report: Report) -> str:
-    curves, marks = [], []
+    """A plot for each kind of loss."""
+    kinds: dict[str, tuple[list[Curve], list[tuple[str, float]]]] = {}
     for n, entry in enumerate(report.entries):
         training = entry.training
-        curves.append(Curve(f"{entry.name}, training", training.train, colour=n))
-        curves.append(Curve(f"{entry.name}, evaluation", training.evaluation, colour=n, dashed=True))
+        curves, marks = kinds.setdefault(loss_label(entry.recipe), ([], []))
+        curves.append(Curve(f"{entry.name}, training", training.train, colour=n, run=entry.name))
+        curves.append(Curve(f"{entry.name}, validation", training.evaluation, colour=n, dashed=True, run=entry.name))
         if training.overfits_from is not None:
             marks.append((f"{entry.name} over-fits", float(training.overfits_from)))
-    plot = lines("Loss over training steps", curves, "step", "loss (nats a token)", marks)
-    return f"<h2>Training and evaluation loss</h2><figure>{plot}</figure>" if plot else ""
+    drawn = [
+        lines(f"{name} over training steps", curves, "step", name, marks) for name, (curves, marks) in kinds.items()
+    ]
+    figures = "".join(f"<figure>{plot}</figure>" for plot in drawn if plot)
+    return f'<h2>Training and validation loss</h2><div class="plots">{figures}</div>' if figures else ""
 
 
 def _differences(report: Report) -> str:

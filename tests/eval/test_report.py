@@ -14,9 +14,10 @@ import pytest
 
 from eval.report import paired as paired_module
 from eval.report.compare import compare, examples, recipe_differences, source
-from eval.report.curves import Training, training
+from eval.report.curves import Training, loss_label, training
 from eval.report.files import write_report
 from eval.report.history import COMBINED, combined_score, history, should_stop
+from eval.report.html import html
 from eval.report.paired import holm, paired, sign_test
 from eval.report.plots import Curve, intervals, lines, ticks
 from eval.report.results import Entry, read_entry
@@ -357,10 +358,60 @@ def test_ticks_are_few_and_within(low: float, high: float) -> None:
 
 
 def test_plots_take_flat_and_empty_data() -> None:
-    assert lines("x", [Curve("a", [(1, 2.0)])], "x", "y") == ""
+    assert lines("x", [Curve("a", [])], "x", "y") == ""
     assert "polyline" in lines("x", [Curve("a", [(1, 2.0), (2, 2.0)])], "x", "y", [("m", 1)])
     assert intervals("x", []) == ""
     assert "circle" in intervals("x", [("a", 1.0, None)])
+
+
+def test_a_single_validation_loss_is_a_point_that_tells_its_value() -> None:
+    found = lines("x", [Curve("a, validation", [(7, 2.25)])], "step", "loss")
+    assert "polyline" not in found and re.search(
+        r"<g><title>a, validation, step 7: 2.25</title><circle [^>]*r=\"5\"", found
+    )
+
+
+def test_every_point_tells_its_value_and_of_very_many_the_lowest_and_the_last_do() -> None:
+    points = [(float(n), 5.0 - n / 1000 - 3 * (n == 1234)) for n in range(3001)]
+    found = lines("x", [Curve("a", points)], "step", "loss")
+    told = re.findall(r"<title>a, step ([^<]*)</title>", found)
+    assert 200 < len(told) < 310 and {"1234: 0.766", "3000: 2"} <= set(told)
+    assert len(re.findall(r"[\d.]+,[\d.]+", found.partition('points="')[2].partition('"')[0])) == 3001
+    shown = re.findall(r"<title>b, step ([^<]*)</title>", lines("x", [Curve("b", points[:40])], "step", "loss"))
+    assert len(shown) == 40
+    assert "<title>a: 1 [0.5, 2]</title>" in intervals("x", [("a", 1.0, (0.5, 2.0))])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "label"),
+    [
+        ({"method": "sft"}, "loss (nats a token)"),
+        ({"method": "pretrain"}, "loss (nats a token)"),
+        ({"method": "dpo", "preference": {"loss": "sigmoid"}}, "DPO loss"),
+        ({"method": "dpo", "preference": {"loss": "ipo"}}, "DPO loss (ipo)"),
+        ({"method": "kto"}, "KTO loss"),
+        ({"method": "orpo"}, "ORPO loss"),
+        ({"method": "simpo"}, "SimPO loss"),
+        ({"method": "grpo"}, "GRPO loss"),
+        ({}, "loss"),
+    ],
+)
+def test_losses_are_named_by_their_method(recipe: dict[str, Any], label: str) -> None:
+    assert loss_label(recipe) == label
+
+
+def test_losses_of_other_units_stand_in_other_plots() -> None:
+    curve = training([{"step": s, "loss": 3 - s / 5} for s in range(5)])
+    entries = [
+        _entry("base"),
+        _entry("a", recipe={"method": "sft"}, training=curve),
+        _entry("b", recipe={"method": "pretrain"}, training=curve),
+        _entry("c", recipe={"method": "dpo"}, training=curve),
+    ]
+    page = html(make_report(entries))
+    plots = [plot for plot in re.findall(r"<svg.*?</svg>", page) if "over training steps" in plot]
+    assert [re.findall(r"<text[^>]*>(\w), training</text>", plot) for plot in plots] == [["a", "b"], ["c"]]
+    assert ">loss (nats a token)<" in plots[0] and "nats" not in plots[1] and ">DPO loss<" in plots[1]
 
 
 VALUES = {
