@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import json
 import re
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from eval.report import files
 from eval.report import paired as paired_module
 from eval.report.compare import compare, examples, recipe_differences, source
 from eval.report.curves import Training, loss_label, training
@@ -20,6 +23,7 @@ from eval.report.history import COMBINED, combined_score, history, should_stop
 from eval.report.html import html
 from eval.report.paired import holm, paired, sign_test
 from eval.report.plots import Curve, intervals, lines, ticks
+from eval.report.replies import generated, shown
 from eval.report.results import Entry, read_entry
 from eval.report.tables import (
     FIELDS,
@@ -196,9 +200,27 @@ def test_counts_have_no_samples_of_their_own() -> None:
 
 
 def test_examples_are_those_that_differ_most() -> None:
-    shown = examples("reference.rougeL", _entry("base"), _entry("tuned", shift=-1.0), count=1)
-    assert len(shown) == 2
-    assert all(difference == pytest.approx(1 / 9) for _, difference, _, _ in shown)
+    base, tuned = _entry("base"), _entry("tuned", shift=-1.0)
+    (found,) = shown(Comparison(base, tuned, compare(base, tuned)), 1)
+    assert (found.metric, found.total, len(found.examples)) == ("reference.rougeL", 5, 2)
+    assert all(one.difference == pytest.approx(1 / 9) and one.won for one in found.examples)
+    assert all(
+        one.replies == (("base", f"base says {one.id} "), ("tuned", f"tuned says {one.id} ")) for one in found.examples
+    )
+
+
+def test_replies_stand_beside_those_of_the_base_where_both_were_asked_the_same() -> None:
+    base, tuned, alone = _entry("base"), _entry("tuned", shift=-1.0), _entry("alone", n=20)
+    tuned.records["generation"][1] = {"id": "1", "prompt": base.records["generation"][1]["prompt"], "error": "too long"}
+    tuned.records["generation"][2]["prompt"] = [{"role": "user", "content": "Another question?"}]
+    pair, single = generated(make_report([base, tuned, alone], unlike="leave_out"), 3)
+    assert (pair.title, pair.total, len(pair.examples)) == ("Replies of base and tuned", 4, 3)
+    assert [one.id for one in pair.examples] == ["0", "1", "3"]
+    assert pair.examples[0].replies == (("base", "base says 0 "), ("tuned", "tuned says 0 "))
+    assert pair.examples[1].replies[1] == ("tuned", "(no answer: too long)")
+    assert (single.title, single.total) == ("Replies of alone", 5)
+    content = html(make_report([base, tuned, alone], unlike="leave_out"))
+    assert "base says 0" in content and "tuned says 0" in content and "Another question" not in content
 
 
 def test_training_figures_and_over_fitting() -> None:
@@ -258,6 +280,8 @@ def test_examples_begin_with_the_samples_that_got_better_whichever_way_that_is()
         found = results({metric: measure(sum(errors) / 2)}, about)
         entries.append(Entry(name=name, results=found, records={"lm_eval:mine": records}))
     assert [(sample, difference) for sample, difference, *_ in examples(metric, *entries)] == [("1", -3.0), ("0", 3.0)]
+    (found,) = shown(Comparison(*entries, compare(*entries)), 3)
+    assert [(one.id, one.won) for one in found.examples] == [("1", True), ("0", False)]
 
 
 def test_recipes_differ_by_field() -> None:
@@ -313,11 +337,33 @@ def test_the_page_is_whole_and_self_contained_whatever_a_model_says(evil_report:
     page = Page(content)
     assert page.stack == []
     assert page.references == []
-    assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
+    assert not {"img", "link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("script") == page.tags.count("style") == 1
     assert page.tags.count("svg") >= 3
-    assert content.index("is better than") < content.index("<table>")
+    assert content.index("is better than") < content.index("<table")
     assert "width=device-width" in content
     assert "&lt;script&gt;" in content
+
+
+def test_the_policy_allows_our_script_and_style_by_their_hashes_and_nothing_else(evil_report: Path) -> None:
+    content = (evil_report / "report.html").read_text(encoding="utf-8")
+    policies = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', content)
+    allowed = dict(part.strip().split(" ", 1) for part in policies[0].split(";"))
+    assert len(policies) == 1 and content.index(policies[0]) < content.index("<style>")
+    for tag in ("script", "style"):
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", content, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert allowed.pop(f"{tag}-src") == f"'sha256-{digest}'"
+    assert allowed == {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
+
+
+def test_the_script_makes_no_markup_of_text() -> None:
+    """Replies reach the page as text: what would parse or run a text has no place in its script."""
+    script = (Path(files.__file__).parent / "page.js").read_text(encoding="utf-8")
+    wrong = (
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|DOMParser|setHTML|eval\(|Function\(|srcdoc|fetch|XMLHttp"
+    )
+    assert not re.search(wrong, script) and "</" not in script and "<!--" not in script
 
 
 def test_markdown_escapes_and_keeps_its_tables(evil_report: Path) -> None:
