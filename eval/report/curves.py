@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 SPELLED = {"simpo": "SimPO"}  # other methods are abbreviations in capitals
@@ -12,7 +13,10 @@ RISE = 0.01  # an evaluation loss that ends this share above its best has turned
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Figures and curves of one training; None and empty where the run does not say."""
+    """Figures and curves of one training; None and empty where the run does not say.
+
+    not_finite: losses that are no number or infinite, which are in no curve and no figure.
+    """
 
     train: tuple[tuple[int, float], ...] = ()  # (step, loss)
     evaluation: tuple[tuple[int, float], ...] = ()
@@ -21,6 +25,7 @@ class Training:
     peak_memory_gb: float | None = None
     expected_memory_gb: float | None = None
     trained_parameters: int | None = None
+    not_finite: int = 0
 
     @property
     def total_steps(self) -> int | None:
@@ -73,8 +78,11 @@ def training(
 ) -> Training:
     """The training of a run, of the lines of its metrics.jsonl in the order of steps."""
 
+    def told(name: str) -> list[tuple[int, float]]:
+        return [(int(line["step"]), float(line[name])) for line in lines if line.get(name) is not None]
+
     def curve(name: str) -> tuple[tuple[int, float], ...]:
-        return tuple(sorted((int(line["step"]), float(line[name])) for line in lines if line.get(name) is not None))
+        return tuple(sorted(point for point in told(name) if isfinite(point[1])))
 
     timed = [line for line in lines if line.get("tokens") and line.get("step_time_s")]
     return Training(
@@ -87,4 +95,5 @@ def training(
         expected_memory_gb=expected_memory_gb,
         peak_memory_gb=max((float(line["memory_gb"]) for line in lines if line.get("memory_gb")), default=None),
         trained_parameters=trained_parameters,
+        not_finite=sum(not isfinite(value) for _, value in told("loss") + told("eval_loss")),
     )

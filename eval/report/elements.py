@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -71,7 +72,7 @@ def table(
         metric, _, side = name.rpartition(" ") if metrics and name[-1:] in READ else (name, "", "")
         own = named("metric", metric) if metrics else named("run", name) if runs == "rows" else ""
         shown = [_td(*cell) for cell in zip(cells, header[1:], owners[1:], strict=True)]
-        lines.append(f'<tr{own}><th scope="row">{escape(metric)}{arrow(side)}</th>{"".join(shown)}</tr>')
+        lines.append(f'<tr{own}><th scope="row">{_breaking(metric)}{arrow(side)}</th>{"".join(shown)}</tr>')
     told = escape(title, quote=True)
     return (
         f'<div class="wide" role="group" tabindex="0" aria-label="{told}"><table>'
@@ -82,6 +83,11 @@ def table(
 def arrow(side: str) -> str:
     """The arrow to a metric's better side, which is read out in words."""
     return f' <span aria-hidden="true">{side}</span><span class="read">({READ[side]})</span>' if side else ""
+
+
+def _breaking(name: str) -> str:
+    """A name that may break behind its dots, colons, commas and underscores, where a phone leaves it little room."""
+    return re.sub(r"(?<=[.:,_/])(?=\w)", "<wbr>", escape(name))
 
 
 def _td(text: str, column: str, own: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import itertools
 import json
@@ -293,7 +294,7 @@ def test_recipes_differ_by_field() -> None:
 class Page(HTMLParser):
     """The tags of a page, opened and closed, and its references."""
 
-    VOID = frozenset({"meta", "br", "img", "link", "line", "circle", "polyline"})
+    VOID = frozenset({"meta", "wbr", "br", "img", "link", "line", "circle", "polyline"})
 
     def __init__(self, content: str) -> None:
         super().__init__()
@@ -376,6 +377,53 @@ def test_markdown_escapes_and_keeps_its_tables(evil_report: Path) -> None:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in found.splitlines()}
         assert len(widths) == 1, found
     assert "over-fits" in content
+
+
+def strict_json(path: Path) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_report_json_holds_what_the_page_shows(evil_report: Path) -> None:
+    found = strict_json(evil_report / "report.json")
+    base, tuned = found["models"]
+    (comparison,) = found["comparisons"]
+    assert (comparison["first"], comparison["other"]) == (base, tuned)
+    assert found["version"] == 1 and found["better"]["perplexity"] == "lower"
+    assert [one["kind"] for one in found["verdicts"]] == ["better"]
+    rows = {row["metric"]: row for row in comparison["metrics"]}
+    assert rows["perplexity"]["verdict"] == "better" and rows["perplexity"]["paired"]["losses"] == 30
+    assert rows["perplexity"]["b"] == found["models"][tuned]["metrics"]["perplexity"]["value"]
+    assert found["models"][tuned]["training"]["train"][0] == [0, 3.0]
+    assert comparison["examples"][0]["examples"][0]["replies"][1][1].startswith(f"{tuned} says ")
+    assert EVIL in found["replies"][0]["examples"][0]["replies"][0][1]
+    assert found["recipe_differences"] == {"model": [EVIL, "b"]} and found["recipes_of"] == [base, tuned]
+
+
+def test_report_csv_has_a_line_for_each_model_and_metric(evil_report: Path) -> None:
+    """Read back by the csv module, whatever the names hold: the numbers are those of report.json."""
+    with (evil_report / "report.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    models = strict_json(evil_report / "report.json")["models"]
+    wanted = [(name, metric) for name, model in models.items() for metric in model["metrics"]]
+    assert [(row["model"], row["metric"]) for row in rows] == wanted
+    for row in rows:
+        told = models[row["model"]]["metrics"][row["metric"]]
+        assert float(row["value"]) == told["value"]
+        assert (int(row["n"]), int(row["failures"])) == (told["n"], told["failures"])
+        interval = [float(row[end]) for end in ("ci_low", "ci_high") if row[end]]
+        assert interval == (told["ci95"] or [])
+    assert {row["better"] for row in rows} == {"lower", "higher", "neither"}
+
+
+def test_losses_that_are_no_numbers_are_counted_and_break_no_file(tmp_path: Path) -> None:
+    curve = training([{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan"), "eval_loss": float("inf")}])
+    report = make_report([_entry("base"), _entry("tuned", training=curve)])
+    write_report(report, tmp_path)
+    assert "tuned: 2 losses are not finite; no curve holds them." in notes(report)
+    assert strict_json(tmp_path / "report.json")["models"]["tuned"]["training"]["train"] == [[1, 2.0]]
 
 
 def test_results_over_all_runs_are_json(evil_report: Path) -> None:
