@@ -7,6 +7,7 @@ import io
 import math
 from typing import Any
 
+from eval.report.compare import Compared
 from eval.report.curves import loss_label
 from eval.report.replies import generated, shown
 from eval.report.results import Entry
@@ -31,6 +32,10 @@ def report_json(report: Report, *, examples: int, replies: int) -> dict[str, Any
         "better": sides(entry.results for entry in report.entries),
         "models": {entry.name: _model(entry) for entry in report.entries},
         "comparisons": [_comparison(one, examples) for one in report.comparisons.values()],
+        "rankings": [
+            {"models": one.count, "first": one.first.name, "second": one.second.name, **_row(one.row)}
+            for one in report.rankings
+        ],
         "replies": generated(report, replies),
         "recipe_differences": report.differences,
         "recipes_of": [entry.name for entry in report.entries if entry.recipe],
@@ -53,9 +58,13 @@ def _comparison(comparison: Comparison, count: int) -> dict[str, object]:
     return {
         "first": comparison.first.name,
         "other": comparison.other.name,
-        "metrics": [{"verdict": row.verdict, **to_json(row)} for row in comparison.rows],
+        "metrics": [_row(row) for row in comparison.rows],
         "examples": shown(comparison, count),
     }
+
+
+def _row(row: Compared) -> dict[str, object]:
+    return {"verdict": row.verdict, **to_json(row)}
 
 
 def _finite(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from eval.report.compare import Better, Compared, better, compare, recipe_differences
 from eval.report.curves import Training
+from eval.report.ranking import Ranking, rankings
 from eval.report.results import Entry, Results
 from eval.rows import Row
 from eval.statistics import Measure
@@ -111,6 +112,7 @@ class Report:
     comparisons: dict[str, Comparison]
     differences: dict[str, list[Any]]
     left_out: dict[str, str]
+    rankings: tuple[Ranking, ...] = ()
 
     @property
     def unlike(self) -> list[str]:
@@ -147,17 +149,13 @@ def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: in
         try:
             comparisons[entry.name] = _compared(entry, entries[:place], unlike == "show", seed)
         except UserError as error:
-            if is_base(entry):
+            if entry.is_base:
                 continue  # it is there for its own run
             if unlike != "leave_out":
                 raise
             left_out[entry.name] = str(error)
-    return Report(tuple(entries), comparisons, recipe_differences(entries), left_out)
-
-
-def is_base(entry: Entry) -> bool:
-    """Whether an entry is a model that no run trained."""
-    return entry.provenance.run.get("tuning") == "none"
+    ranked = tuple(rankings(entries, seed))
+    return Report(tuple(entries), comparisons, recipe_differences(entries), left_out, ranked)
 
 
 def _compared(entry: Entry, before: Sequence[Entry], allow_unlike: bool, seed: int) -> Comparison:
@@ -167,7 +165,7 @@ def _compared(entry: Entry, before: Sequence[Entry], allow_unlike: bool, seed: i
         UserError: there is none; the reason is that of the first that shares a metric at all.
     """
     nearest = before[:0:-1]
-    candidates = [before[0], *filter(is_base, nearest), *(one for one in nearest if not is_base(one))]
+    candidates = [before[0], *sorted(nearest, key=lambda one: not one.is_base)]
     candidates.sort(key=lambda one: not one.metrics.keys() & entry.metrics.keys())
     errors = []
     for one in candidates:

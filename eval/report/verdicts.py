@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.report.compare import Compared, better, compare, source, unlike
+from eval.report.compare import Compared, better, source
 from eval.report.curves import Training
+from eval.report.ranking import Ranking
 from eval.report.results import Entry
-from eval.report.tables import Comparison, Report, is_base, number
+from eval.report.tables import Comparison, Report, number
 
 Kind = Literal["ranking", "better", "mixed", "none shown", "worse", "not tested"]
 ORDER: tuple[Kind, ...] = ("ranking", "better", "mixed", "none shown", "worse", "not tested")
@@ -35,7 +36,7 @@ def verdicts(report: Report) -> list[Verdict]:
         return [_alone(report)]
     found = [(_verdict(comparison), comparison) for comparison in report.comparisons.values()]
     found.sort(key=lambda pair: (ORDER.index(pair[0].kind), -_lead(pair[1])))
-    return [*_rankings(report), *(verdict for verdict, _ in found)]
+    return [*map(_first, report.rankings), *(verdict for verdict, _ in found)]
 
 
 def _alone(report: Report) -> Verdict:
@@ -157,27 +158,10 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _rankings(report: Report) -> list[Verdict]:
-    """Of each set of three or more models that were measured alike, two of them runs, which one ranks first."""
-    found, left = [], list(report.entries)
-    while left:
-        head = left.pop(0)
-        for metric in head.metrics:
-            alike = [head, *left] if _directed(metric, head) else []
-            alike = [entry for entry in alike if entry.value(metric) is not None and not unlike(metric, head, entry)]
-            if len(alike) > 2 and sum(not is_base(entry) for entry in alike) > 1:
-                found.append(_ranking(metric, alike))
-                left = [entry for entry in left if entry not in alike]
-                break
-    return found
-
-
-def _ranking(metric: str, alike: Sequence[Entry]) -> Verdict:
-    sign = 1 if better(metric, alike[0].provenance) == "higher" else -1
-    first, second = sorted(alike, key=lambda entry: -sign * (entry.value(metric) or 0.0))[:2]
-    row = next(row for row in compare(second, first, allow_unlike=True) if row.metric == metric)
+def _first(ranking: Ranking) -> Verdict:
+    metric, first, second, row = ranking.metric, ranking.first, ranking.second, ranking.row
     values = _apart(first.value(metric) or 0.0, second.value(metric) or 0.0)
-    told = f"By {metric}, {first.name} ({values[0]}) ranks first of {len(alike)} models, before {second.name}"
+    told = f"By {metric}, {first.name} ({values[0]}) ranks first of {ranking.count} models, before {second.name}"
     shown = {
         "better": "the difference between the two is shown",
         "worse": f"yet on the samples that both answered, {second.name} is better",
