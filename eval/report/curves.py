@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+CURVES = ("loss", "eval_loss", "reward", "eval_reward")  # of metrics.jsonl
 SPELLED = {"simpo": "SimPO"}  # other methods are abbreviations in capitals
 RISE = 0.01  # an evaluation loss that ends this share above its best has turned
 
@@ -15,11 +16,13 @@ RISE = 0.01  # an evaluation loss that ends this share above its best has turned
 class Training:
     """Figures and curves of one training; None and empty where the run does not say.
 
-    not_finite: losses that are no number or infinite, which are in no curve and no figure.
+    not_finite: losses and rewards that are no number or infinite, which are in no curve and no figure.
     """
 
     train: tuple[tuple[int, float], ...] = ()  # (step, loss)
     evaluation: tuple[tuple[int, float], ...] = ()
+    reward: tuple[tuple[int, float], ...] = ()  # (step, mean reward), of GRPO
+    evaluation_reward: tuple[tuple[int, float], ...] = ()
     seconds: float | None = None
     tokens_per_s: float | None = None
     peak_memory_gb: float | None = None
@@ -88,6 +91,8 @@ def training(
     return Training(
         train=curve("loss"),
         evaluation=curve("eval_loss"),
+        reward=curve("reward"),
+        evaluation_reward=curve("eval_reward"),
         seconds=seconds,
         tokens_per_s=sum(line["tokens"] for line in timed) / sum(line["step_time_s"] for line in timed)
         if timed
@@ -95,5 +100,5 @@ def training(
         expected_memory_gb=expected_memory_gb,
         peak_memory_gb=max((float(line["memory_gb"]) for line in lines if line.get("memory_gb")), default=None),
         trained_parameters=trained_parameters,
-        not_finite=sum(not isfinite(value) for _, value in told("loss") + told("eval_loss")),
+        not_finite=sum(not isfinite(value) for name in CURVES for _, value in told(name)),
     )

@@ -10,13 +10,12 @@ from eval.report.curves import loss_label
 from eval.report.elements import arrow, examples, named, page, table
 from eval.report.markdown import METHOD
 from eval.report.plots import Curve, intervals, lines
-from eval.report.replies import generated, shown
+from eval.report.replies import fitting, generated, shown
 from eval.report.results import Entry
 from eval.report.tables import ARROWS, Comparison, Report, comparison_rows, cost_rows, notes, sides, summary
 from eval.report.verdicts import verdicts
 from recipes.typed import to_json
 
-EXAMPLES = 50  # at each end of a metric
 REPLIES = 100
 
 
@@ -24,7 +23,7 @@ def html(report: Report) -> str:
     names = [entry.name for entry in report.entries]
     parts = ["<h1>Evaluation report</h1>", _verdicts(report)]
     parts += [f'<p class="note">{escape(note)}</p>' for note in notes(report)]
-    parts += [_comparison(comparison) for comparison in report.comparisons.values()]
+    parts += [_comparison(comparison, fitting(report)) for comparison in report.comparisons.values()]
     parts += ["<h2>Results</h2><p>Values with 95 % intervals.</p>", _interval_plots(report)]
     results = summary({entry.name: entry.results for entry in report.entries})
     parts += [table(results, "Results", metrics=True, runs="columns", models=names)]
@@ -40,10 +39,10 @@ def _verdicts(report: Report) -> str:
     return f'<ul class="verdicts">{"".join(items)}</ul>'
 
 
-def _comparison(comparison: Comparison) -> str:
+def _comparison(comparison: Comparison, count: int) -> str:
     rows = table(comparison_rows(comparison), comparison.title, metrics=True)
     parts = [f"<h2>{escape(comparison.title)}</h2>", rows, f'<p class="small">{escape(METHOD)}</p>']
-    parts += [examples(found, comparison.other.name) for found in shown(comparison, EXAMPLES)]
+    parts += [examples(found, comparison.other.name) for found in shown(comparison, count)]
     return f"<section{named('run', comparison.other.name)}>{''.join(parts)}</section>"
 
 
@@ -64,7 +63,7 @@ def _interval_plots(report: Report) -> str:
 
 
 def _curves(report: Report) -> str:
-    """A plot for each kind of loss."""
+    """A plot for each kind of loss, and one of GRPO's rewards."""
     kinds: dict[str, tuple[list[Curve], list[tuple[str, float]]]] = {}
     for n, entry in enumerate(report.entries):
         training = entry.training
@@ -73,11 +72,17 @@ def _curves(report: Report) -> str:
         curves.append(Curve(f"{entry.name}, validation", training.evaluation, colour=n, dashed=True, run=entry.name))
         if training.overfits_from is not None:
             marks.append((f"{entry.name} over-fits", float(training.overfits_from)))
+    rewards = [
+        Curve(f"{entry.name}, {kind}", points, colour=n, dashed=kind == "validation", run=entry.name)
+        for n, entry in enumerate(report.entries)
+        for kind, points in (("training", entry.training.reward), ("validation", entry.training.evaluation_reward))
+    ]
+    kinds["mean reward"] = (rewards, [])
     drawn = [
         lines(f"{name} over training steps", curves, "step", name, marks) for name, (curves, marks) in kinds.items()
     ]
     figures = "".join(f"<figure>{plot}</figure>" for plot in drawn if plot)
-    return f'<h2>Training and validation loss</h2><div class="plots">{figures}</div>' if figures else ""
+    return f'<h2>Training</h2><div class="plots">{figures}</div>' if figures else ""
 
 
 def _differences(report: Report) -> str:

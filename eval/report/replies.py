@@ -10,6 +10,8 @@ from eval.report.results import Entry
 from eval.report.tables import Comparison, Report
 from eval.rows import Row
 
+MOST = 3000  # examples in a report, so that its page stays a few megabytes
+EACH = 3, 50  # at each end of a metric, the fewest and the most
 MAX_ASKED = 200  # characters of a prompt
 GENERATION = "generation"
 
@@ -39,13 +41,22 @@ class Shown:
     total: int
 
 
+def fitting(report: Report) -> int:
+    """How many examples at each end of a metric a report has room for."""
+    metrics = sum(len(_metrics(comparison)) for comparison in report.comparisons.values())
+    return max(EACH[0], min(EACH[1], MOST // (2 * max(1, metrics))))
+
+
+def _metrics(comparison: Comparison) -> list[str]:
+    """Metrics whose samples hold replies to read."""
+    found = {row.metric: source(row.metric) for row in comparison.rows}
+    return [metric for metric, where in found.items() if where and where.values.examples]
+
+
 def shown(comparison: Comparison, count: int) -> list[Shown]:
     """Of each metric with replies, the samples that differ most, best first: up to `count` at each end."""
     first, other, found = comparison.first, comparison.other, []
-    for metric in (row.metric for row in comparison.rows):
-        where = source(metric)
-        if where is None or not where.values.examples:
-            continue
+    for metric in _metrics(comparison):
         sign = -1 if better(metric, first.provenance) == "lower" else 1
         every = examples(metric, first, other)
         ends = every if len(every) <= 2 * count else every[:count] + every[-count:]

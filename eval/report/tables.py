@@ -247,7 +247,9 @@ def notes(report: Report) -> list[str]:
         if step is not None:
             found.append(f"{entry.name} over-fits: its evaluation loss was best at step {step} and rose after it.")
         if entry.training.not_finite:
-            found.append(f"{entry.name}: {entry.training.not_finite} losses are not finite; no curve holds them.")
+            found.append(
+                f"{entry.name}: {entry.training.not_finite} losses or rewards are not finite; no curve holds them."
+            )
         failed = {name: measure.failures for name, measure in entry.metrics.items() if measure.failures}
         if failed:
             most = max(failed.values())

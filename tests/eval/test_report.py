@@ -24,7 +24,7 @@ from eval.report.history import COMBINED, combined_score, history, should_stop
 from eval.report.html import html
 from eval.report.paired import holm, paired, sign_test
 from eval.report.plots import Curve, intervals, lines, ticks
-from eval.report.replies import generated, shown
+from eval.report.replies import fitting, generated, shown
 from eval.report.results import Entry, read_entry
 from eval.report.tables import (
     FIELDS,
@@ -422,7 +422,7 @@ def test_losses_that_are_no_numbers_are_counted_and_break_no_file(tmp_path: Path
     curve = training([{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan"), "eval_loss": float("inf")}])
     report = make_report([_entry("base"), _entry("tuned", training=curve)])
     write_report(report, tmp_path)
-    assert "tuned: 2 losses are not finite; no curve holds them." in notes(report)
+    assert "tuned: 2 losses or rewards are not finite; no curve holds them." in notes(report)
     assert strict_json(tmp_path / "report.json")["models"]["tuned"]["training"]["train"] == [[1, 2.0]]
 
 
@@ -506,6 +506,37 @@ def test_losses_of_other_units_stand_in_other_plots() -> None:
     plots = [plot for plot in re.findall(r"<svg.*?</svg>", page) if "over training steps" in plot]
     assert [re.findall(r"<text[^>]*>(\w), training</text>", plot) for plot in plots] == [["a", "b"], ["c"]]
     assert ">loss (nats a token)<" in plots[0] and "nats" not in plots[1] and ">DPO loss<" in plots[1]
+
+
+def test_rewards_have_a_plot_of_their_own() -> None:
+    curve = training(
+        [{"step": 1, "loss": 0.1, "reward": 0.2}, {"step": 2, "loss": 0.1, "reward": 0.7, "eval_reward": 0.5}]
+    )
+    page = html(make_report([_entry("base"), _entry("a", recipe={"method": "grpo"}, training=curve)]))
+    (plot,) = (plot for plot in re.findall(r"<svg.*?</svg>", page) if "mean reward over training steps" in plot)
+    assert re.findall(r"<title>a, (\w+), step (\d): ([\d.]+)</title>", plot) == [
+        ("training", "1", "0.2"), ("training", "2", "0.7"), ("validation", "2", "0.5"),
+    ]  # fmt: skip
+    assert "mean reward" not in html(make_report([_entry("base"), _entry("a", recipe={"method": "sft"})]))
+
+
+def test_a_report_has_room_for_fewer_examples_of_each_of_many_metrics() -> None:
+    def entry(name: str, metrics: int) -> Entry:
+        rows = [
+            {"id": f"{m}-{n}", "subset": f"s{m}", "score": float(n % 7) * (name == "tuned"), "pred": "x"}
+            for m in range(metrics)
+            for n in range(20)
+        ]
+        measures = {f"longbench.s{m}": measure(1.0) for m in range(metrics)}
+        about = provenance(name, ("longbench",))
+        return Entry(name=name, results=results(measures, about), records={"longbench": rows})
+
+    counts = []
+    for metrics in (1, 40, 700):
+        report = make_report([entry("base", metrics), entry("tuned", metrics)])
+        counts.append(fitting(report))
+        assert sum(len(one.examples) for c in report.comparisons.values() for one in shown(c, counts[-1])) <= 4200
+    assert counts == [50, 37, 3]
 
 
 VALUES = {
