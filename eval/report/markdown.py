@@ -18,9 +18,9 @@ MAX_TEXT = 600  # characters of a reply in an example
 def markdown(report: Report) -> str:
     parts = ["# Evaluation report", "\n".join(f"- {_escape(verdict.text)}" for verdict in verdicts(report))]
     parts += [f"> {_escape(note)}" for note in notes(report)]
-    parts += ["## Results", "Values with 95 % intervals.", table(summary({e.name: e.results for e in report.entries}))]
     for comparison in report.comparisons.values():
         parts += [f"## {_escape(comparison.title)}", METHOD, table(comparison_rows(comparison))]
+    parts += ["## Results", "Values with 95 % intervals.", table(summary({e.name: e.results for e in report.entries}))]
     parts += ["## Cost", table(cost_rows(report.entries))]
     if report.differences:
         names = [e.name for e in report.entries if e.recipe]

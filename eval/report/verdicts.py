@@ -35,7 +35,7 @@ def verdicts(report: Report) -> list[Verdict]:
     if not report.comparisons:
         return [_alone(report)]
     found = [(_verdict(comparison), comparison) for comparison in report.comparisons.values()]
-    found.sort(key=lambda pair: (ORDER.index(pair[0].kind), -_lead(pair[1])))
+    found.sort(key=lambda pair: (ORDER.index(pair[0].kind), -_lead(pair[1]), -_gain(pair[1])))
     return [*map(_first, report.rankings), *(verdict for verdict, _ in found)]
 
 
@@ -64,6 +64,15 @@ def spoken(comparison: Comparison) -> list[Compared]:
 def _lead(comparison: Comparison) -> int:
     found = [row.verdict for row in spoken(comparison)]
     return found.count("better") - found.count("worse")
+
+
+def _gain(comparison: Comparison) -> float:
+    """The share by which the first metric that speaks got better; runs beside one base have the same."""
+    spoke = spoken(comparison)
+    for row in comparison.rows:
+        if row in spoke and row.a and row.b is not None:
+            return (row.b - row.a) / abs(row.a) * (1 if row.better == "higher" else -1)
+    return 0.0
 
 
 def _verdict(comparison: Comparison) -> Verdict:
@@ -104,7 +113,7 @@ def _change(row: Compared) -> str:
 def _apart(a: float, b: float) -> tuple[str, str]:
     """Two values in as few digits, from three, as tell them apart."""
     for digits in range(3, 7):
-        shown = [f"{value:.{digits}g}" if abs(value) < 1000 else number(value) for value in (a, b)]
+        shown = [f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}" for value in (a, b)]
         if shown[0] != shown[1]:
             break
     return shown[0], shown[1]

@@ -88,6 +88,7 @@ def test_runs_stand_best_first_and_the_first_two_are_told_apart() -> None:
     base, good, best, bad = model("base", 2.5, base=True), model("b", 2.4), model("c", 2.2), model("d", 2.9)
     found = said(base, bad, good, best)
     assert [kind for kind, _ in found] == ["ranking", "better", "better", "worse"]
+    assert [text.split()[0] for _, text in found[1:]] == ["c", "b", "d"]
     values = [f"{entry.value('perplexity'):.3g}" for entry in (best, good)]
     assert found[0][1].startswith(f"By perplexity, c ({values[0]}) ranks first of 4 models, before b ({values[1]}); ")
     assert found[0][1].endswith("the difference between the two is shown (p = 0.0002 over 26 samples).")
@@ -139,6 +140,22 @@ def test_a_model_alone_is_not_judged() -> None:
 def test_costs_stand_in_the_unit_that_suits_them(seconds: float | None, told: str) -> None:
     tuned = model("tuned", 2.3, training=Training(seconds=seconds, peak_memory_gb=1.2))
     assert f", for {told} of " in said(model("base", 2.5), tuned)[0][1]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [
+        (12.345, 9.8, "12.3 → 9.8 (−21 %, "),
+        (0.5, 0.5004, "0.5 → 0.5004 (+0.08 %, "),
+        (289472.2, 256112.0, "289,472 → 256,112 (−12 %, "),
+        (-0.5, 0.5, "-0.5 → 0.5 (p"),  # a share of what may be negative says nothing
+        (0.0, 0.5, "0 → 0.5 (p"),
+        (2.0, 2.0, "2 → 2 (p"),
+    ],
+)
+def test_values_stand_in_the_digits_that_tell_them_apart(a: float, b: float, told: str) -> None:
+    one, other = with_measure(model("base", 2.5), "perplexity", value=a), model("tuned", 2.3)
+    assert f"perplexity {told}" in said(one, with_measure(other, "perplexity", value=b))[0][1]
 
 
 def test_names_and_order_change_no_finding() -> None:
