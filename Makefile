@@ -48,7 +48,9 @@ mutation: .venv/dev ## whether the unit tests notice a wrong operator; MUTANTS='
 	$(BIN)/python -m tests.mutants .venv-mutation/bin/mutmut
 
 test-browser: .venv/dev ## the report in headless Chromium, which must be installed
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-browser
+	$(BIN)/uv pip install --quiet --python .venv-browser/bin/python --editable '.[dev,browser]'
+	.venv-browser/bin/python -m pytest -m browser
 
 golden: .venv/dev ## rewrite the golden plans
 	$(BIN)/python -m pytest tests/adapters/test_plans.py --golden
@@ -86,4 +88,4 @@ test-oldest: .venv/ready ## and on the oldest versions that pyproject.toml allow
 	$(call unit_tests_with,lowest-direct,.venv-oldest)
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest .venv-mutation mutants runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered
+	rm -rf .venv .venv-newest .venv-oldest .venv-mutation .venv-browser mutants runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,9 @@ class Verb(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the boundary at which mistakes and failures are printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character gets its code, not a traceback
+            stream.reconfigure(errors="backslashreplace")
     verb, arguments = _parse(list(sys.argv[1:] if argv is None else argv))
     try:
         code = verb.run(arguments) or 0

@@ -78,18 +78,18 @@ def compare(a: Entry, b: Entry, *, allow_unlike: bool = False, seed: int = 42) -
     return [
         Compared(
             metric=metric, a=a.value(metric), b=b.value(metric), paired=test, p_holm=p, unlike=reasons[metric],
-            better=_better(metric, a),
+            better=better(metric, a.provenance),
         )
         for metric, test, p in zip(shared, tests, corrected, strict=True)
     ]  # fmt: skip
 
 
-def _better(metric: str, entry: Entry) -> Better:
+def better(metric: str, provenance: Provenance) -> Better:
     """Which way is better: as the metric's suite says, and in lm-eval's, as the task that was asked said."""
     found = source(metric)
     if found is None:
         return "neither"
-    suites = (entry.provenance.suites.get(name) for name in found.suites)
+    suites = (provenance.suites.get(name) for name in found.suites)
     lower = any(metric in suite.settings.get("lower_is_better", ()) for suite in suites if suite)
     return "lower" if lower else found.values.better
 
@@ -163,15 +163,15 @@ def samples(metric: str, entry: Entry) -> dict[str, Row]:
     return {r["id"]: r for r in own if r.get(key) is not None}
 
 
-def examples(metric: str, a: Entry, b: Entry, count: int = 3) -> list[tuple[str, float, Row, Row]]:
-    """The samples on which two models differ most: (id, b − a, a's record, b's record), b's best first."""
+def examples(metric: str, a: Entry, b: Entry) -> list[tuple[str, float, Row, Row]]:
+    """The samples on which two models differ: (id, b − a, a's record, b's record), b's best first."""
     found = source(metric)
     if found is None:
         return []
+    sign = -1 if better(metric, a.provenance) == "lower" else 1
     key, one, other = found.values.key, samples(metric, a), samples(metric, b)
     both = [(n, float(other[n][key]) - float(one[n][key]), one[n], other[n]) for n in one if n in other]
-    moved = sorted((item for item in both if item[1]), key=lambda item: -item[1])
-    return moved if len(moved) <= 2 * count else moved[:count] + moved[-count:]
+    return sorted((item for item in both if item[1]), key=lambda item: -sign * item[1])
 
 
 def recipe_differences(entries: Sequence[Entry]) -> dict[str, list[Any]]:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
+CURVES = ("loss", "eval_loss", "reward", "eval_reward")  # of metrics.jsonl
+SPELLED = {"simpo": "SimPO"}  # other methods are abbreviations in capitals
 RISE = 0.01  # an evaluation loss that ends this share above its best has turned
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Figures and curves of one training; None and empty where the run does not say. Losses in nats a token."""
+    """Figures and curves of one training; None and empty where the run does not say.
+
+    not_finite: losses and rewards that are no number or infinite, which are in no curve and no figure.
+    """
 
     train: tuple[tuple[int, float], ...] = ()  # (step, loss)
     evaluation: tuple[tuple[int, float], ...] = ()
+    reward: tuple[tuple[int, float], ...] = ()  # (step, mean reward), of GRPO
+    evaluation_reward: tuple[tuple[int, float], ...] = ()
     seconds: float | None = None
     tokens_per_s: float | None = None
     mfu: float | None = None  # of the peak of all GPUs, over the same steps
     peak_memory_gb: float | None = None
     expected_memory_gb: float | None = None
     trained_parameters: int | None = None
+    not_finite: int = 0
 
     @property
     def total_steps(self) -> int | None:
@@ -52,6 +62,17 @@ class Training:
         }
 
 
+def loss_label(recipe: Mapping[str, Any]) -> str:
+    """What a recipe's losses are: losses of another label are in another unit, and stand on no common axis."""
+    method = recipe.get("method")
+    if method in ("sft", "pretrain"):
+        return "loss (nats a token)"
+    if not method:
+        return "loss"
+    kind = (recipe.get("preference") or {}).get("loss", "sigmoid")
+    return f"{SPELLED.get(method, method.upper())} loss" + ("" if kind == "sigmoid" else f" ({kind})")
+
+
 def training(
     lines: Sequence[Mapping[str, float]],
     *,
@@ -61,14 +82,19 @@ def training(
 ) -> Training:
     """The training of a run, of the lines of its metrics.jsonl in the order of steps."""
 
+    def told(name: str) -> list[tuple[int, float]]:
+        return [(int(line["step"]), float(line[name])) for line in lines if line.get(name) is not None]
+
     def curve(name: str) -> tuple[tuple[int, float], ...]:
-        return tuple(sorted((int(line["step"]), float(line[name])) for line in lines if line.get(name) is not None))
+        return tuple(sorted(point for point in told(name) if isfinite(point[1])))
 
     used = [(line["mfu"], line["step_time_s"]) for line in lines if line.get("mfu") and line.get("step_time_s")]
     timed = [line for line in lines if line.get("tokens") and line.get("step_time_s")]
     return Training(
         train=curve("loss"),
         evaluation=curve("eval_loss"),
+        reward=curve("reward"),
+        evaluation_reward=curve("eval_reward"),
         seconds=seconds,
         tokens_per_s=sum(line["tokens"] for line in timed) / sum(line["step_time_s"] for line in timed)
         if timed
@@ -77,4 +103,5 @@ def training(
         expected_memory_gb=expected_memory_gb,
         peak_memory_gb=max((float(line["memory_gb"]) for line in lines if line.get("memory_gb")), default=None),
         trained_parameters=trained_parameters,
+        not_finite=sum(not isfinite(value) for name in CURVES for _, value in told(name)),
     )

@@ -1,4 +1,7 @@
-"""Plots as inline SVG: drawn by hand, so that a report needs no network, no script and no plotting package."""
+"""Plots as inline SVG: drawn by hand, so that a report needs no network, no script and no plotting package.
+
+What belongs to one run bears its name (`data-run`), by which the page's script hides it.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,19 @@ from html import escape
 from math import floor, log10
 
 COLOURS = ("#3b6fb6", "#c8553d", "#3d8f5f", "#8c5fa8", "#b08a2e", "#4f7f86")
+HOVERED = 300  # points of a curve that tell their values
 WIDTH, NARROW = 640, 400  # of the viewBox; text keeps its size when a phone shrinks the narrow one less
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line through points (x, y); the curves of one model share a colour."""
+    """A named line through points (x, y), or one point; the curves of one run share a colour."""
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: int = 0
     dashed: bool = False
+    run: str = ""
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -35,8 +40,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def lines(
     title: str, curves: Sequence[Curve], x_label: str, y_label: str, marks: Sequence[tuple[str, float]] = ()
 ) -> str:
-    """A line chart; `marks` are vertical lines (label, x). An empty text where no curve has two points."""
-    drawn = [curve for curve in curves if len(curve.points) > 1]
+    """A line chart; `marks` are vertical lines (label, x). An empty text where no curve has a point."""
+    drawn = [curve for curve in curves if curve.points]
     if not drawn:
         return ""
     xs = [x for curve in drawn for x, _ in curve.points]
@@ -55,11 +60,18 @@ def lines(
     parts += [_text(WIDTH / 2, height - 6, x_label, "middle"), _text(4, 14, y_label)]
     for n, curve in enumerate(drawn):
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in curve.points)
-        stroke = f'stroke="{COLOURS[curve.colour % len(COLOURS)]}" stroke-width="2"'
-        stroke += ' stroke-dasharray="5 4"' * curve.dashed
-        parts.append(f'<polyline points="{path}" fill="none" {stroke}/>')
-        parts.append(f'<line x1="180" x2="204" y1="{11 + 18 * n}" y2="{11 + 18 * n}" {stroke}/>')
-        parts.append(_text(210, 15 + 18 * n, curve.name))
+        colour = COLOURS[curve.colour % len(COLOURS)]
+        stroke = f'stroke="{colour}" stroke-width="2"' + ' stroke-dasharray="5 4"' * curve.dashed
+        shown = [f'<polyline points="{path}" fill="none" {stroke}/>'] if len(curve.points) > 1 else []
+        shown += [
+            _point(
+                px(x), py(y), 5 if len(curve.points) == 1 else 3, colour, f"{curve.name}, {x_label} {x:g}: {_short(y)}"
+            )
+            for x, y in _some(curve.points)
+        ]
+        shown.append(f'<line x1="180" x2="204" y1="{11 + 18 * n}" y2="{11 + 18 * n}" {stroke}/>')
+        shown.append(_text(210, 15 + 18 * n, curve.name))
+        parts.append(_of_run(curve.run, shown))
     for label, x in marks:
         parts.append(f'<line x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{top}" y2="{height - bottom}" class="mark"/>'
                      + _text(px(x) + 4, top + 10, label))  # fmt: skip
@@ -84,12 +96,31 @@ def intervals(title: str, rows: Sequence[tuple[str, float, tuple[float, float] |
                      + _text(px(x), height - 8, _short(x), "middle"))  # fmt: skip
     for n, (name, value, ci) in enumerate(rows):
         y, colour = 20 + 26 * n, COLOURS[n % len(COLOURS)]
-        parts.append(_text(left - 10, y + 4, name[:17], "end"))
+        shown, told = [_text(left - 10, y + 4, name[:17], "end")], f"{name}: {_short(value)}"
         if ci:
-            parts.append(f'<line x1="{px(ci[0]):.1f}" x2="{px(ci[1]):.1f}" y1="{y}" y2="{y}" stroke="{colour}" '
+            told += f" [{_short(ci[0])}, {_short(ci[1])}]"
+            shown.append(f'<line x1="{px(ci[0]):.1f}" x2="{px(ci[1]):.1f}" y1="{y}" y2="{y}" stroke="{colour}" '
                          'stroke-width="3" stroke-linecap="round"/>')  # fmt: skip
-        parts.append(f'<circle cx="{px(value):.1f}" cy="{y}" r="5" fill="{colour}"/>')
+        shown.append(_point(px(value), y, 5, colour, told))
+        parts.append(_of_run(name, shown))
     return _svg(title, height, parts, NARROW)
+
+
+def _some(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most HOVERED points evenly, the last and the lowest among them; the line goes through all."""
+    every = -(-len(points) // HOVERED)
+    lowest = min(points, key=lambda point: point[1])
+    return [point for n, point in enumerate(points) if n % every == 0 or n == len(points) - 1 or point == lowest]
+
+
+def _point(x: float, y: float, radius: int, colour: str, told: str) -> str:
+    """A point that tells its value when it is pointed at."""
+    circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"/>'
+    return f"<g><title>{escape(told)}</title>{circle}</g>"
+
+
+def _of_run(run: str, parts: Sequence[str]) -> str:
+    return f'<g data-run="{escape(run, quote=True)}">{"".join(parts)}</g>' if run else "".join(parts)
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:

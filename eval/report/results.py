@@ -93,6 +93,11 @@ class Entry:
     def provenance(self) -> Provenance:
         return self.results.provenance
 
+    @property
+    def is_base(self) -> bool:
+        """Whether no run trained it."""
+        return self.provenance.run.get("tuning") == "none"
+
     def value(self, metric: str) -> float | None:
         found = self.metrics.get(metric)
         return found.value if found else None

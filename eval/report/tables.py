@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eval.report.compare import Compared, compare, recipe_differences
+from eval.report.compare import Better, Compared, better, compare, recipe_differences
 from eval.report.curves import Training
-from eval.report.results import Entry
+from eval.report.ranking import Ranking, rankings
+from eval.report.results import Entry, Results
 from eval.rows import Row
 from eval.statistics import Measure
 from eval.suites.lm_eval import LOSSES
@@ -17,6 +18,7 @@ from recipes.typed import to_json
 
 Unlike = Literal["refuse", "show", "leave_out"]
 
+ARROWS: dict[Better, str] = {"lower": "↓", "higher": "↑", "neither": ""}
 SHOWN_SAMPLES = 20  # of generation samples in evaluation_results.json
 
 
@@ -37,13 +39,26 @@ def number(value: float | None) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e9 else f"{value:#.4g}".rstrip(".")
 
 
-def summary(models: Mapping[str, Mapping[str, Measure]]) -> list[tuple[str, ...]]:
+def label(metric: str, side: Better) -> str:
+    """`perplexity ↓`: a metric with an arrow to its better side; without one where neither is known to be better."""
+    return f"{metric} {ARROWS[side]}".rstrip()
+
+
+def sides(models: Iterable[Results]) -> dict[str, Better]:
+    """Every metric of some models, and which way is better, by the first that has it."""
+    found: dict[str, Better] = {}
+    for model in models:
+        found |= {name: better(name, model.provenance) for name in model.metrics if name not in found}
+    return found
+
+
+def summary(models: Mapping[str, Results]) -> list[tuple[str, ...]]:
     """A table of each model's metrics: metrics down, models across, then n; the first row is the header."""
     rows: list[tuple[str, ...]] = [("metric", *models, "n")]
-    for metric in dict.fromkeys(metric for metrics in models.values() for metric in metrics):
-        found = [metrics.get(metric) for metrics in models.values()]
+    for metric, side in sides(models.values()).items():
+        found = [model.metrics.get(metric) for model in models.values()]
         counts = dict.fromkeys(str(m.n) for m in found if m)
-        rows.append((metric, *(cell(m) for m in found), "/".join(counts)))
+        rows.append((label(metric, side), *(cell(m) for m in found), "/".join(counts)))
     return rows
 
 
@@ -97,6 +112,7 @@ class Report:
     comparisons: dict[str, Comparison]
     differences: dict[str, list[Any]]
     left_out: dict[str, str]
+    rankings: tuple[Ranking, ...] = ()
 
     @property
     def unlike(self) -> list[str]:
@@ -133,16 +149,13 @@ def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: in
         try:
             comparisons[entry.name] = _compared(entry, entries[:place], unlike == "show", seed)
         except UserError as error:
-            if _is_base(entry):
+            if entry.is_base:
                 continue  # it is there for its own run
             if unlike != "leave_out":
                 raise
             left_out[entry.name] = str(error)
-    return Report(tuple(entries), comparisons, recipe_differences(entries), left_out)
-
-
-def _is_base(entry: Entry) -> bool:
-    return entry.provenance.run.get("tuning") == "none"
+    ranked = tuple(rankings(entries, seed))
+    return Report(tuple(entries), comparisons, recipe_differences(entries), left_out, ranked)
 
 
 def _compared(entry: Entry, before: Sequence[Entry], allow_unlike: bool, seed: int) -> Comparison:
@@ -152,7 +165,7 @@ def _compared(entry: Entry, before: Sequence[Entry], allow_unlike: bool, seed: i
         UserError: there is none; the reason is that of the first that shares a metric at all.
     """
     nearest = before[:0:-1]
-    candidates = [before[0], *filter(_is_base, nearest), *(one for one in nearest if not _is_base(one))]
+    candidates = [before[0], *sorted(nearest, key=lambda one: not one.is_base)]
     candidates.sort(key=lambda one: not one.metrics.keys() & entry.metrics.keys())
     errors = []
     for one in candidates:
@@ -166,18 +179,18 @@ def _compared(entry: Entry, before: Sequence[Entry], allow_unlike: bool, seed: i
 def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """A table of one comparison; the first row is the header."""
     names = comparison.first.name, comparison.other.name
-    header = ("metric", *names, "difference", "p (Holm)", "better / worse / equal", "verdict")
+    header = ("metric", "verdict", *names, "difference", "p (Holm)", "better / worse / equal")
     table: list[tuple[str, ...]] = [header]
     for row in comparison.rows:
         test = row.paired
         table.append((
-            row.metric,
+            label(row.metric, row.better),
+            row.verdict + (" (measured unlike)" if row.unlike else ""),
             number(row.a),
             number(row.b),
             _difference(row),
             "-" if row.p_holm is None else f"{row.p_holm:.2g}",
             "-" if test is None else f"{_moved(row)[0]} / {_moved(row)[1]} / {test.ties}",
-            row.verdict + (" (measured unlike)" if row.unlike else ""),
         ))  # fmt: skip
     return table
 
@@ -234,6 +247,10 @@ def notes(report: Report) -> list[str]:
         step = entry.training.overfits_from
         if step is not None:
             found.append(f"{entry.name} over-fits: its evaluation loss was best at step {step} and rose after it.")
+        if entry.training.not_finite:
+            found.append(
+                f"{entry.name}: {entry.training.not_finite} losses or rewards are not finite; no curve holds them."
+            )
         failed = {name: measure.failures for name, measure in entry.metrics.items() if measure.failures}
         if failed:
             most = max(failed.values())

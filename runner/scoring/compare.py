@@ -11,8 +11,10 @@ from eval.report.curves import training
 from eval.report.files import write_report
 from eval.report.results import FILE, Entry, read_entry, read_results
 from eval.report.tables import Report, comparison_rows, cost_rows, make_report, notes
+from eval.report.verdicts import verdicts
 from recipes import UserError
 from recipes.typed import to_json
+from recipes.visible import visible
 from runner.files import safetensors_header
 from runner.runs.rundir import Run, runs
 from runner.runs.show import table
@@ -89,8 +91,9 @@ def trained_parameters(model: Path) -> int:
 
 
 def report_text(report: Report) -> str:
-    """The comparison as terminal tables."""
-    parts = [f"note: {note}" for note in notes(report)]
+    """The comparison for a terminal: its verdicts in sentences, then its tables."""
+    parts = ["\n".join(visible(verdict.text) for verdict in verdicts(report))]
+    parts += [f"note: {note}" for note in notes(report)]
     for comparison in report.comparisons.values():
         parts.append(f"{comparison.title}\n{table(comparison_rows(comparison))}")
     parts.append(f"cost\n{table(cost_rows(report.entries))}")

@@ -269,4 +269,4 @@ def results_table(results: Mapping[str, Results]) -> str:
     """Metrics down, models across, each with its 95 % interval and n."""
     from eval.report.tables import summary
 
-    return table(summary({name: result.metrics for name, result in results.items()}))
+    return table(summary(results))

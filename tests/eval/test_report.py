@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import hashlib
 import itertools
 import json
 import re
@@ -12,13 +15,16 @@ from typing import Any
 
 import pytest
 
+from eval.report import files
 from eval.report import paired as paired_module
 from eval.report.compare import compare, examples, recipe_differences, source
-from eval.report.curves import Training, training
+from eval.report.curves import Training, loss_label, training
 from eval.report.files import write_report
 from eval.report.history import COMBINED, combined_score, history, should_stop
+from eval.report.html import html
 from eval.report.paired import holm, paired, sign_test
 from eval.report.plots import Curve, intervals, lines, ticks
+from eval.report.replies import fitting, generated, shown
 from eval.report.results import Entry, read_entry
 from eval.report.tables import (
     FIELDS,
@@ -121,7 +127,7 @@ def test_two_names_of_the_same_values_are_one_test() -> None:
 
 def test_samples_that_got_better_stand_first_whichever_way_is_better() -> None:
     base, tuned = _entry("base"), _entry("tuned", shift=-1.0)
-    table = {row[0]: row[5] for row in comparison_rows(Comparison(base, tuned, compare(base, tuned)))}
+    table = {row[0].split()[0]: row[6] for row in comparison_rows(Comparison(base, tuned, compare(base, tuned)))}
     assert table["perplexity"] == "30 / 0 / 0"  # lower is better, and all are lower
     assert table["reference.rougeL"] == "5 / 0 / 0"  # higher is better, and all are higher
 
@@ -195,9 +201,27 @@ def test_counts_have_no_samples_of_their_own() -> None:
 
 
 def test_examples_are_those_that_differ_most() -> None:
-    shown = examples("reference.rougeL", _entry("base"), _entry("tuned", shift=-1.0), count=1)
-    assert len(shown) == 2
-    assert all(difference == pytest.approx(1 / 9) for _, difference, _, _ in shown)
+    base, tuned = _entry("base"), _entry("tuned", shift=-1.0)
+    (found,) = shown(Comparison(base, tuned, compare(base, tuned)), 1)
+    assert (found.metric, found.total, len(found.examples)) == ("reference.rougeL", 5, 2)
+    assert all(one.difference == pytest.approx(1 / 9) and one.won for one in found.examples)
+    assert all(
+        one.replies == (("base", f"base says {one.id} "), ("tuned", f"tuned says {one.id} ")) for one in found.examples
+    )
+
+
+def test_replies_stand_beside_those_of_the_base_where_both_were_asked_the_same() -> None:
+    base, tuned, alone = _entry("base"), _entry("tuned", shift=-1.0), _entry("alone", n=20)
+    tuned.records["generation"][1] = {"id": "1", "prompt": base.records["generation"][1]["prompt"], "error": "too long"}
+    tuned.records["generation"][2]["prompt"] = [{"role": "user", "content": "Another question?"}]
+    pair, single = generated(make_report([base, tuned, alone], unlike="leave_out"), 3)
+    assert (pair.title, pair.total, len(pair.examples)) == ("Replies of base and tuned", 4, 3)
+    assert [one.id for one in pair.examples] == ["0", "1", "3"]
+    assert pair.examples[0].replies == (("base", "base says 0 "), ("tuned", "tuned says 0 "))
+    assert pair.examples[1].replies[1] == ("tuned", "(no answer: too long)")
+    assert (single.title, single.total) == ("Replies of alone", 5)
+    content = html(make_report([base, tuned, alone], unlike="leave_out"))
+    assert "base says 0" in content and "tuned says 0" in content and "Another question" not in content
 
 
 def test_training_figures_and_over_fitting() -> None:
@@ -230,11 +254,38 @@ def test_evaluation_results_have_all_fields() -> None:
 
 def test_summary_shows_values_intervals_failures_and_counts() -> None:
     base, tuned = _entry("base"), _measured_otherwise(_entry("tuned"), "perplexity", failures=2, n=28, ci95=None)
-    rows = summary({"base": base.metrics, "tuned": tuned.metrics})
+    rows = summary({"base": base.results, "tuned": tuned.results})
     assert rows[0] == ("metric", "base", "tuned", "n")
-    assert rows[1][0] == "perplexity" and rows[1][3] == "30/28"
+    assert rows[1][0] == "perplexity ↓" and rows[1][3] == "30/28"
     assert rows[1][1].endswith("]") and rows[1][2].endswith("(2 failed)")
     assert (number(None), number(3.0), number(0.123456), number(float("inf"))) == ("-", "3", "0.1235", "inf")
+
+
+def test_every_metric_says_which_way_is_better_and_the_verdict_stands_beside_it() -> None:
+    """Also where a task of lm-eval says so of its own metric, against the rule of the others."""
+    base, tuned = _entry("base"), _entry("tuned", shift=-1.0)
+    names = [row[0] for row in summary({"base": base.results})]
+    assert names[1:5] == ["perplexity ↓", "test_loss ↓", "generation.tokens", "generation.finished"]
+    assert names[5:] == ["generation.repeated ↓", "reference.rougeL ↑"]
+    rows = comparison_rows(Comparison(base, tuned, compare(base, tuned)))
+    assert rows[0][:2] == ("metric", "verdict") and rows[1][:2] == ("perplexity ↓", "better")
+    metric = "lm_eval:mine.errors"
+    about = provenance("base", ("lm_eval:mine",))
+    about["suites"]["lm_eval:mine"]["settings"]["lower_is_better"] = [metric]
+    assert summary({"base": results({metric: measure(0.5)}, about)})[1][0] == f"{metric} ↓"
+
+
+def test_examples_begin_with_the_samples_that_got_better_whichever_way_that_is() -> None:
+    metric, entries = "lm_eval:mine.errors", []
+    for name, errors in (("base", (1.0, 5.0)), ("tuned", (4.0, 2.0))):
+        about = provenance(name, ("lm_eval:mine",))
+        about["suites"]["lm_eval:mine"]["settings"]["lower_is_better"] = [metric]
+        records = [{"id": str(n), "subset": "", "errors": value} for n, value in enumerate(errors)]
+        found = results({metric: measure(sum(errors) / 2)}, about)
+        entries.append(Entry(name=name, results=found, records={"lm_eval:mine": records}))
+    assert [(sample, difference) for sample, difference, *_ in examples(metric, *entries)] == [("1", -3.0), ("0", 3.0)]
+    (found,) = shown(Comparison(*entries, compare(*entries)), 3)
+    assert [(one.id, one.won) for one in found.examples] == [("1", True), ("0", False)]
 
 
 def test_recipes_differ_by_field() -> None:
@@ -246,7 +297,7 @@ def test_recipes_differ_by_field() -> None:
 class Page(HTMLParser):
     """The tags of a page, opened and closed, and its references."""
 
-    VOID = frozenset({"meta", "br", "img", "link", "line", "circle", "polyline"})
+    VOID = frozenset({"meta", "wbr", "br", "img", "link", "line", "circle", "polyline"})
 
     def __init__(self, content: str) -> None:
         super().__init__()
@@ -290,21 +341,92 @@ def test_the_page_is_whole_and_self_contained_whatever_a_model_says(evil_report:
     page = Page(content)
     assert page.stack == []
     assert page.references == []
-    assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
+    assert not {"img", "link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("script") == page.tags.count("style") == 1
     assert page.tags.count("svg") >= 3
+    assert content.index("is better than") < content.index("<table")
     assert "width=device-width" in content
     assert "&lt;script&gt;" in content
+
+
+def test_the_policy_allows_our_script_and_style_by_their_hashes_and_nothing_else(evil_report: Path) -> None:
+    content = (evil_report / "report.html").read_text(encoding="utf-8")
+    policies = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', content)
+    allowed = dict(part.strip().split(" ", 1) for part in policies[0].split(";"))
+    assert len(policies) == 1 and content.index(policies[0]) < content.index("<style>")
+    for tag in ("script", "style"):
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", content, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert allowed.pop(f"{tag}-src") == f"'sha256-{digest}'"
+    assert allowed == {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
+
+
+def test_the_script_makes_no_markup_of_text() -> None:
+    """Replies reach the page as text: what would parse or run a text has no place in its script."""
+    script = (Path(files.__file__).parent / "page.js").read_text(encoding="utf-8")
+    wrong = (
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|DOMParser|setHTML|eval\(|Function\(|srcdoc|fetch|XMLHttp"
+    )
+    assert not re.search(wrong, script) and "</" not in script and "<!--" not in script
 
 
 def test_markdown_escapes_and_keeps_its_tables(evil_report: Path) -> None:
     content = (evil_report / "evaluation_report.md").read_text(encoding="utf-8")
     assert "<script>" not in content
+    assert content.splitlines()[2].startswith("- tuned ") and " is better than base " in content.splitlines()[2]
     tables = re.findall(r"(?:^\|.*\|$\n?)+", content, re.MULTILINE)
     assert len(tables) >= 4
     for found in tables:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in found.splitlines()}
         assert len(widths) == 1, found
     assert "over-fits" in content
+
+
+def strict_json(path: Path) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_report_json_holds_what_the_page_shows(evil_report: Path) -> None:
+    found = strict_json(evil_report / "report.json")
+    base, tuned = found["models"]
+    (comparison,) = found["comparisons"]
+    assert (comparison["first"], comparison["other"]) == (base, tuned)
+    assert found["version"] == 1 and found["better"]["perplexity"] == "lower"
+    assert [one["kind"] for one in found["verdicts"]] == ["better"]
+    rows = {row["metric"]: row for row in comparison["metrics"]}
+    assert rows["perplexity"]["verdict"] == "better" and rows["perplexity"]["paired"]["losses"] == 30
+    assert rows["perplexity"]["b"] == found["models"][tuned]["metrics"]["perplexity"]["value"]
+    assert found["models"][tuned]["training"]["train"][0] == [0, 3.0]
+    assert comparison["examples"][0]["examples"][0]["replies"][1][1].startswith(f"{tuned} says ")
+    assert EVIL in found["replies"][0]["examples"][0]["replies"][0][1]
+    assert found["recipe_differences"] == {"model": [EVIL, "b"]} and found["recipes_of"] == [base, tuned]
+
+
+def test_report_csv_has_a_line_for_each_model_and_metric(evil_report: Path) -> None:
+    """Read back by the csv module, whatever the names hold: the numbers are those of report.json."""
+    with (evil_report / "report.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    models = strict_json(evil_report / "report.json")["models"]
+    wanted = [(name, metric) for name, model in models.items() for metric in model["metrics"]]
+    assert [(row["model"], row["metric"]) for row in rows] == wanted
+    for row in rows:
+        told = models[row["model"]]["metrics"][row["metric"]]
+        assert float(row["value"]) == told["value"]
+        assert (int(row["n"]), int(row["failures"])) == (told["n"], told["failures"])
+        interval = [float(row[end]) for end in ("ci_low", "ci_high") if row[end]]
+        assert interval == (told["ci95"] or [])
+    assert {row["better"] for row in rows} == {"lower", "higher", "neither"}
+
+
+def test_losses_that_are_no_numbers_are_counted_and_break_no_file(tmp_path: Path) -> None:
+    curve = training([{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan"), "eval_loss": float("inf")}])
+    report = make_report([_entry("base"), _entry("tuned", training=curve)])
+    write_report(report, tmp_path)
+    assert "tuned: 2 losses or rewards are not finite; no curve holds them." in notes(report)
+    assert strict_json(tmp_path / "report.json")["models"]["tuned"]["training"]["train"] == [[1, 2.0]]
 
 
 def test_results_over_all_runs_are_json(evil_report: Path) -> None:
@@ -333,10 +455,91 @@ def test_ticks_are_few_and_within(low: float, high: float) -> None:
 
 
 def test_plots_take_flat_and_empty_data() -> None:
-    assert lines("x", [Curve("a", [(1, 2.0)])], "x", "y") == ""
+    assert lines("x", [Curve("a", [])], "x", "y") == ""
     assert "polyline" in lines("x", [Curve("a", [(1, 2.0), (2, 2.0)])], "x", "y", [("m", 1)])
     assert intervals("x", []) == ""
     assert "circle" in intervals("x", [("a", 1.0, None)])
+
+
+def test_a_single_validation_loss_is_a_point_that_tells_its_value() -> None:
+    found = lines("x", [Curve("a, validation", [(7, 2.25)])], "step", "loss")
+    assert "polyline" not in found and re.search(
+        r"<g><title>a, validation, step 7: 2.25</title><circle [^>]*r=\"5\"", found
+    )
+
+
+def test_every_point_tells_its_value_and_of_very_many_the_lowest_and_the_last_do() -> None:
+    points = [(float(n), 5.0 - n / 1000 - 3 * (n == 1234)) for n in range(3001)]
+    found = lines("x", [Curve("a", points)], "step", "loss")
+    told = re.findall(r"<title>a, step ([^<]*)</title>", found)
+    assert 200 < len(told) < 310 and {"1234: 0.766", "3000: 2"} <= set(told)
+    assert len(re.findall(r"[\d.]+,[\d.]+", found.partition('points="')[2].partition('"')[0])) == 3001
+    shown = re.findall(r"<title>b, step ([^<]*)</title>", lines("x", [Curve("b", points[:40])], "step", "loss"))
+    assert len(shown) == 40
+    assert "<title>a: 1 [0.5, 2]</title>" in intervals("x", [("a", 1.0, (0.5, 2.0))])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "label"),
+    [
+        ({"method": "sft"}, "loss (nats a token)"),
+        ({"method": "pretrain"}, "loss (nats a token)"),
+        ({"method": "dpo", "preference": {"loss": "sigmoid"}}, "DPO loss"),
+        ({"method": "dpo", "preference": {"loss": "ipo"}}, "DPO loss (ipo)"),
+        ({"method": "kto"}, "KTO loss"),
+        ({"method": "orpo"}, "ORPO loss"),
+        ({"method": "simpo"}, "SimPO loss"),
+        ({"method": "grpo"}, "GRPO loss"),
+        ({}, "loss"),
+    ],
+)
+def test_losses_are_named_by_their_method(recipe: dict[str, Any], label: str) -> None:
+    assert loss_label(recipe) == label
+
+
+def test_losses_of_other_units_stand_in_other_plots() -> None:
+    curve = training([{"step": s, "loss": 3 - s / 5} for s in range(5)])
+    entries = [
+        _entry("base"),
+        _entry("a", recipe={"method": "sft"}, training=curve),
+        _entry("b", recipe={"method": "pretrain"}, training=curve),
+        _entry("c", recipe={"method": "dpo"}, training=curve),
+    ]
+    page = html(make_report(entries))
+    plots = [plot for plot in re.findall(r"<svg.*?</svg>", page) if "over training steps" in plot]
+    assert [re.findall(r"<text[^>]*>(\w), training</text>", plot) for plot in plots] == [["a", "b"], ["c"]]
+    assert ">loss (nats a token)<" in plots[0] and "nats" not in plots[1] and ">DPO loss<" in plots[1]
+
+
+def test_rewards_have_a_plot_of_their_own() -> None:
+    curve = training(
+        [{"step": 1, "loss": 0.1, "reward": 0.2}, {"step": 2, "loss": 0.1, "reward": 0.7, "eval_reward": 0.5}]
+    )
+    page = html(make_report([_entry("base"), _entry("a", recipe={"method": "grpo"}, training=curve)]))
+    (plot,) = (plot for plot in re.findall(r"<svg.*?</svg>", page) if "mean reward over training steps" in plot)
+    assert re.findall(r"<title>a, (\w+), step (\d): ([\d.]+)</title>", plot) == [
+        ("training", "1", "0.2"), ("training", "2", "0.7"), ("validation", "2", "0.5"),
+    ]  # fmt: skip
+    assert "mean reward" not in html(make_report([_entry("base"), _entry("a", recipe={"method": "sft"})]))
+
+
+def test_a_report_has_room_for_fewer_examples_of_each_of_many_metrics() -> None:
+    def entry(name: str, metrics: int) -> Entry:
+        rows = [
+            {"id": f"{m}-{n}", "subset": f"s{m}", "score": float(n % 7) * (name == "tuned"), "pred": "x"}
+            for m in range(metrics)
+            for n in range(20)
+        ]
+        measures = {f"longbench.s{m}": measure(1.0) for m in range(metrics)}
+        about = provenance(name, ("longbench",))
+        return Entry(name=name, results=results(measures, about), records={"longbench": rows})
+
+    counts = []
+    for metrics in (1, 40, 700):
+        report = make_report([entry("base", metrics), entry("tuned", metrics)])
+        counts.append(fitting(report))
+        assert sum(len(one.examples) for c in report.comparisons.values() for one in shown(c, counts[-1])) <= 4200
+    assert counts == [50, 37, 3]
 
 
 VALUES = {

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,12 +52,24 @@ def test_compare_prints_tests_costs_and_differences(tmp_path: Path, capsys: pyte
         scored(tmp_path, name, shift, f"tuning.rank={rank}")
     assert main(["compare", "--runs-dir", str(tmp_path)]) == 0
     said = capsys.readouterr()
+    first, second, third = said.out.splitlines()[:3]
+    assert first.startswith("By perplexity, a (") and "ranks first of 3 models, before b (" in first
+    assert second.startswith("a is better than base: perplexity ") and third.startswith("b is better than base: ")
+    assert second.endswith(", for 12 s of training and 1.5 GB of memory.")
     assert "a against base" in said.out and "b against base" in said.out and "tuning.rank" in said.out
     assert "better" in said.out and "12 s" in said.out and "1.50 GB" in said.out
     written = json.loads((tmp_path / "evaluation_results.json").read_text())
     assert list(written) == ["base", "a", "b"]
     assert written["a"]["initial_train_loss"] == 2.5 and written["a"]["training_time_seconds"] == 12.5
     assert (tmp_path / "report.html").is_file() and str(tmp_path / "report.html") in said.err
+
+
+def test_a_terminal_without_arrows_gets_their_codes(tmp_path: Path) -> None:
+    scored(tmp_path, "a", -1.0)
+    command = [sys.executable, "-m", "runner.cli", "compare", "--runs-dir", str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a is better than base: perplexity ") and "perplexity \\u2193" in done.stdout
 
 
 def test_a_report_over_some_runs_is_not_written_over_the_one_over_all(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_wide_characters_keep_the_columns_aligned() -> None:
 def test_results_show_intervals_and_n() -> None:
     tuned = made.results({"perplexity": made.measure(3.25, ci95=(3.0, 3.5), n=26)})
     table = results_table({"base": made.results({}), "tuned": tuned})
-    assert table.splitlines()[1].split() == ["perplexity", "-", "3.250", "[3,", "3.500]", "26"]
+    assert table.splitlines()[1].split() == ["perplexity", "↓", "-", "3.250", "[3,", "3.500]", "26"]
 
 
 def test_a_log_is_followed_until_the_run_ends(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
