@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.report.results import read_results
-from eval.statistics import Measure
+from eval.report.results import Results, read_results
 from recipes import UserError
 from recipes.visible import visible
 from runner.machine import diagnose
@@ -53,7 +52,7 @@ class About:
     size: int
     checkpoints: tuple[KeptCheckpoint, ...]
     parent: Parent | None = None
-    scores: Mapping[str, Mapping[str, Measure]] = field(default_factory=dict)
+    scores: Mapping[str, Results] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -75,7 +74,7 @@ def about(run: Run) -> About:
     for name, place in (("base", run.path / "eval" / "base"), ("tuned", run.path / "eval")):
         if (place / "results.json").is_file():
             try:
-                scores[name] = read_results(place).metrics
+                scores[name] = read_results(place)
             except UserError as error:
                 notes.append(f"scores of {name} cannot be read: {error}")
     trained = [line for line in run.steps() if "loss" in line]
