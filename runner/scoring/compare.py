@@ -21,8 +21,11 @@ from runner.runs.show import table
 
 
 def report_runs(chosen: Sequence[Run], directory: Path, say: Callable[[str], None], where: Path | None = None) -> None:
-    """Write the report of runs that were just scored, into `where` or themselves; it says what cannot be compared."""
-    write(make_report(entries(chosen, where=where), unlike="leave_out"), directory, say)
+    """Write the report of runs that were just scored, into `where` or themselves; say what it says first."""
+    report = make_report(entries(chosen, where=where), unlike="leave_out")
+    for text in (*(verdict.text for verdict in verdicts(report)), *notes(report)):
+        say(text)
+    write(report, directory, say)
 
 
 def report_over_all(scored: Sequence[Run], directory: Path, say: Callable[[str], None]) -> None:

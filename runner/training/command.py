@@ -93,6 +93,8 @@ def resume(run: Run, options: Options, *, score: bool) -> None:
 
 
 def score_finished(run: Run, options: Options) -> None:
-    """Score a run that has just ended, where its recipe names suites."""
+    """Score a run that has just ended, where its recipe names suites, and say what can be done with it."""
     if run.recipe().recipe.eval.suites:
         options.say(results_table(score_run(run, EvalOptions(), options.say)))
+    if run.recipe().recipe.method != "pretrain":
+        options.say(f"next: recipe chat {run.name} base; recipe serve {run.name}; recipe merge {run.name}")

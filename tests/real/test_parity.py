@@ -176,7 +176,7 @@ def test_the_losses_agree_over_ten_steps(tuning: str, recipe: Recipe, tiny_model
     common = [part for field, value in given.items() for part in ("--set", f"{field}={value}")] + ["--set", tuning]
     recipe("run", "quickstart", "--name", "verl", "--set", "backend=verl", *common)
     adapter = tmp_path / "runs/verl" / ADAPTER
-    start = [] if tuning == FULL else ["--set", f"backend_options={{adapter_name_or_path: {adapter}}}"]
+    start = [] if tuning == FULL else ["--set", f"model.adapter_path={adapter}"]
     recipe("run", "quickstart", "--name", "llamafactory", *common, *start)
     one, other = (losses(tmp_path / "runs" / name) for name in ("verl", "llamafactory"))
     assert len(one) == len(other) == 10
