@@ -48,9 +48,19 @@ def plan(
 ) -> Plan:  # fmt: skip
     metrics, total = f"backend/metrics-{attempt}.jsonl", recipe.training.max_steps or 4
     steps = (str(resume.step if resume else 0), str(stop or total), str(total))
+    apart = (str(paths.tokenizer),) if recipe.model.tokenizer else ()
     return Plan(
         backend=NAME,
-        argv=(str(paths.python), "-m", "adapters.toy.train", paths.model, str(paths.checkpoints), metrics, *steps),
+        argv=(
+            str(paths.python),
+            "-m",
+            "adapters.toy.train",
+            paths.model,
+            str(paths.checkpoints),
+            metrics,
+            *steps,
+            *apart,
+        ),
         metrics=metrics,
         export=export_command(recipe, topology, paths, paths.result, total),
         ledger=tuple(ledger(recipe, topology)),

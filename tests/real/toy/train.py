@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 
-def main(model: str, checkpoints: str, metrics: str, start: str, stop: str, total: str) -> None:
+def main(
+    model: str, checkpoints: str, metrics: str, start: str, stop: str, total: str, tokenizer: str | None = None
+) -> None:
     directory = Path(checkpoints)
     before = directory / f"step-{start}" / "trained.json"
     state = json.loads(before.read_text(encoding="utf-8")) if before.is_file() else 1.0
@@ -23,10 +25,12 @@ def main(model: str, checkpoints: str, metrics: str, start: str, stop: str, tota
             target.mkdir()
             for file in Path(model).iterdir():  # not at once: a kill may come between two files
                 shutil.copyfile(file, target / file.name)
+            for file in Path(tokenizer).iterdir() if tokenizer else ():
+                shutil.copyfile(file, target / file.name)
             stream.write(json.dumps({"step": step, "loss": 3 / state}) + "\n")
             stream.flush()
             (target / "trained.json").write_text(json.dumps(state), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:7])
+    main(*sys.argv[1:])
