@@ -117,6 +117,13 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def compose(text: str) -> yaml.Node:
+    """The nodes of a text that `parse` has read as a mapping, with their places in it."""
+    node = yaml.compose(text, Loader=_Loader)
+    assert node is not None
+    return node
+
+
 class _TooDeep(Exception):
     def __init__(self, line: int) -> None:
         self.line = line

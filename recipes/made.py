@@ -1,0 +1,343 @@
+"""The recipes of the catalogue that are made, not written: models x kinds of training x machines, as short tables.
+
+Which of them there are, with which batch and how much memory and time, is in made.json: `python -m
+benchmarks.catalogue` writes it by the estimate of `recipe fit`, and a test holds the two equal. A recipe's name says
+what it is: `qwen3_8b_dpo_qlora_24gb` is the model, the method, the tuning and the machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from recipes.methods import METHODS
+
+TABLE = Path(__file__).with_name("made.json")
+ROWS = 20_000  # of a data set that has more: a first training that ends in hours, and a time that can be estimated
+
+MODELS: Mapping[str, str] = {
+    "smollm2_135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "smollm2_360m": "HuggingFaceTB/SmolLM2-360M-Instruct",
+    "smollm2_1.7b": "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+    "qwen3_0.6b": "Qwen/Qwen3-0.6B",
+    "qwen3_1.7b": "Qwen/Qwen3-1.7B",
+    "qwen3_4b": "Qwen/Qwen3-4B",
+    "qwen3_8b": "Qwen/Qwen3-8B",
+    "qwen3_14b": "Qwen/Qwen3-14B",
+    "qwen3_32b": "Qwen/Qwen3-32B",
+    "llama3.2_1b": "meta-llama/Llama-3.2-1B-Instruct",
+    "llama3.2_3b": "meta-llama/Llama-3.2-3B-Instruct",
+    "llama3.1_8b": "meta-llama/Llama-3.1-8B-Instruct",
+    "llama3.1_70b": "meta-llama/Llama-3.1-70B-Instruct",
+    "gemma3_270m": "google/gemma-3-270m-it",
+    "gemma3_1b": "google/gemma-3-1b-it",
+    "mistral_7b": "mistralai/Mistral-7B-Instruct-v0.3",
+    "mistral_nemo_12b": "mistralai/Mistral-Nemo-Instruct-2407",
+    "phi4_mini_4b": "microsoft/Phi-4-mini-instruct",
+    "phi4_14b": "microsoft/phi-4",
+    "r1_qwen_1.5b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+    "r1_qwen_7b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+    "r1_qwen_14b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B",
+    "r1_qwen_32b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
+    "r1_llama_8b": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+    "r1_llama_70b": "deepseek-ai/DeepSeek-R1-Distill-Llama-70B",
+}
+ASKING = ("meta-llama", "google", "mistralai")  # whose pages on the Hub ask to accept a licence first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """`data`: the key of DATA, or that of models that think."""
+
+    method: str
+    tuning: str  # lora, qlora or full
+    backend: str
+    data: str
+    thinking: str | None = None  # None: such models are not trained so
+
+
+KINDS = {
+    f"{method}_{tuning}": Kind(method=method, tuning=tuning, backend=backend, data=data, thinking=thinking)
+    for method, tunings, backend, data, thinking in (
+        ("sft", ("lora", "qlora", "full"), "llamafactory", "chats", "thoughts"),
+        ("dpo", ("lora", "qlora"), "llamafactory", "pairs", None),
+        ("orpo", ("lora", "qlora"), "llamafactory", "pairs", None),
+        ("simpo", ("lora", "qlora"), "llamafactory", "pairs", None),
+        ("kto", ("lora", "qlora"), "llamafactory", "thumbs", None),
+        ("grpo", ("lora", "full"), "verl", "sums", "sums"),
+    )
+    for tuning in tunings
+}
+TUNING_WORDS = {"lora": "LoRA", "qlora": "4-bit QLoRA", "full": "full fine-tuning"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """`memory`: GB of each GPU; `gpus`: of each node; `card`: the one of the estimated time; `batch`: rows a step."""
+
+    memory: int
+    gpus: int = 1
+    nodes: int = 1
+    card: str
+    batch: int
+
+    @property
+    def all(self) -> int:
+        """The GPUs of all nodes."""
+        return self.gpus * self.nodes
+
+    @property
+    def words(self) -> str:
+        if self.nodes > 1:
+            return f"{self.nodes} nodes of {self.gpus} GPUs of {self.memory} GB"
+        return f"{self.gpus} GPUs of {self.memory} GB" if self.gpus > 1 else f"one GPU of {self.memory} GB"
+
+
+MACHINES = {
+    "24gb": Machine(memory=24, card="rtx4090", batch=32),
+    "80gb": Machine(memory=80, card="h100", batch=32),
+    "8x80gb": Machine(memory=80, gpus=8, card="h100", batch=64),
+    "2x8x80gb": Machine(memory=80, gpus=8, nodes=2, card="h100", batch=128),
+    "4x8x80gb": Machine(memory=80, gpus=8, nodes=4, card="h100", batch=128),
+}
+
+DATA = {
+    "chats": f"""\
+  train:
+    - path: HuggingFaceH4/ultrachat_200k
+      format: messages
+      split: train_sft
+      max_samples: {ROWS}  # of 207,865; take this line out to train on all
+  validation:
+    sources:
+      - path: HuggingFaceH4/ultrachat_200k
+        format: messages
+        split: test_sft
+        max_samples: 500
+  max_length: 2048
+""",
+    "thoughts": f"""\
+  train:
+    - path: open-r1/Mixture-of-Thoughts
+      format: messages
+      subset: math  # or code, science, all
+      max_samples: {ROWS}  # take this line out to train on all
+  validation:
+    fraction: 0.02
+  max_length: 8192  # longer thoughts are left out, and counted
+""",
+    "pairs": f"""\
+  train:
+    - path: HuggingFaceH4/ultrafeedback_binarized
+      format: preference
+      split: train_prefs
+      max_samples: {ROWS}  # of 61,135; take this line out to train on all
+  validation:
+    sources:
+      - path: HuggingFaceH4/ultrafeedback_binarized
+        format: preference
+        split: test_prefs
+        max_samples: 500
+  max_length: 2048
+""",
+    "thumbs": """\
+  train:
+    - path: trl-lib/kto-mix-14k
+      format: feedback
+      max_samples: 13500  # all there are
+  validation:
+    sources:
+      - path: trl-lib/kto-mix-14k
+        format: feedback
+        split: test
+        max_samples: 500
+  max_length: 2048
+""",
+    # What is asked stands in the prompt: not every model's template has a place for a system message.
+    "sums": """\
+  train:
+    - path: openai/gsm8k
+      subset: main
+      columns:
+        prompt: "{question}\\n\\nReason step by step, then give the final number on a line of its own after ####."
+  validation:
+    sources:
+      - path: openai/gsm8k
+        subset: main
+        split: test
+        columns:
+          prompt: "{question}\\n\\nReason step by step, then give the final number on a line of its own after ####."
+        max_samples: 512
+""",
+}
+SUITES = {"sft": "perplexity, generation", "kto": "perplexity, generation"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a recipe has for its machine, and what the estimate says of it.
+
+    tensor_parallel: GPUs that share the model while it makes rollouts.
+    swaps: whether it fits on the other backend too.
+    needed: GB that each card must have; hours: at most, on all GPUs together; None: not known.
+    """
+
+    micro_batch_size: int
+    strategy: str = "auto"
+    tensor_parallel: int = 1
+    swaps: bool = False
+    needed: float = 0.0
+    hours: float | None = None
+
+
+@cache
+def made() -> Mapping[str, Settings]:
+    """The recipes that are made, by name, in the order of the tables."""
+    return {name: Settings(**row) for name, row in json.loads(TABLE.read_text(encoding="utf-8")).items()}
+
+
+def parts(name: str) -> tuple[str, Kind, Machine]:
+    """The model's short name, the kind and the machine that a name stands for."""
+    model, method, tuning, machine = name.rsplit("_", 3)
+    return model, KINDS[f"{method}_{tuning}"], MACHINES[machine]
+
+
+def thinks(model: str) -> bool:
+    """Whether a model, by its short name, is one that thinks in all its replies."""
+    return model.startswith("r1_")
+
+
+def description(name: str) -> str:
+    model, kind, machine = parts(name)
+    hub = MODELS[model].rpartition("/")[2]
+    return f"{kind.method.upper()} of {hub} with {TUNING_WORDS[kind.tuning]}, for {machine.words}"
+
+
+def text(name: str, settings: Settings | None = None) -> str:
+    """The YAML of a recipe; `settings`: others than those of made.json.
+
+    Raises:
+        KeyError: none of this name is made.
+    """
+    one = settings or made()[name]
+    model, kind, machine = parts(name)
+    data = kind.thinking if thinks(model) and kind.thinking else kind.data
+    hub = MODELS[model]
+    sections = (
+        "# yaml-language-server: $schema=recipe.schema.json",
+        *_estimate(name, one, machine),
+        *_to_do(name, hub, machine),
+        f"description: {description(name)}",
+        f"backend: {kind.backend}" + ("  # or verl: the one field to edit" if one.swaps else ""),
+        f"method: {kind.method}",
+        "model:",
+        f"  path: {hub}",
+        *_model(model, kind),
+        "tuning:",
+        *_tuning(kind),
+        "data:",
+        DATA[data].rstrip("\n"),
+        "training:",
+        *_training(kind, machine, one),
+        *_distributed(kind, one),
+        *(_rewards(model, one) if kind.method == "grpo" else ()),
+        "checkpoint:",
+        f"  every: {20 if kind.method == 'grpo' else 200}",
+        "  keep: 3",
+        "eval:",
+        *_eval(kind),
+    )
+    return "\n".join(sections) + "\n"
+
+
+def _estimate(name: str, one: Settings, machine: Machine) -> list[str]:
+    ask = f"recipe fit {name} --gpu {machine.card}" + (f" --gpus {machine.all}" if machine.all > 1 else "")
+    time = "how long it takes depends on its replies"
+    if one.hours is not None:
+        long = f"{one.hours:g} hours" if one.hours >= 1 else f"{60 * one.hours:.0f} minutes"
+        time = f"{long} on {machine.card}, were every row as long as may be"
+    return [
+        f"# For {machine.words}: needs {one.needed:g} GB{' of each' if machine.all > 1 else ''}; {time}.",
+        f"# That is an estimate, and the time half to twice right: {ask}",
+    ]
+
+
+def _to_do(name: str, hub: str, machine: Machine) -> list[str]:
+    lines = []
+    if machine.nodes > 1:
+        lines += [
+            f"# Start it on each of the {machine.nodes} nodes, NODE_RANK counting up, and --runs-dir on a disk of all:",
+            f"#   NNODES={machine.nodes} NODE_RANK=0 MASTER_ADDR=10.0.0.1 recipe run {name} --runs-dir /shared/runs",
+        ]
+    if hub.partition("/")[0] in ASKING:
+        lines.append(f"# Accept the licence on https://huggingface.co/{hub} first, and set HF_TOKEN.")
+    return lines
+
+
+def _model(model: str, kind: Kind) -> list[str]:
+    if model.startswith("qwen3_"):
+        return ["  chat_template_kwargs:", "    enable_thinking: false"]
+    if thinks(model) and kind.thinking == "thoughts":
+        return ["  chat_template: deepseek  # the model's own takes the thinking out of every reply"]
+    return []
+
+
+def _tuning(kind: Kind) -> list[str]:
+    if kind.tuning == "full":
+        return ["  type: full"]
+    bits = ["  quantization: 4bit"] if kind.tuning == "qlora" else []
+    return ["  type: lora", "  rank: 16", "  alpha: 32", *bits]
+
+
+def _training(kind: Kind, machine: Machine, one: Settings) -> list[str]:
+    rate = METHODS[kind.method].learning_rate["full" if kind.tuning == "full" else "lora"]
+    rewards = METHODS[kind.method].rewards
+    return [
+        "  epochs: 1",
+        f"  global_batch_size: {machine.batch}" + ("  # prompts a step" if rewards else ""),
+        f"  micro_batch_size: {one.micro_batch_size}" + ("  # replies a forward pass on one GPU" if rewards else ""),
+        f"  learning_rate: {_number(rate)}",
+        f"  scheduler: {'constant' if rewards else 'cosine'}",
+        "  warmup_ratio: 0.05",
+        "  precision: bf16",
+    ]
+
+
+def _number(value: float) -> str:
+    digits, _, power = f"{value:e}".partition("e")
+    return f"{float(digits)}e{int(power)}"
+
+
+def _distributed(kind: Kind, one: Settings) -> list[str]:
+    lines = [] if one.strategy == "auto" else [f"  strategy: {one.strategy}"]
+    if kind.method == "grpo":  # the GPUs are vLLM's while it makes the rollouts
+        lines += ["  offload_parameters: true  # the GPUs are vLLM's while it makes the rollouts"]
+        lines += ["  offload_optimizer: true"]
+    return ["distributed:", *lines] if lines else []
+
+
+def _rewards(model: str, one: Settings) -> list[str]:
+    parallel = [f"    tensor_parallel: {one.tensor_parallel}"] if one.tensor_parallel > 1 else []
+    return [
+        "grpo:",
+        "  rollouts:",
+        "    n: 8  # replies a prompt",
+        "    max_prompt_length: 512",
+        f"    max_reply_length: {4096 if thinks(model) else 1024}",
+        *parallel,
+        "    gpu_memory_utilization: 0.5",
+        "  rewards:",
+        "    - type: number  # the right number",
+        "    - type: regex  # where it was asked for",
+        "      pattern: '####\\s*-?[\\d,.]+\\s*$'",
+        "      weight: 0.1",
+    ]
+
+
+def _eval(kind: Kind) -> list[str]:
+    if kind.method == "grpo":
+        return ["  loss_every: 20"]
+    return ["  loss_every: 200", f"  suites: [{SUITES.get(kind.method, 'preference, generation')}]"]
