@@ -22,6 +22,8 @@ def main() -> int:
     commands = {
         "python": (sys.executable, "-c", "pass"),
         "recipe --help": (*recipe, "--help"),
+        "recipe list": (*recipe, "list"),
+        "recipe list --gpu": (*recipe, "list", "--gpu", "24GB", "--method", "dpo"),
         "recipe validate": (*recipe, "validate", "quickstart"),
         "recipe plan --json": (*recipe, "plan", "quickstart", "--json"),
     }
