@@ -22,7 +22,8 @@ from adapters.refusals import unsupported
 from recipes import LoadedRecipe, UserError, load_text
 from recipes.files import write_text
 from recipes.load import CATALOGUE
-from recipes.made import KINDS, MACHINES, MODELS, TABLE, Machine, Settings, text, thinks
+from recipes.made import TABLE, Settings, text, thinks
+from recipes.tables import KINDS, MACHINES, MODELS, Machine
 from runner.fit.estimate import Fit, estimate
 from runner.fit.gpus import gpu
 from runner.fit.models import families

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from recipes.yaml_text import Path, compose, parse
+from recipes.yaml_text import Path, compose, dump, parse
 
 
 def edited(text: str, changes: Mapping[Path, Any]) -> str:
@@ -45,7 +45,7 @@ def _replace(text: str, node: yaml.Node, value: Any) -> str:
     before = text[:start]
     if not before[before.rfind("\n") + 1 :].strip():  # a block begins on a line of its own
         before = before.rstrip() + " "
-    return before + (" " if before.endswith(":") else "") + _flow(value) + text[end:]
+    return before + (" " if before.endswith(":") else "") + dump(value, flow=True) + text[end:]
 
 
 def _insert(text: str, node: yaml.Node, rest: Path, value: Any) -> str:
@@ -58,7 +58,7 @@ def _insert(text: str, node: yaml.Node, rest: Path, value: Any) -> str:
     end = text.find("\n", _end(text, node))
     end = len(text) if end < 0 else end
     indent = " " * node.value[0][0].start_mark.column
-    return f"{text[:end]}\n{indent}{rest[0]}: {_flow(value)}{text[end:]}"
+    return f"{text[:end]}\n{indent}{rest[0]}: {dump(value, flow=True)}{text[end:]}"
 
 
 def _end(text: str, node: yaml.Node) -> int:
@@ -70,9 +70,3 @@ def _end(text: str, node: yaml.Node) -> int:
 
 def _inner(node: yaml.CollectionNode) -> Iterable[yaml.Node]:
     return [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
-
-
-def _flow(value: Any) -> str:
-    """A value on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
-    return text.removesuffix("\n").removesuffix("\n...")

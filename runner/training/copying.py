@@ -13,7 +13,7 @@ from recipes import LoadedRecipe, Recipe, UserError, load_text
 from recipes.edit import edited
 from recipes.load import CATALOGUE, anchored
 from recipes.yaml_text import Path as FieldPath
-from recipes.yaml_text import parse
+from recipes.yaml_text import dump, parse
 
 Value = Any  # of a recipe, as YAML has it
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
@@ -103,8 +103,6 @@ def _means(text: str, target: Path, wanted: Recipe) -> bool:
 
 
 def _anew(source: str, loaded: LoadedRecipe, name: str) -> str:
-    import yaml
-
     head = "".join(f"{line}\n" for line in takewhile(lambda line: line.startswith("#"), source.splitlines()))
-    body = yaml.safe_dump({**loaded.complete(), "name": name}, sort_keys=False, allow_unicode=True, width=1000)
+    body = dump({**loaded.complete(), "name": name})
     return head + body

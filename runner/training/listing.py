@@ -10,6 +10,7 @@ from pathlib import Path
 import recipes
 from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError, made
+from recipes.tables import MODELS
 from runner.runs.show import table
 
 HEADER = ("name", "backend", "method", "tuning", "model", "description", "file")
@@ -61,7 +62,7 @@ def rows() -> Iterator[Row]:
             backend=kind.backend,
             method=kind.method,
             tuning={"qlora": "lora 4bit"}.get(kind.tuning, kind.tuning),
-            model=made.MODELS[model],
+            model=MODELS[model],
             description=made.description(name),
             file=None,
         )

@@ -14,7 +14,8 @@ from adapters.contract import PreparedData, Topology
 from adapters.refusals import unsupported
 from benchmarks.catalogue import table
 from recipes import UserError, catalogue, find, load, names
-from recipes.made import DATA, KINDS, MACHINES, MODELS, TABLE, made, text
+from recipes.made import TABLE, made, text
+from recipes.tables import DATA, KINDS, MACHINES, MODELS
 from runner.cli import main
 from runner.fit.estimate import Fit, estimate
 from runner.fit.gpus import gpu
