@@ -8,6 +8,7 @@ what it is: `qwen3_8b_dpo_qlora_24gb` is the model, the method, the tuning and t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ class Settings:
     """What a recipe has for its machine, and what the estimate says of it.
 
     tensor_parallel: GPUs that share the model while it makes rollouts.
+    max_length: tokens of the longest rows, where those of the data set's own table are too many.
     swaps: whether it fits on the other backend too.
     needed: GB that each card must have; hours: at most, on all GPUs together; None: not known.
     """
@@ -32,6 +34,7 @@ class Settings:
     micro_batch_size: int
     strategy: str = "auto"
     tensor_parallel: int = 1
+    max_length: int | None = None
     swaps: bool = False
     needed: float = 0.0
     hours: float | None = None
@@ -91,7 +94,7 @@ def text(name: str, settings: Settings | None = None) -> str:
         "tuning:",
         *_tuning(kind),
         "data:",
-        DATA[data].rstrip("\n"),
+        *_data(data, one),
         "training:",
         *_training(kind, machine, one),
         *_distributed(kind, one),
@@ -103,6 +106,13 @@ def text(name: str, settings: Settings | None = None) -> str:
         *_eval(kind),
     )
     return "\n".join(sections) + "\n"
+
+
+def _data(name: str, one: Settings) -> list[str]:
+    text = DATA[name].rstrip("\n")
+    if one.max_length is None:
+        return [text]
+    return [re.sub("max_length:.*", f"max_length: {one.max_length}  # longer rows are left out, and counted", text)]
 
 
 def _estimate(name: str, one: Settings, machine: Machine) -> list[str]:

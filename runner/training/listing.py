@@ -100,14 +100,15 @@ def _fitting(asked: list[Row], card: str, gpus: int) -> tuple[dict[str, Need], s
     """What those need that fit, by name, and the others counted."""
     from runner.fit.estimate import estimate
     from runner.fit.gpus import gpu
+    from runner.training.micro_batch import settled
     from runner.training.planning import check
 
     wanted, machines = gpu(card), Topology(gpus=gpus, processes=gpus)
     needs: dict[str, Need] = {}
     large = refused = unknown = 0
     for row in asked:
-        loaded: LoadedRecipe = recipes.load(row.name)
         try:
+            loaded: LoadedRecipe = settled(recipes.load(row.name), machines, wanted)
             check(loaded, machines)
         except UserError:  # a batch that does not divide, rollouts on more GPUs than there are: `recipe fit` says
             refused += 1

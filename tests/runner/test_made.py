@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters import BACKENDS, backend
+from adapters import backend
 from adapters.contract import PreparedData, Topology
 from adapters.refusals import unsupported
 from benchmarks.catalogue import table
@@ -22,6 +22,7 @@ from runner.fit.gpus import gpu
 from runner.training.planning import check, make_plan
 
 ALL = tuple(made())
+BOTH = ("llamafactory", "verl")  # another that is added may well refuse fields of theirs
 SIZES = {"24gb": (1, 1), "80gb": (1, 1), "8x80gb": (8, 1), "2x8x80gb": (8, 2), "4x8x80gb": (8, 4)}
 
 
@@ -65,7 +66,7 @@ def test_each_is_valid_says_what_it_is_and_fits_its_machine(model: str, tmp_path
         card = gpu(gigabytes(machine))
         fit = estimate(recipe, on(machine), tmp_path, card)
         timed = estimate(recipe, on(machine), tmp_path, gpu(MACHINES[machine].card))
-        assert isinstance(fit, Fit) and isinstance(timed, Fit) and fit.on(card), name
+        assert isinstance(fit, Fit) and isinstance(timed, Fit) and 1.1 * fit.needed(card) <= card.memory, name
         assert made()[name].needed == round(fit.needed(card) / 1e9, 1) <= float(gigabytes(machine)[:-2]), name
         said = made()[name].hours
         assert (said is None) == (method == "grpo") and (said is None or said == pytest.approx(timed.hours, rel=0.06))
@@ -75,7 +76,7 @@ def test_each_is_valid_says_what_it_is_and_fits_its_machine(model: str, tmp_path
 def test_every_backend_that_has_its_method_and_tuning_plans_it(model: str, tmp_path: Path) -> None:
     for name in of(model):
         machine, planned = on(name.split("_")[-1]), 0
-        for other in BACKENDS:
+        for other in BOTH:
             module, loaded = backend(other), load(name, [f"backend={other}"])
             recipe = loaded.recipe
             if recipe.method in module.METHODS and recipe.tuning.quantization in (None, *module.QUANTIZATIONS):
@@ -106,7 +107,8 @@ def test_no_smaller_machine_would_have_done(model: str, tmp_path: Path) -> None:
                 assert isinstance(fit, Fit)
                 engine = loaded.recipe.grpo.rollouts.gpu_memory_utilization * gpu(gigabytes(machine)).memory
                 small = 2 * fit.parameters / SIZES[machine][0] > engine / 2  # no room for the rollouts' own weights
-                assert small * (loaded.recipe.method == "grpo") or not fit.on(gpu(gigabytes(machine))), (kind, machine)
+                card = gpu(gigabytes(machine))
+                assert small * (loaded.recipe.method == "grpo") or 1.1 * fit.needed(card) > card.memory, (kind, machine)
 
 
 def test_what_is_made_is_found_like_what_is_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
