@@ -23,7 +23,6 @@ def main() -> int:
         "python": (sys.executable, "-c", "pass"),
         "recipe --help": (*recipe, "--help"),
         "recipe list": (*recipe, "list"),
-        "recipe list --gpu": (*recipe, "list", "--gpu", "24GB", "--method", "dpo"),
         "recipe validate": (*recipe, "validate", "quickstart"),
         "recipe plan --json": (*recipe, "plan", "quickstart", "--json"),
     }
