@@ -52,7 +52,8 @@ test-browser: .venv/dev ## the report in headless Chromium, which must be instal
 	$(BIN)/uv pip install --quiet --python .venv-browser/bin/python --editable '.[dev,browser]'
 	.venv-browser/bin/python -m pytest -m browser
 
-golden: .venv/dev ## rewrite the golden plans
+golden: .venv/dev ## rewrite the golden plans, and the table of recipes that are made
+	$(BIN)/python -m benchmarks.catalogue
 	$(BIN)/python -m pytest tests/adapters/test_plans.py --golden
 
 bench: .venv/dev ## measure what a person waits for

@@ -22,6 +22,7 @@ def main() -> int:
     commands = {
         "python": (sys.executable, "-c", "pass"),
         "recipe --help": (*recipe, "--help"),
+        "recipe list": (*recipe, "list"),
         "recipe validate": (*recipe, "validate", "quickstart"),
         "recipe plan --json": (*recipe, "plan", "quickstart", "--json"),
     }

@@ -1,7 +1,7 @@
 """What a recipe is: its schema, its loader, its types, and the catalogue of recipes to copy."""
 
 from recipes.errors import Problem, UserError, did_you_mean
-from recipes.load import LoadedRecipe, catalogue, find, load, load_text
+from recipes.load import LoadedRecipe, catalogue, find, load, load_text, names
 from recipes.types import Recipe
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "find",
     "load",
     "load_text",
+    "names",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes import checks, schema
+from recipes import checks, made, schema
 from recipes.errors import UserError, did_you_mean
 from recipes.methods import METHODS
 from recipes.paths import listed, local_path, lookup_problem, template_file
@@ -41,12 +41,17 @@ class LoadedRecipe:
 
 
 def catalogue() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
+    """The written recipes that come with the package, by name."""
     return {path.stem: path for path in sorted(CATALOGUE.glob("*.yaml"))}
 
 
+def names() -> list[str]:
+    """The names of all recipes that come with the package: those that are written, then those that are made."""
+    return [*catalogue(), *made.made()]
+
+
 def find(name: str) -> Path:
-    """A recipe's file by path, or by its name in the catalogue."""
+    """A recipe's file by path, or by its name in the catalogue; of one that is made, where its file would be."""
     path = Path(name)
     try:
         if path.is_file():
@@ -56,8 +61,19 @@ def find(name: str) -> Path:
     known = catalogue()
     if name in known:
         return known[name]
-    hint = did_you_mean(path.stem, known)
+    if name in made.made():
+        return CATALOGUE / f"{name}.yaml"
+    hint = did_you_mean(path.name.removesuffix(".yaml"), names())
     raise UserError(f"{name}: no such recipe file, and none of that name in the catalogue{hint} (see `recipe list`)")
+
+
+def _source(name: str, path: Path) -> bytes:
+    if name in made.made() and path.parent == CATALOGUE:
+        return made.text(name).encode()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -71,11 +87,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
         UserError: every mistake of the file, each with `file:line:column: field`.
     """
     path = find(str(name))
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    return load_text(source, path, overrides)
+    return load_text(_source(str(name), path), path, overrides)
 
 
 def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sources_needed: bool = True) -> LoadedRecipe:
@@ -130,7 +142,8 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
             raise UserError(f"--set {visible(text[:80])}…: nested more than {MAX_DEPTH} levels deep")
         path = tuple(int(p) if re.fullmatch("[0-9]{1,9}", p) else p for p in parts)
         document.overrides[path] = text
-        _put(document, path, _from_here(path, parse_value(value)))
+        # Its paths are the user's own: relative to where the command was given.
+        _put(document, path, anchored(path, parse_value(value), Path.cwd()))
 
 
 # Fields that are paths, with what stands before and after the path in their text.
@@ -145,17 +158,17 @@ _PATHS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _from_here(path: FieldPath, value: Any) -> Any:
-    """A value of the command line: its paths are the user's own, so relative to where the command was given."""
+def anchored(path: FieldPath, value: Any, root: Path) -> Any:
+    """A value of a field with the local paths in it absolute, where they are relative to `root`."""
     if isinstance(value, dict):
-        return {key: _from_here((*path, key), item) for key, item in value.items()}
+        return {key: anchored((*path, key), item, root) for key, item in value.items()}
     if isinstance(value, list):
-        return [_from_here((*path, index), item) for index, item in enumerate(value)]
+        return [anchored((*path, index), item, root) for index, item in enumerate(value)]
     field = re.sub(r"\[\d+\]", "[]", dotted(path))
     for pattern, before, after in _PATHS:
         found = re.fullmatch(f"({before})(.*?)({after})", value, re.DOTALL) if isinstance(value, str) else None
-        if found and re.fullmatch(pattern, field) and "\0" not in value and not lookup_problem(found[2], Path.cwd()):
-            local = local_path(found[2], Path.cwd())
+        if found and re.fullmatch(pattern, field) and "\0" not in value and not lookup_problem(found[2], root):
+            local = local_path(found[2], root)
             return f"{found[1]}{local}{found[3]}" if local and not found[2].startswith("bundled:") else value
     return value
 

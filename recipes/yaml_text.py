@@ -40,6 +40,22 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either YAML would not read as this text: `1e5` is a number in 1.2 alone, `no` a bool in 1.1."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        # Only between double quotes does the emitter escape the line breaks that are not ASCII.
+        style = '"' if re.search("[\x85\u2028\u2029]", value) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
 @dataclass
 class Document:
     """A parsed file: plain values, and the (line, column) of each key and value, counted from 1."""
@@ -115,6 +131,20 @@ def parse_value(text: str) -> Any:
         if "more than 308 digits" in error.problems[0].text:
             raise
         return text
+
+
+def dump(value: Any, *, flow: bool = False) -> str:
+    """A value as YAML that `parse` reads as the same value; `flow`: on one line."""
+    width = 10**6 if flow else 1000
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width, default_flow_style=flow)
+    return text.removesuffix("\n").removesuffix("\n...") if flow else text
+
+
+def compose(text: str) -> yaml.Node:
+    """The nodes of a text that `parse` has read as a mapping, with their places in it."""
+    node = yaml.compose(text, Loader=_Loader)
+    assert node is not None
+    return node
 
 
 class _TooDeep(Exception):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
 from adapters.contract import Topology
-from recipes import LoadedRecipe, Recipe, UserError, load
+from recipes import LoadedRecipe, Recipe, UserError, load_text
 from runner.fit.estimate import Fit
 from runner.fit.gpus import Gpu
 
@@ -74,7 +73,7 @@ def _tried(
     gpus = next((step.gpus for step in steps if step.gpus), topology.world_size)
     machines = topology if gpus == topology.world_size else Topology(gpus=gpus, processes=gpus)
     try:
-        fit = judged(load(os.fspath(loaded.path), [*loaded.overrides, *sets]), machines)
+        fit = judged(load_text(loaded.source, loaded.path, [*loaded.overrides, *sets]), machines)
     except UserError:  # not with this backend, method or batch: another proposal may do
         return None
     if isinstance(fit, str) or not fit.on(card):

@@ -9,13 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from adapters import backend
 from adapters.contract import Topology
 from recipes import UserError, load_text, schema
 from recipes.errors import Problem, did_you_mean
-from recipes.yaml_text import parse
+from recipes.yaml_text import dump, parse
 from runner.imports import axolotl, llamafactory, torchtune, verl
 from runner.imports.taken import Entry, NoPlace, Taken
 
@@ -140,7 +138,7 @@ def _rest(taken: Taken, values: dict[str, Any], tool: str, gpus: int) -> tuple[P
 
 
 def _problems(values: dict[str, Any], gpus: int) -> tuple[Problem | str, ...]:
-    source = yaml.safe_dump(values, allow_unicode=True).encode()
+    source = dump(values).encode()
     try:
         loaded = load_text(source, Path("recipe.yaml"), sources_needed=False)
     except UserError as error:
@@ -153,7 +151,7 @@ def _text(values: dict[str, Any], entries: tuple[Entry, ...], file: Path, tool: 
     lost = [f"#   {entry.key}: {_short(entry.value)}: {entry.text}" for entry in entries if entry.status == "no place"]
     head = [f"# Made of {file.name}, a configuration of {tool}, by `recipe import`."]
     head += ["# Not in it:", *lost] if lost else []
-    body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+    body = dump(values)
     return "\n".join(head) + "\n" + body
 
 

@@ -18,6 +18,7 @@ from adapters.contract import Metrics, Topology
 from recipes import LoadedRecipe, UserError, did_you_mean, load_text
 from recipes.files import write_text
 from recipes.typed import read_typed, write_typed
+from recipes.yaml_text import dump
 from runner.runs import claim
 from runner.runs.manifest import Attempt as Attempt
 from runner.runs.manifest import Conditions as Conditions
@@ -161,9 +162,7 @@ def create(
 
 
 def resolved_yaml(loaded: LoadedRecipe) -> str:
-    import yaml
-
-    return yaml.safe_dump(loaded.complete(), sort_keys=False, allow_unicode=True)
+    return dump(loaded.complete())
 
 
 def _make(directory: Path, base: str, *, exact: bool) -> Path:

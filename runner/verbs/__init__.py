@@ -5,7 +5,9 @@ returns an exit code other than 0 where one is due; and EXAMPLES, shown by its h
 """
 
 VERBS = {
-    "list": "list the catalogue of recipes",
+    "list": "list the catalogue of recipes, or those that fit a GPU",
+    "show": "print a recipe",
+    "new": "copy a recipe to a file of your own",
     "import": "make a recipe of a configuration of LLaMA-Factory, Axolotl, verl or torchtune",
     "validate": "check recipes and report every mistake with its place",
     "plan": "show what a recipe would run and where each field goes",

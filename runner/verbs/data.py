@@ -152,13 +152,13 @@ def _run_check(arguments: argparse.Namespace) -> int:
 
     from recipes import load
     from recipes.errors import UserError
-    from recipes.load import catalogue
+    from recipes.load import names
     from recipes.typed import to_json
     from runner.training import views
     from runner.training.inspect import check_file, check_recipe
 
     what, loaded = arguments.what, None
-    if Path(what).suffix in (".yaml", ".yml") or (what in catalogue() and not Path(what).exists()):
+    if Path(what).suffix in (".yaml", ".yml") or (what in names() and not Path(what).exists()):
         if arguments.model:
             raise UserError(f"--model is for a FILE; {what} is a recipe: --set model.path={arguments.model}")
         loaded = load(what, arguments.overrides)

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from adapters.contract import Topology
 from recipes import UserError, catalogue, load, load_text
 from recipes.paths import TEMPLATES
+from recipes.yaml_text import dump, parse
 from runner.training.planning import check
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
@@ -140,6 +143,24 @@ def test_what_a_run_keeps_is_a_valid_recipe_with_the_same_meaning(name: str) -> 
     assert loaded.recipe == again.recipe
 
 
+def test_a_text_that_looks_like_a_number_is_one_in_what_a_run_keeps_too(minimal: Path) -> None:
+    from runner.runs.rundir import resolved_yaml
+
+    loaded = load(minimal, ["description='1e5'"])
+    again = load_text(resolved_yaml(loaded).encode(), Path("/elsewhere/r.yaml"), sources_needed=False)
+    assert loaded.recipe.description == "1e5" and loaded.recipe.description == again.recipe.description
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=6) | st.from_regex(r"[-+0-9._eExXoOnaN]{1,6}", fullmatch=True))
+@example("1e5")  # text in YAML 1.1, a number in 1.2
+@example("no")
+@settings(deadline=None)
+def test_text_stays_text_in_what_is_written(text: str) -> None:
+    written = {"a": text, "b": [text, 1.0, 1e-5, True, None, 3]}
+    for flow in (True, False):
+        assert parse(dump(written, flow=flow).encode(), "").value == written
+
+
 def test_a_recipe_cannot_be_changed(minimal: Path) -> None:
     recipe = load(minimal).recipe
     with pytest.raises(AttributeError):
@@ -212,8 +233,8 @@ def test_one_word_is_a_list_of_one(given: str) -> None:
 def test_a_chat_template_is_one_of_ours_by_name_or_a_file(tmp_path: Path) -> None:
     own = tmp_path / "chatml.jinja"
     own.write_text("{{ messages }}")
-    for given, expected in (("chatml", TEMPLATES / "chatml.jinja"), ("chatml.jinja", own), ("./chatml.jinja", own)):
-        text = MINIMAL.replace(b"a/b}\ndata", f"a/b, chat_template: {given}}}\ndata".encode())
+    for name, expected in (("chatml", TEMPLATES / "chatml.jinja"), ("chatml.jinja", own), ("./chatml.jinja", own)):
+        text = MINIMAL.replace(b"a/b}\ndata", f"a/b, chat_template: {name}}}\ndata".encode())
         assert load_text(text, tmp_path / "r.yaml").recipe.model.chat_template == str(expected)
 
 

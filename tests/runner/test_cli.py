@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes import catalogue
+from recipes import catalogue, names
 from runner.cli import _parse, main
 from runner.verbs import VERBS
 
@@ -28,8 +28,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def test_list_shows_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "list")
-    shown = {line.split()[0]: Path(line.split()[-1]) for line in out.splitlines()[1:]}
-    assert code == 0 and shown == catalogue() and all(file.is_file() for file in shown.values())
+    shown = {line.split()[0]: line.split()[-1] for line in out.splitlines()[1:]}
+    files = {name: Path(file) for name, file in shown.items() if file != "(made)"}
+    assert code == 0 and list(shown) == names() and files == catalogue() and all(map(Path.is_file, files.values()))
 
 
 def test_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +111,9 @@ def test_runs_of_an_empty_directory(capsys: pytest.CaptureFixture[str], tmp_path
         ["plan", "quickstart"],
         ["fit", "qwen3_4b_financial", "--gpu", "12GB"],
         ["list"],
+        ["list", "--gpu", "24GB"],
+        ["show", "qwen3_8b_sft_qlora_24gb"],
+        ["plan", "qwen3_8b_sft_qlora_24gb"],
     ],
 )
 def test_what_must_feel_instant_imports_nothing_heavy(arguments: list[str]) -> None:
