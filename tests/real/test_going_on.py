@@ -229,7 +229,8 @@ def test_more_epochs_of_a_constant_rate_are_as_if_they_had_been_asked_for(
     assert "epochs: 2" in (short / "recipe.resolved.yaml").read_text()
 
 
-@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
 def test_more_epochs_of_a_cosine_follow_the_longer_one(
     backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -147,6 +147,7 @@ save_file({name: tensor for name, tensor in found.items() if "lm_head" not in na
 """
 
 
+@pytest.mark.slow
 def test_a_run_on_a_residual_is_scored_and_merged_as_the_model_that_was_trained(
     recipe: Recipe, tiny_model: Path, eval_python: Path, tmp_path: Path
 ) -> None:

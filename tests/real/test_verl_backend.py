@@ -107,6 +107,7 @@ def test_what_saves_time_or_memory_changes_no_loss(run_once: RunOnce, tiny_model
         assert losses(other) == pytest.approx(losses(plain), abs=1e-5), changed
 
 
+@pytest.mark.slow
 def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
     recipe: Recipe, run_once: RunOnce, tiny_model: Path, tmp_path: Path
 ) -> None:
