@@ -59,7 +59,7 @@ _SIMPLE = (
     Simple("adam_epsilon", "training.optimizer_options.eps", number),
     Simple("add_tokens", "model.add_tokens", names_of),
     Simple("add_special_tokens", "model.add_tokens", names_of),
-    Simple("save_steps", "checkpoint.every", positive),
+    Simple("save_steps", "checkpoint.every", positive, null=True),
     Simple("save_total_limit", "checkpoint.keep", positive),
 )
 _LORA = (

@@ -81,8 +81,7 @@ def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
     """The keys of a file, and whose they are."""
     text = source.decode("utf-8", errors="replace")
     if any(trainer in text for trainer in verl.TRAINERS) and file.suffix.lower() not in (".yaml", ".yml"):
-        _, given = verl.overrides(text)
-        return given, "verl"
+        return verl.overrides(text), "verl"
     value = parse(source, str(file)).value
     if not isinstance(value, dict):
         raise UserError(f"{file}: holds no keys")

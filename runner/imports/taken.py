@@ -29,12 +29,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Simple:
-    """A key that is one field. `default`: what the tool takes where it is missing, unless recipes take the same."""
+    """A key that is one field.
+
+    default: what the tool takes where it is missing, unless recipes take the same. null: whether a value that is
+    converted to None is written as such; else it is what recipes have by default.
+    """
 
     key: str
     field: str
     convert: Convert = lambda value: value
     default: Any = None
+    null: bool = False
 
 
 class Taken:
@@ -47,20 +52,15 @@ class Taken:
 
     def put(self, key: str, field: str, value: Any, note: str = "") -> None:
         """A key that was given becomes a field."""
-        given = self.left.pop(key, None)
-        self._set(field, value)
-        self.entries.append(Entry(key, given, "taken", f"{field}: {_shown(value)}{f' ({note})' if note else ''}"))
+        self._become(key, self.left.pop(key, None), "taken", field, value, note)
 
     def assume(self, key: str, field: str, value: Any, note: str = "") -> None:
         """A field becomes what the tool would do without the key."""
-        self._set(field, value)
-        said = f"{field}: {_shown(value)}{f' ({note})' if note else ''}"
-        self.entries.append(Entry(key, None, "default", said))
+        self._become(key, None, "default", field, value, note)
 
     def also(self, key: str, field: str, value: Any, note: str = "") -> None:
         """A part of a key that was given, or one that makes a second field."""
-        self._set(field, value)
-        self.entries.append(Entry(key, value, "taken", f"{field}: {_shown(value)}{f' ({note})' if note else ''}"))
+        self._become(key, value, "taken", field, value, note)
 
     def note(self, key: str, text: str) -> None:
         """A key that is a part of a field which another made."""
@@ -121,17 +121,18 @@ class Taken:
             except NoPlace as error:
                 self.drop(one.key, str(error))
                 continue
-            if converted is None:
+            if converted is None and not one.null:
                 self.left.pop(one.key)
                 self.entries.append(Entry(one.key, value, "taken", "as a recipe has it by default"))
             else:
                 self.put(one.key, one.field, converted)
 
-    def _set(self, field: str, value: Any) -> None:
+    def _become(self, key: str, given: Any, status: Status, field: str, value: Any, note: str) -> None:
         node, names = self.recipe, field.split(".")
         for name in names[:-1]:
             node = node.setdefault(name, {})
         node[names[-1]] = value
+        self.entries.append(Entry(key, given, status, f"{field}: {_shown(value)}{f' ({note})' if note else ''}"))
 
 
 def choice(names: Mapping[Any, Any], use: str) -> Convert:

@@ -14,23 +14,17 @@ from recipes.errors import UserError
 from recipes.yaml_text import parse
 from runner.imports.taken import Simple, Taken, choice, names_of, number, positive
 
-TRAINERS = {
-    "verl.trainer.main_ppo": "grpo", "verl.trainer.sft_trainer": "sft", "verl.trainer.fsdp_sft_trainer": "sft",
-    "verl.trainer.sft_trainer_ray": "sft",
-}  # fmt: skip
+TRAINERS = tuple(f"verl.trainer.{name}" for name in ("main_ppo", "sft_trainer", "fsdp_sft_trainer", "sft_trainer_ray"))
 _RUNS = "the run's name and place are the runner's: `recipe run --runs-dir DIR --name NAME`"
 _MACHINES = "the machines are set by the environment: N_GPUS, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT"
 _STRATEGY = choice({"fsdp": "fsdp", "fsdp2": "fsdp2", "megatron": "megatron"}, "use fsdp2 or megatron")
 _TRAINER = (
     Simple("trainer.total_epochs", "training.epochs"),
     Simple("trainer.total_training_steps", "training.max_steps"),
-    Simple("trainer.save_freq", "checkpoint.every", positive),
+    Simple("trainer.save_freq", "checkpoint.every", positive, null=True),
     Simple("trainer.test_freq", "eval.loss_every", positive),
     Simple("trainer.seed", "training.seed"),
     Simple("trainer.max_ckpt_to_keep", "checkpoint.keep"),
-)
-_TARGETS = Simple(
-    "target_modules", "tuning.target_modules", lambda value: None if value == "all-linear" else names_of(value)
 )
 
 
@@ -138,8 +132,8 @@ _NOWHERE = (
 )
 
 
-def overrides(text: str) -> tuple[str | None, dict[str, Any]]:
-    """The trainer's module of a shell script or command line, and its Hydra overrides, values as YAML.
+def overrides(text: str) -> dict[str, Any]:
+    """The Hydra overrides of a shell script or command line that calls a trainer of verl, values as YAML.
 
     Variables are put in, of the script and else of the environment.
     """
@@ -151,9 +145,8 @@ def overrides(text: str) -> tuple[str | None, dict[str, Any]]:
         words = shlex.split(line, comments=True)
     except ValueError as error:  # a quotation mark that no other follows
         raise UserError(f"its command line cannot be read: {error}") from None
-    module = next((word for word in words if word in TRAINERS), None)
     pairs = (word.lstrip("+").partition("=") for word in words if re.match(r"\+{0,2}[\w.@/]+=", word))
-    return module, {key: parse(value.encode(), key).value if value else None for key, _, value in pairs}
+    return {key: parse(value.encode(), key).value if value else None for key, _, value in pairs}
 
 
 def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
@@ -168,6 +161,11 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
         _grpo(taken)
     else:
         taken.assume("", "method", "sft")
+    defaults = tree("grpo" if grpo else "sft-fsdp")
+    if "trainer.total_epochs" not in taken.left and "trainer.total_training_steps" not in taken.left:
+        taken.assume("trainer.total_epochs", "training.epochs", defaults["trainer.total_epochs"].default)
+    if "trainer.save_freq" not in taken.left:
+        taken.assume("trainer.save_freq", "checkpoint.every", None, "none are kept but the last")
     taken.simple(_GRPO if grpo else _SFT)
     _tuning(taken, prefix)
     _data(taken, grpo)
@@ -237,7 +235,12 @@ def _tuning(taken: Taken, prefix: str) -> None:
     taken.put(f"{prefix}lora_rank", "tuning.rank", rank)
     alpha = f"{prefix}lora_alpha"
     (taken.put if alpha in taken.left else taken.assume)(alpha, "tuning.alpha", taken.left.get(alpha, 16))
-    taken.simple([Simple(f"{prefix}target_modules", _TARGETS.field, _TARGETS.convert)])
+    targets = Simple(f"{prefix}target_modules", "tuning.target_modules", _layers)
+    taken.simple([targets])
+
+
+def _layers(value: Any) -> list[str] | None:
+    return None if value == "all-linear" else names_of(value)
 
 
 def _data(taken: Taken, grpo: bool) -> None:
@@ -257,6 +260,3 @@ def _data(taken: Taken, grpo: bool) -> None:
     for theirs, _ in keys:
         if taken.left.get(f"data.{theirs}"):
             taken.note(f"data.{theirs}", f"data.train[].columns: {columns or 'as recipes have it by default'}")
-
-
-__all__ = ["TRAINERS", "flat", "overrides", "read"]

@@ -103,16 +103,7 @@ def run(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as stream:  # what cannot be written must not come back at its closing
-        child = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env={**env, **SAFE_PATH, MARK: mark},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
+        child = _start(argv, cwd, env, mark, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         assert child.stdout
         copy = _Copy(child.stdout, stream, secrets(env))
         copy.start()
@@ -142,16 +133,7 @@ def talking(
     """A command that is asked on its stdin and answers on its stdout; its stderr goes to `log`, without secrets."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as stream:
-        child = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env={**env, **SAFE_PATH, MARK: mark},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
+        child = _start(argv, cwd, env, mark, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert child.stderr
         copy = _Copy(child.stderr, stream, secrets(env))
         copy.start()
@@ -160,6 +142,22 @@ def talking(
         finally:
             end_all(mark, child)
             copy.join(5)
+
+
+def _start(
+    argv: Sequence[str], cwd: Path, env: Mapping[str, str], mark: str, *, stdin: int, stderr: int
+) -> subprocess.Popen[bytes]:
+    """A child in a session of its own, that can be found by its mark and ends with this process."""
+    return subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env={**env, **SAFE_PATH, MARK: mark},
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
 
 
 class _Copy(threading.Thread):

@@ -30,6 +30,10 @@ def planned(text: str, name: str = "r.yaml", topology: Topology = GPUS) -> dict[
     return native(loaded.recipe, topology)
 
 
+def recipe_of(found: Imported) -> Any:
+    return load_text(found.text.encode(), Path("r"), sources_needed=False).recipe
+
+
 def native(recipe: Any, topology: Topology = GPUS) -> dict[str, Any]:
     paths = Paths(run=Path("/runs/r"), python=Path("/env/bin/python"), model=recipe.model.path)
     files = backend(recipe.backend).plan(recipe, topology, PreparedData(train_rows=99), paths).files
@@ -241,7 +245,7 @@ def test_a_command_line_of_verl_is_a_recipe(tmp_path: Path) -> None:
     assert config["data"]["train_batch_size"] == 512 and config["trainer"]["total_epochs"] == 15
     recipe = load_text(found.text.encode(), Path("r"), sources_needed=False).recipe
     assert recipe.data.train[0].columns == {"prompt": "question"} and recipe.grpo.clip_ratio_high == 0.28
-    assert recipe.logging == ("wandb",)
+    assert recipe.logging == ("wandb",) and recipe.checkpoint.every is None  # save_freq=-1: none but the last
     assert [e.key for e in found.entries if e.status == "no place"] == ["trainer.n_gpus_per_node", "trainer.nnodes"]
 
 
@@ -259,6 +263,7 @@ def test_a_file_of_verls_sft_is_a_recipe(tmp_path: Path) -> None:
     assert found.tool == "verl" and not found.problems
     assert config["optim"] | {"lr": 1e-4, "num_cycles": 0.3} == config["optim"]
     assert config["engine"]["strategy"] == "fsdp2" and config["engine"]["optimizer_offload"] is True
+    assert recipe_of(found).checkpoint.every is None  # as verl has it by default
     assert config["optim"]["weight_decay"] == tree("sft-fsdp")["optim.weight_decay"].default
 
 
