@@ -9,7 +9,7 @@ from typing import Any
 from runner.imports.taken import Entry, NoPlace, Simple, Taken, choice, fraction, names_of, number, positive
 
 _OPTIMIZERS = {
-    **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_torch_8bit"), "adamw"),
+    **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf"), "adamw"),
     **dict.fromkeys(("adamw_bnb_8bit", "adamw_8bit", "adamw_torch_8bit"), "adamw_8bit"),
     "paged_adamw_8bit": "paged_adamw_8bit",
     "adafactor": "adafactor",
