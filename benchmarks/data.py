@@ -79,7 +79,14 @@ def _source() -> Path:
 
 def cost(argv: list[str], cwd: Path) -> tuple[float, float]:
     """CPU seconds and peak memory in MB of a process with its children."""
-    env = clean_environment({"PYTHONPATH": str(code_directory()), "DISABLE_VERSION_CHECK": "1", "OMP_NUM_THREADS": "1"})
+    env = clean_environment(
+        {
+            "PYTHONPATH": str(code_directory()),
+            "DISABLE_VERSION_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
+            "RECIPE_WORKERS": "1",
+        }
+    )
     with (cwd / "log").open("w") as log:
         child = subprocess.Popen(argv, cwd=cwd, env=env, stdout=log, stderr=log)
         _, status, used = os.wait4(child.pid, 0)

@@ -36,7 +36,7 @@ class Documents:
         for ids in self.tokenizer(list(texts), return_attention_mask=False)["input_ids"]:
             whole = list(ids) if ids and ids[-1] == end else [*ids, end]
             text = unreadable(self.tokenizer, whole, self.vocabulary)
-            found.append(BadRow(text) if text else Encoded(whole, list(whole)))
+            found.append(BadRow(text) if text else Encoded(whole, ((0, len(whole)),)))
         return found
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +28,49 @@ from recipes.tokenizer import field_of, load_tokenizer, name_of, unreadable, voc
 __all__ = ["IGNORE", "BadRow", "Encoded", "Encoder", "Message", "load_encoder"]
 
 IGNORE = -100  # the label without loss, in torch, transformers and both backends
+BEGIN = itemgetter(0)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids and labels of one conversation, equally long; labels are IGNORE where there is no loss.
+    """Token ids of one conversation, and which of them carry loss.
 
+    loss: first and last token (exclusive) of each stretch with loss, in their order.
     notes: what the template did to the conversation that its writer may not expect.
     thoughts: first and last token (exclusive) of each stretch of a reply's thinking.
     """
 
     ids: list[int]
-    labels: list[int]
+    loss: tuple[tuple[int, int], ...]
     notes: tuple[str, ...] = ()
     thoughts: tuple[tuple[int, int], ...] = ()
 
     @property
+    def labels(self) -> list[int]:
+        """As many as ids: the id where there is loss, else IGNORE."""
+        labels = [IGNORE] * len(self.ids)
+        for first, last in self.loss:
+            labels[first:last] = self.ids[first:last]
+        return labels
+
+    @property
     def prompt_length(self) -> int:
         """Tokens before the first with loss; all of them where none has."""
-        return next((n for n, label in enumerate(self.labels) if label != IGNORE), len(self.labels))
+        return self.loss[0][0] if self.loss else len(self.ids)
 
     @property
     def supervised(self) -> int:
-        return len(self.labels) - self.labels.count(IGNORE)
+        return sum(last - first for first, last in self.loss)
 
     @property
     def thought(self) -> int:
         """Tokens of thinking that carry loss."""
-        return sum(label != IGNORE for first, last in self.thoughts for label in self.labels[first:last])
+        shared = (min(a[1], b[1]) - max(a[0], b[0]) for a in self.thoughts for b in self.loss)
+        return sum(count for count in shared if count > 0)
 
     def cut(self, length: int) -> Encoded:
-        return replace(self, ids=self.ids[:length], labels=self.labels[:length])
+        loss = tuple((first, min(last, length)) for first, last in self.loss if first < length)
+        return replace(self, ids=self.ids[:length], loss=loss)
 
 
 class Encoder:
@@ -129,12 +142,10 @@ class Encoder:
         )
         found = []
         for ids, offsets, reading in zip(batch["input_ids"], batch["offset_mapping"], readings, strict=True):
-            begins = [begin for begin, _ in offsets]
             # The token before a border reaches over it, if any does.
-            before = ((bisect_left(begins, start), start) for start, _ in reading.spans)
+            before = ((bisect_left(offsets, start, key=BEGIN), start) for start, _ in reading.spans)
             astride = any(place and offsets[place - 1][1] > start for place, start in before)
-            thoughts = _tokens(begins, reading.thoughts)
-            whole = Encoded(ids, _labels(ids, begins, reading.spans), reading.notes, thoughts)
+            whole = _encoded(ids, offsets, reading)
             found.append((self._in_pieces(reading) or whole) if astride else whole)
         return found
 
@@ -144,34 +155,30 @@ class Encoder:
         None with a tokenizer that puts a space before every text (SentencePiece): apart would not be as together.
         """
         ids: list[int] = []
-        labels: list[int] = []
-        every: list[int] = []  # where each token begins in the whole text
+        offsets: list[tuple[int, int]] = []  # of each token in the whole text
         edges = [0, *(start for start, _ in reading.spans), len(reading.text)]
-        ends = [0, *(end for _, end in reading.spans)]
-        for (start, stop), end in zip(pairwise(edges), ends, strict=True):
+        for start, stop in pairwise(edges):
             text = reading.text[start:stop]
             piece = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             first = str(self.tokenizer.convert_ids_to_tokens(piece["input_ids"][0]))
             if ids and first.startswith("▁") and not text.startswith(" "):
                 return None
             ids += piece["input_ids"]
-            begins = [begin for begin, _ in piece["offset_mapping"]]
-            labels += _labels(piece["input_ids"], begins, [(0, end - start)])
-            every += [start + begin for begin in begins]
-        return Encoded(ids, labels, reading.notes, _tokens(every, reading.thoughts))
+            offsets += ((start + begin, start + end) for begin, end in piece["offset_mapping"])
+        return _encoded(ids, offsets, reading)
 
 
-def _labels(ids: list[int], begins: list[int], spans: Sequence[tuple[int, int]]) -> list[int]:
+def _encoded(ids: list[int], offsets: Sequence[tuple[int, int]], reading: Reading) -> Encoded:
     """A token has loss where it begins inside a reply."""
-    labels = [IGNORE] * len(ids)
-    for first, last in _tokens(begins, spans):
-        labels[first:last] = ids[first:last]
-    return labels
+    spans = (_tokens(offsets, part) for part in (reading.spans, reading.thoughts))
+    loss, thoughts = (tuple(span for span in part if span[0] < span[1]) for part in spans)
+    return Encoded(ids, loss, reading.notes, thoughts)
 
 
-def _tokens(begins: list[int], spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def _tokens(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """First and last token (exclusive) of those that begin inside each span of characters."""
-    return tuple((bisect_left(begins, start), bisect_left(begins, end)) for start, end in spans)
+    for start, end in spans:
+        yield bisect_left(offsets, start, key=BEGIN), bisect_left(offsets, end, key=BEGIN)
 
 
 def _controls(tokenizer: Any) -> re.Pattern[str] | None:

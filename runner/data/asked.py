@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 from eval.encode import Text
-from recipes.encode import IGNORE, BadRow, Encoded, Encoder, Message
+from recipes.encode import BadRow, Encoded, Encoder, Message
 from runner.data.inspected import Asked
 
 SHOWN = 8  # tokens from the first difference on
@@ -26,7 +25,7 @@ def asked(
     turns = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
     turns = [n for n in (turns[-1:] if last_only else turns) if messages[n].get("weight") != 0]
     # Between two replies stands at least the opening of the second, which has no loss.
-    for turn, begin in zip(turns, _begins(part), strict=False):
+    for turn, begin in zip(turns, (first for first, _ in part.loss), strict=False):
         before = part.ids[:begin]
         try:
             ids = Text(encoder.tokenizer, encoder, "").chat_ids(list(messages[:turn]))
@@ -44,15 +43,6 @@ def asked(
             trained_text=_text(encoder.tokenizer, part.ids[at:begin][:SHOWN]),
             asked_text=_text(encoder.tokenizer, ids[at : at + SHOWN]),
         )
-
-
-def _begins(part: Encoded) -> Iterator[int]:
-    """Where each run of tokens with loss begins."""
-    place = 0
-    for has_loss, run in groupby(part.labels, key=lambda label: label != IGNORE):
-        if has_loss:
-            yield place
-        place += len(list(run))
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.encode import IGNORE
+from runner.data.arrow import ArrowFile
 
 EIGHT = 8  # LLaMA-Factory's collator fills rows up to a multiple of it, all but the position_ids
 
@@ -145,15 +146,11 @@ def _blocks(documents: Iterable[list[int]], length: int) -> Iterator[list[int]]:
 
 
 def _write(target: Path, sequences: Iterable[dict[str, list[int]]], *, positions: bool) -> None:
-    from datasets import Features, Sequence, Value
-    from datasets.arrow_writer import ArrowWriter
-
     # LLaMA-Factory counts the rows of a pack in the mask: 127 of them would be the end of int8.
-    kinds = {"input_ids": Value("int32"), "attention_mask": Value("int32"), "labels": Value("int32")}
-    kinds |= {"position_ids": Value("int32")} if positions else {}
-    writer = ArrowWriter(path=str(target), features=Features({name: Sequence(kind) for name, kind in kinds.items()}))
+    names = ("input_ids", "attention_mask", "labels", *(("position_ids",) if positions else ()))
+    file = ArrowFile(target, dict.fromkeys(names, 32))
     try:
         for sequence in sequences:
-            writer.write(sequence)
+            file.write(sequence)
     finally:
-        writer.finalize()
+        file.close()

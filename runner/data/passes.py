@@ -142,9 +142,11 @@ class Preparation:
         named = any(files)  # rows of a hub's data set alone have no file
         for raw in read(source, files, seed=self.data.seed):
             self.rows_in[source.name] += 1
-            self.files.update([raw.file] if named else [])
+            if named:
+                self.files[raw.file] += 1
             self._report()
-            self.unused.update(map(printable, raw.beside))
+            if raw.beside:
+                self.unused.update(map(printable, raw.beside))
             try:
                 if raw.problem:
                     raise BadRow(raw.problem)
@@ -154,7 +156,8 @@ class Preparation:
                 row, unused, done = convert(raw.value, format_name, source, self.data.irregular)
                 if self.kind is PROMPTS and self.needs_answer and not row["answer"].strip():
                     raise BadRow(f"no answer, which the reward {self.needs_answer} looks at")
-                self.unused.update(map(printable, unused))
+                if unused:
+                    self.unused.update(map(printable, unused))
                 row, done = self._wanted(row, done)
             except Unwanted as error:
                 self.dropped[kind_of(str(error))] += 1
@@ -217,15 +220,17 @@ class Preparation:
             if bad is not None:
                 self._bad(place, str(bad))
                 continue
-            noted = list(dict.fromkeys(note for r in own if isinstance(r, Encoded) for note in r.notes))
+            encodings = [r for r in own if isinstance(r, Encoded)]
+            noted = list(dict.fromkeys(note for one in encodings for note in one.notes))
             if noted and self.data.on_note == "error":
                 self._bad(place, "; ".join(noted))
                 continue
-            row, whole, cut = self._shortened(row, [r for r in own if isinstance(r, Encoded)])
+            row, whole, cut = self._shortened(row, encodings)
             kept = self._fit(place, whole)
             if kept is not None:
                 self.place, self.source, self.number, self.own_notes = place, source, number, [*done, *noted]
-                self.notes.update(self.own_notes)
+                if self.own_notes:
+                    self.notes.update(self.own_notes)
                 yield row, kept[0], cut or kept[1]
 
     def conversations(self, row: Raw) -> list[Any]:

@@ -9,13 +9,14 @@ from array import array
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
-from recipes.encode import Encoded
+from recipes.encode import IGNORE, Encoded
 from recipes.methods import FEEDBACK, METHODS, Rows
+from runner.data.arrow import ArrowFile
 from runner.data.formats import Raw
 from runner.data.packs import Packed, write_blocks, write_packs
 
+ONE = array("i", [1])
 MEDIA = ("images", "videos", "audios")  # LLaMA-Factory's collators for pairs and feedback want these columns
 
 
@@ -26,7 +27,7 @@ class Writer:
         directory.mkdir(parents=True)
         self.directory, self.kind = directory, METHODS[method].rows
         self.text = (directory / "rows.jsonl").open("w", encoding="utf-8")
-        self.arrow = _arrow_writer(directory / "rows.arrow", self.kind) if self.kind.columns else None
+        self.arrow = _arrow_file(directory / "rows.arrow", self.kind) if self.kind.columns else None
         self.truncated: set[int] = set()
         self.tokens = array("L")  # of each row; arrays, because a list would grow to 100 MB on a million rows
         self.supervised = array("L")  # of these, with loss
@@ -44,37 +45,39 @@ class Writer:
         self.longest.append(max(len(p.ids) for p in parts))
         self.supervised.append(sum(p.supervised for p in scored))
         self.thought.append(sum(p.thought for p in scored))
-        if self.arrow is not None:  # an empty ArrowWriter is falsy
-            self.arrow.write(_columns(row, parts, self.kind))
+        if self.arrow:
+            self.arrow.write(_lists(parts, self.kind), _values(row, self.kind))
 
     def close(self) -> None:
         self.text.close()
-        if self.arrow is not None:
-            self.arrow.finalize()
+        if self.arrow:
+            self.arrow.close()
 
 
-def _arrow_writer(path: Path, kind: Rows) -> Any:
-    from datasets import Features, Sequence, Value
-    from datasets.arrow_writer import ArrowWriter
-
-    kinds = {"input_ids": Value("int32"), "attention_mask": Value("int8"), "labels": Value("int32")}
-    features = {prefix + name: Sequence(of) for prefix in kind.columns for name, of in kinds.items()}
-    if kind is FEEDBACK:
-        features["kto_tags"] = Value("bool")
-    if kind.pair or kind is FEEDBACK:
-        features |= dict.fromkeys(MEDIA, Value("null"))
-    return ArrowWriter(path=str(path), features=Features(features))
+def _arrow_file(path: Path, kind: Rows) -> ArrowFile:
+    widths = {"input_ids": 32, "attention_mask": 8, "labels": 32}
+    values = dict.fromkeys(MEDIA, "null") if kind.pair or kind is FEEDBACK else {}
+    return ArrowFile(
+        path,
+        {prefix + name: width for prefix in kind.columns for name, width in widths.items()},
+        {**({"kto_tags": "bool_"} if kind is FEEDBACK else {}), **values},
+    )
 
 
-def _columns(row: Raw, parts: list[Encoded], kind: Rows) -> Raw:
-    columns: Raw = dict.fromkeys(MEDIA) if kind.pair or kind is FEEDBACK else {}
-    if kind is FEEDBACK:
-        columns["kto_tags"] = row["label"]
+def _lists(parts: list[Encoded], kind: Rows) -> dict[str, array[int]]:
+    found: dict[str, array[int]] = {}
     for prefix, part in zip(kind.columns, parts, strict=True):
-        columns[f"{prefix}input_ids"] = part.ids
-        columns[f"{prefix}attention_mask"] = [1] * len(part.ids)
-        columns[f"{prefix}labels"] = part.labels
-    return columns
+        ids = array("i", part.ids)
+        labels = array("i", [IGNORE]) * len(ids)
+        for first, last in part.loss:
+            labels[first:last] = ids[first:last]
+        found |= {f"{prefix}input_ids": ids, f"{prefix}attention_mask": ONE * len(ids), f"{prefix}labels": labels}
+    return found
+
+
+def _values(row: Raw, kind: Rows) -> Raw:
+    media = dict.fromkeys(MEDIA) if kind.pair or kind is FEEDBACK else {}
+    return {**({"kto_tags": row["label"]} if kind is FEEDBACK else {}), **media}
 
 
 Splits = dict[str, tuple[Writer, Sequence[int]]]
