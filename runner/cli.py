@@ -8,24 +8,11 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Protocol
 
 from recipes.errors import UserError, did_you_mean
 from recipes.visible import visible
 from runner.verbs import VERBS
-
-
-class Verb(Protocol):
-    """What a module under runner/verbs has."""
-
-    EXAMPLES: tuple[str, ...]
-
-    def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the verb's options."""
-
-    def run(self, arguments: argparse.Namespace) -> int | None:
-        """Do the work; an exit code other than 0 where one is due."""
+from runner.verbs.parser import Verb, parser_with, verb_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,37 +63,15 @@ def _parse(argv: list[str]) -> tuple[Verb, argparse.Namespace]:
     """The verb and its arguments, with what follows two dashes as `more`; only some verbs pass such on."""
     at = argv.index("--") if "--" in argv else len(argv)
     name = next((word for word in argv[:at] if not word.startswith("-")), "")
-    parser = argparse.ArgumentParser(
-        prog="recipe",
-        description="Fine-tune and evaluate language models from one YAML recipe, on LLaMA-Factory or verl.",
-        epilog="Start with: recipe list; recipe plan quickstart; recipe run quickstart",
-    )
-    parser.add_argument("--version", action="version", version=_Version("%(prog)s"))
+    parser = parser_with([name])
     if name and name not in VERBS:
         parser.error(f"unknown verb {name!r}{did_you_mean(name, VERBS) or '; see recipe --help'}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for known, text in VERBS.items():
-        own = verbs.add_parser(known, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        if known == name:  # the others need not be imported
-            verb: Verb = import_module(f"runner.verbs.{name}")
-            verb.arguments(own)
-            own.formatter_class = argparse.RawDescriptionHelpFormatter
-            examples = "\n".join(f"  {line}" for line in verb.EXAMPLES)
-            own.epilog = "\n\n".join(filter(None, [own.epilog, f"examples:\n{examples}"]))
     arguments = parser.parse_args(argv[:at])
     arguments.more = argv[at + 1 :]
+    verb = verb_of(name)
     if arguments.more and not getattr(verb, "PASSES_ON", False):
         parser.error(f"unrecognized arguments: {' '.join(arguments.more)}")
     return verb, arguments
-
-
-class _Version(str):
-    """Read only when it is printed: importlib.metadata is a tenth of what `--help` costs."""
-
-    def __mod__(self, _values: object) -> str:
-        from importlib import metadata
-
-        return f"recipe-runner {metadata.version('recipe-runner')}"
 
 
 if __name__ == "__main__":

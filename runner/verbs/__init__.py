@@ -26,6 +26,7 @@ VERBS = {
     "merge": "merge a run's LoRA adapter into its base model and check the result",
     "serve": "serve a run's model with vLLM behind an OpenAI-compatible API",
     "reward": "try a GRPO recipe's rewards on sample replies",
+    "completion": "print what makes a shell complete recipe's commands",
     "schema": "print the JSON Schema of recipes",
     "setup": "build backend environments ahead of time, check or remove them",
     "doctor": "check this machine and suggest fixes",

@@ -140,7 +140,12 @@ def test_the_help_of_each_verb_has_examples_that_its_parser_takes(
         main([name, "--help"])
     shown = capsys.readouterr().out
     module = importlib.import_module(f"runner.verbs.{name}")
-    assert {path.stem for path in Path(module.__file__ or "").parent.glob("*.py")} == {*VERBS, "__init__", "options"}
+    assert {path.stem for path in Path(module.__file__ or "").parent.glob("*.py")} == {
+        *VERBS,
+        "__init__",
+        "options",
+        "parser",
+    }
     for example in module.EXAMPLES:
         assert example in shown
         words = shlex.split(example.partition(" > ")[0])
