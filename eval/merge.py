@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from eval.engines.loading import adapted, load_whole, resize_for
-from eval.spec import Merge, Merged
+from eval.spec import Compared, Merge, Merged
 from recipes.errors import UserError
 from recipes.files import read_json
 from recipes.typed import read_typed, write_typed
 
+REPLY_TOKENS = 128  # of a reply to a test prompt
 FALLBACK = "The price of a bond falls when"  # where there are no prompts to compare on
 # Largest difference of a next-token log-probability in nats: rounding of float32, and of 16 bits over all layers.
 LIMITS = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
@@ -37,58 +38,92 @@ def main(spec: Merge) -> Merged:
     from transformers import AutoConfig, AutoTokenizer
 
     trust, target, revision = spec.trust_remote_code, Path(spec.target), spec.revision
-    tokenizer = AutoTokenizer.from_pretrained(spec.adapter, trust_remote_code=trust)
+    own_tokenizer = Path(spec.adapter, "tokenizer_config.json").is_file()  # adapters of the hub may have none
+    tokenizer = AutoTokenizer.from_pretrained(
+        spec.adapter if own_tokenizer else spec.base,
+        revision=None if own_tokenizer else revision,
+        trust_remote_code=trust,
+    )
     config = AutoConfig.from_pretrained(spec.base, revision=revision, trust_remote_code=trust)
     own = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     dtype = own if spec.dtype == "auto" else getattr(torch, spec.dtype)
-    asked = _ids(tokenizer, spec.prompts)
+    asked = _ids(tokenizer, spec.prompts) if spec.check else []
+    told = _ids(tokenizer, [[{"role": "user", "content": spec.test_prompt}]])[0] if spec.test_prompt else None
 
     # float32 whatever the base is kept in: a small change of a large 16-bit weight would be rounded away.
     base = load_whole(spec.base, revision=revision, dtype=torch.float32, trust_remote_code=trust)
     resize_for(base, Path(spec.adapter))
-    before = _log_probs(base, asked)
-    tuned = adapted(base, Path(spec.adapter))
-    wanted = _log_probs(tuned, asked)
-    effect = _largest(before, wanted)
-    if effect == 0:
-        raise ValueError("the adapter changes no answer: its weights are zero, or are for another model")
-    whole = tuned.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
     ends = Path(spec.adapter, "generation_config.json")  # written where training taught another end of turn
     if ends.is_file():
-        whole.generation_config.eos_token_id = read_json(ends)["eos_token_id"]
+        base.generation_config.eos_token_id = read_json(ends)["eos_token_id"]
+    before = _log_probs(base, asked)
+    tuned = adapted(base, Path(spec.adapter))
+    wanted, reply = _log_probs(tuned, asked), _reply(tuned, tokenizer, told)
+    effect = _largest(before, wanted)
+    if spec.check and effect == 0:
+        raise ValueError("the adapter changes no answer: its weights are zero, or are for another model")
+    whole = tuned.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
     whole.to(dtype).save_pretrained(target)
     tokenizer.save_pretrained(target)
     for template in Path(spec.adapter).glob("chat_template*"):
         shutil.copyfile(template, target / template.name)
+    name, parameters = str(dtype).removeprefix("torch."), sum(p.numel() for p in whole.parameters())
     del base, tuned, whole
 
-    merged = load_whole(str(target), dtype=dtype, trust_remote_code=trust)
-    found, name = _log_probs(merged, asked), str(dtype).removeprefix("torch.")
-    gap, limit = _largest(wanted, found), LIMITS[name]
+    compared, replies = None, None
+    if spec.check or spec.test_prompt:
+        merged = load_whole(str(target), dtype=dtype, trust_remote_code=trust)
+        compared = _compared(wanted, _log_probs(merged, asked), LIMITS[name], effect) if spec.check else None
+        replies = (reply, _reply(merged, tokenizer, told)) if spec.test_prompt else None
+    return Merged(
+        dtype=name, parameters=parameters, base=spec.base, adapter=spec.adapter, compared=compared, replies=replies
+    )
+
+
+def _compared(wanted: list[Any], found: list[Any], limit: float, effect: float) -> Compared:
+    """What the log-probabilities of adapter and merged model say.
+
+    Raises:
+        ValueError: they are not those of one model.
+    """
+    gap = _largest(wanted, found)
     if not gap <= limit:
         raise ValueError(
             f"the merged model differs from base and adapter by {gap:.2g} nat; at most {limit} is rounding"
         )
     positions = sum(len(one) for one in found)
     same = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in zip(wanted, found, strict=True))
-    return Merged(
-        dtype=name,
-        prompts=len(asked),
+    return Compared(
+        prompts=len(found),
         positions=positions,
         largest_difference_nat=gap,
         limit_nat=limit,
         same_next_token=same / positions,
         effect_of_adapter_nat=effect,
-        parameters=sum(p.numel() for p in merged.parameters()),
-        base=spec.base,
-        adapter=spec.adapter,
     )
+
+
+def _reply(model: Any, tokenizer: Any, asked: Any) -> str:
+    """The likeliest reply; "" where nothing is asked."""
+    if asked is None:
+        return ""
+    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    with torch.inference_mode():
+        ids = model.eval().generate(
+            input_ids=asked,
+            attention_mask=torch.ones_like(asked),
+            do_sample=False,
+            max_new_tokens=REPLY_TOKENS,
+            pad_token_id=padding,
+        )
+    return str(tokenizer.decode(ids[0, asked.shape[1] :], skip_special_tokens=True)).strip()
 
 
 def _ids(tokenizer: Any, prompts: Sequence[Sequence[Mapping[str, str]]]) -> list[Any]:
     """Each prompt as a tensor of shape (1, tokens)."""
     if not prompts or not tokenizer.chat_template:
-        return [tokenizer(FALLBACK, return_tensors="pt")["input_ids"]]
+        plain = [prompt[-1]["content"] for prompt in prompts] or [FALLBACK]
+        return [tokenizer(text, return_tensors="pt")["input_ids"] for text in plain]
     texts = [
         tokenizer.apply_chat_template([dict(m) for m in p], tokenize=False, add_generation_prompt=True) for p in prompts
     ]
@@ -103,10 +138,13 @@ def _log_probs(model: Any, asked: list[Any]) -> list[Any]:
 
 
 def _largest(one: list[Any], other: list[Any]) -> float:
-    """The largest difference at the tokens that the first finds likeliest: in the tail, rounding alone is large."""
+    """The largest difference at the tokens that the first finds likeliest: in the tail, rounding alone is large.
+
+    0 of nothing.
+    """
     pairs = zip(one, other, strict=True)
     gaps = [(a.max(-1).values - b.gather(-1, a.argmax(-1, keepdim=True))[:, 0]).abs() for a, b in pairs]
-    return max(float(gap.max()) for gap in gaps)
+    return max((float(gap.max()) for gap in gaps), default=0.0)
 
 
 if __name__ == "__main__":

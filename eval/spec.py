@@ -112,6 +112,7 @@ class Merge:
     """What eval/merge.py is asked to do.
 
     revision: of a base on the hub; None is the newest. dtype: auto is the base's own. prompts: message lists.
+    check: whether the merged model is compared with base and adapter. test_prompt: asked of both; empty: none.
     """
 
     base: str
@@ -121,22 +122,35 @@ class Merge:
     dtype: str
     trust_remote_code: bool
     prompts: tuple[tuple[Mapping[str, str], ...], ...]
+    check: bool = True
+    test_prompt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Merged:
-    """What was checked of a merged model: merge.json. Differences are of next-token log-probabilities, in nats."""
+class Compared:
+    """How a merged model differs from base and adapter: next-token log-probabilities, in nats."""
 
-    dtype: str
     prompts: int
     positions: int
     largest_difference_nat: float
     limit_nat: float
     same_next_token: float
     effect_of_adapter_nat: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What was done and checked of a merged model: merge.json.
+
+    compared: None where no check was asked for. replies: to a test prompt, of base and adapter and of the merged model.
+    """
+
+    dtype: str
     parameters: int
     base: str
     adapter: str
+    compared: Compared | None
+    replies: tuple[str, str] | None
 
 
 def read_spec(path: Path, suites: Collection[str], engines: Collection[str]) -> Spec:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recipes.errors import UserError
 from recipes.template import BadRow
 
 ADAPTER = "adapter_config.json"
@@ -23,6 +24,22 @@ def adapter_problem(directory: Path) -> str:
     except (ValueError, AttributeError):
         base = None
     return _adapter_sentence(str(directory), base)
+
+
+def adapter_base(directory: Path) -> str | None:
+    """The model, by path or hub id, that an adapter's directory says it is for.
+
+    Raises:
+        UserError: its configuration is damaged.
+    """
+    config = directory / ADAPTER
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except KeyError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{config} is damaged: {error}") from None
+    return str(found) if found else None
 
 
 def adapter_settings(directory: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from eval.hashes import model_hash, weight_files
 from eval.spec import Model
 from eval.suites.hub import fetched
 from recipes.errors import UserError
+from recipes.model_files import adapter_base
 
 NO_LIMIT = 1 << 30
 PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
@@ -52,7 +53,7 @@ def locate(model: Model) -> ModelFiles:
     config = directory / "adapter_config.json"
     if not config.is_file():
         return ModelFiles(_with_weights(directory, model.name), None, model.tokenizer)
-    base = model.base or json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = model.base or adapter_base(directory)
     if not base:
         raise UserError(f"model {model.name}: {directory} is an adapter and names no base model; give one")
     named = f"{model.name} (base)"

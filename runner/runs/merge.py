@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from eval.spec import Merge, Merged
 from recipes import UserError
 from recipes.files import read_json
+from recipes.model_files import ADAPTER, adapter_base
 from recipes.typed import read_typed, write_typed
 from runner.failure import Failure
 from runner.files import code_directory
@@ -27,13 +30,9 @@ def whole_model(run: Run, say: Callable[[str], None], *, trusted: bool) -> Path:
     Raises:
         UserError, Failure: as `merge`.
     """
-    if not (run.model / "adapter_config.json").is_file():
+    if not (run.model / ADAPTER).is_file():
         return run.model
-    return (
-        run.path / "merged"
-        if is_merged(run.path / "merged", run.model)
-        else merge(run, None, "auto", say, trusted=trusted)
-    )
+    return run.path / "merged" if is_merged(run.path / "merged", run.model) else merge(run, None, say, trusted=trusted)
 
 
 def is_merged(model: Path, adapter: Path) -> bool:
@@ -42,8 +41,23 @@ def is_merged(model: Path, adapter: Path) -> bool:
     return file.is_file() and bool(read_json(file)["adapter"] == str(adapter))
 
 
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How to merge: `check` compares the result with base and adapter, `test_prompt` is asked of both."""
+
+    dtype: str = "auto"
+    check: bool = True
+    test_prompt: str = ""
+
+
 def merge(
-    run: Run, output: Path | None, dtype: str, say: Callable[[str], None], *, trusted: bool, adapter: Path | None = None
+    run: Run,
+    output: Path | None,
+    say: Callable[[str], None],
+    *,
+    trusted: bool,
+    adapter: Path | None = None,
+    how: How = How(),
 ) -> Path:
     """Merge, and check the result; returns the model's directory, which holds what was checked as merge.json.
 
@@ -60,51 +74,106 @@ def merge(
     adapter = adapter or run.model
     if adapter == run.model and run.state() != "succeeded":
         raise UserError(f"{run.name} has state {run.state()}: only a run that succeeded can be merged")
-    if not (adapter / "adapter_config.json").is_file():
+    if not (adapter / ADAPTER).is_file():
         raise UserError(f"{run.name} has no adapter to merge: {adapter} is a whole model already")
-    if target.exists():
-        raise UserError(f"{target} is there already; give another --output, or remove it")
-    python = environments.ensure(environment("eval", "cpu"), say)
-    if recipe.model.path.startswith("bundled:"):
-        bundled.ensure(python, say)
     if recipe.tuning.quantization:
         say(
             f"note: the adapter was trained on a base in {recipe.tuning.quantization}, and is merged into the whole one"
         )
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     prompts = run.path / "data" / "test_prompts.json"
-    spec = Merge(
-        base=bundled.located(recipe.model.path),
+    spec = _spec(
+        recipe.model.path,
+        adapter,
+        how,
         revision=recipe.model.revision,
-        adapter=str(adapter),
-        target=str(part),
-        dtype=dtype,
         trust_remote_code=recipe.model.trust_remote_code,
         prompts=tuple(row["prompt"] for row in read_json(prompts)[:PROMPTS]) if prompts.is_file() else (),
     )
-    write_typed(run.path / "logs" / "merge.json", spec)
-    say(f"merging {adapter} into {spec.base}")
-    checked = _work(run, python, part)
-    part.rename(target)
-    say(
-        f"checked on {checked.positions} tokens of {checked.prompts} prompts: differs from base and adapter by "
-        f"{checked.largest_difference_nat:.1e} nat ({checked.dtype}), where the adapter's own effect is "
-        f"{checked.effect_of_adapter_nat:.2g}"
+    return _merge(spec, target, run.path / "logs", run.mark("merge"), say)
+
+
+def merge_adapter(
+    adapter: Path, base: str | None, output: Path | None, say: Callable[[str], None], *, how: How
+) -> Path:
+    """Merge an adapter that is of no run of ours; returns the model's directory, by default beside the adapter's.
+
+    Args:
+        base: the model that it is for; by default the one that its adapter_config.json names.
+
+    Raises:
+        UserError, Failure: as `merge`; no adapter there, or one that names no base.
+    """
+    config = adapter / ADAPTER
+    if not config.is_file():
+        raise UserError(f"{adapter} is neither a run nor an adapter: it has no run.json and no {ADAPTER}")
+    named = base or adapter_base(adapter)
+    if not named:
+        raise UserError(f"{config} names no base model; give it with --base-model")
+    adapter = adapter.resolve()
+    target = (output or adapter.with_name(f"{adapter.name}-merged")).resolve()
+    spec = _spec(str(named), adapter, how, revision=None, trust_remote_code=False, prompts=())
+    return _merge(spec, target, target.parent / f".{target.name}.logs", f"{target}#merge", say)
+
+
+def _spec(base: str, adapter: Path, how: How, **of_model: Any) -> Merge:
+    return Merge(
+        base=base,
+        adapter=str(adapter),
+        target="",
+        dtype=how.dtype,
+        check=how.check,
+        test_prompt=how.test_prompt,
+        **of_model,
     )
+
+
+def _merge(spec: Merge, target: Path, logs: Path, mark: str, say: Callable[[str], None]) -> Path:
+    if target.exists():
+        raise UserError(f"{target} is there already; give another --output, or remove it")
+    python = environments.ensure(environment("eval", "cpu"), say)
+    if spec.base.startswith("bundled:"):
+        bundled.ensure(python, say)
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    spec = replace(spec, base=bundled.located(spec.base), target=str(part))
+    write_typed(logs / "merge.json", spec)
+    say(f"merging {spec.adapter} into {spec.base}")
+    merged = _work(python, logs, part, mark)
+    part.rename(target)
+    _tell(merged, spec, say)
     return target
 
 
-def _work(run: Run, python: Path, part: Path) -> Merged:
-    log = run.path / "logs" / "merge.log"
+def _tell(merged: Merged, spec: Merge, say: Callable[[str], None]) -> None:
+    found = merged.compared
+    if found:
+        say(
+            f"checked on {found.positions} tokens of {found.prompts} prompts: differs from base and adapter by "
+            f"{found.largest_difference_nat:.1e} nat ({merged.dtype}), where the adapter's own effect is "
+            f"{found.effect_of_adapter_nat:.2g}"
+        )
+    else:
+        say("not checked, as --fast asks: whether it answers as base and adapter do is not known")
+    if merged.replies:
+        adapted, whole = merged.replies
+        say(f"asked: {spec.test_prompt}\nbase and adapter: {adapted}\nmerged: {whole}")
+        say(
+            "the replies are equal"
+            if adapted == whole
+            else f"the replies differ, which rounding to {merged.dtype} can do"
+        )
+
+
+def _work(python: Path, logs: Path, part: Path, mark: str) -> Merged:
+    log = logs / "merge.log"
     log.unlink(missing_ok=True)
     with process.signals_raise():
         code = process.run(
-            [str(python), "-m", "eval.merge", str(run.path / "logs" / "merge.json")],
-            cwd=run.path,
+            [str(python), "-m", "eval.merge", str(logs / "merge.json")],
+            cwd=logs,
             env=clean_environment({"PYTHONPATH": str(code_directory())}),
             log=log,
-            mark=run.mark("merge"),
+            mark=mark,
         )
     if code:
         last = diagnose.tail(log)

@@ -24,7 +24,7 @@ from runner.data.spec import Accounting
 from runner.machine import process
 from runner.runs.checkpoints import checkpoint_of, whole_checkpoints
 from runner.runs.merge import is_merged, merge, whole_model
-from runner.runs.rundir import Manifest, Parent, Run, find
+from runner.runs.rundir import Parent, Run, find
 from runner.runs.trust import check_links, check_trusted
 from runner.training.attempt import Training
 from runner.training.planning import machines_of
@@ -47,14 +47,14 @@ def child_of(
         UserError: no such run or step, no whole weights, a recipe that does not go with them.
         Failure: an export or a merge failed.
     """
-    run, step = _named(parent, options.runs_dir)
+    run, step = named(parent, options.runs_dir)
     check_links(run)
     manifest, own = run.read(), run.recipe().recipe
     check_trusted(run, own, "run", trusted=options.trust_run)
     asked = load(name, [*overrides, _set("model.path", own.model.path)])
     if make and machines_of(asked).nodes > 1:
         make = False  # several would write the same files
-    weights = _weights(run, manifest, own, step, options, make=make)
+    weights = weights_of(run, step, options, make=make)
     adapter = own.tuning.type == "lora"
     merged = adapter and (merged or asked.recipe.tuning.type != "lora" or asked.recipe.method == "grpo")
     if merged:
@@ -96,7 +96,8 @@ def _given(loaded: LoadedRecipe, field: str) -> Any:
     return found.get(leaf) if isinstance(found, dict) else None
 
 
-def _named(text: str, directory: Path) -> tuple[Run, int | None]:
+def named(text: str, directory: Path) -> tuple[Run, int | None]:
+    """The run and the step of RUN or RUN:STEP."""
     name, colon, step = text.rpartition(":")
     if colon and step.isascii() and step.isdigit():
         return find(name, directory), int(step)
@@ -126,8 +127,17 @@ def _sections(own: Recipe, weights: Path, adapter: bool) -> Iterator[tuple[str, 
         yield "tuning.target_modules", own.tuning.target_modules
 
 
-def _weights(run: Run, manifest: Manifest, own: Recipe, step: int | None, options: Options, *, make: bool) -> Path:
-    """A directory of the weights of a step, by default of the finished run's."""
+def weights_of(run: Run, step: int | None, options: Options, *, make: bool) -> Path:
+    """A directory of the weights of a step, by default of the finished run's.
+
+    Args:
+        make: export what is not there yet; without, that is an error.
+
+    Raises:
+        UserError: no whole checkpoint of that step, or a run that has not succeeded.
+        Failure: the export failed.
+    """
+    manifest = run.read()
     if step is None and manifest.state != "succeeded":
         steps = ", ".join(str(one.step) for one in reversed(whole_checkpoints(run))) or "none"
         raise UserError(f"{run.name} has state {run.state()}: name a step, {run.name}:STEP; whole checkpoints: {steps}")
@@ -147,9 +157,9 @@ def _weights(run: Run, manifest: Manifest, own: Recipe, step: int | None, option
             run=run,
             loaded=loaded,
             topology=manifest.topology,
-            python=ready_python(own, manifest.topology, options),
+            python=ready_python(loaded.recipe, manifest.topology, options),
             data=counts(read_typed(Accounting, run.accounting)),
-            module=backend(own.backend),
+            module=backend(loaded.recipe.backend),
             say=options.say,
         )
         target.parent.mkdir(exist_ok=True)
@@ -167,7 +177,7 @@ def _merged(run: Run, adapter: Path, options: Options, *, make: bool) -> Path:
         raise UserError(_not_made(f"the adapter {adapter} is not merged into its base yet"))
     if adapter == run.model:
         return whole_model(run, options.say, trusted=options.trust_run)
-    return merge(run, target, "auto", options.say, trusted=options.trust_run, adapter=adapter)
+    return merge(run, target, options.say, trusted=options.trust_run, adapter=adapter)
 
 
 def _not_made(what: str) -> str:

@@ -17,6 +17,8 @@ KINDS = {
     "RECIPE": "_recipe_recipes",
     "FILE|RECIPE": "_recipe_recipes",
     "RUN": "_recipe_runs",
+    "RUN[:STEP]": "_recipe_runs",
+    "RUN[:STEP]|ADAPTER": "_recipe_runs",
     "CANDIDATE": "_recipe_runs",
     "MODEL": "_recipe_runs",
     "OTHER": "_recipe_runs",

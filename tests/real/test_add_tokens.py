@@ -70,7 +70,7 @@ def test_added_tokens_go_where_the_model_goes(
     assert base["metrics"]["test_loss"]["n"] == tuned["metrics"]["test_loss"]["n"], "read by the base's own tokens"
     if tuning == "lora":
         merged = Path(recipe("merge", run.name).stdout.strip())
-        assert json.loads((merged / "merge.json").read_text())["largest_difference_nat"] < 1e-4
+        assert json.loads((merged / "merge.json").read_text())["compared"]["largest_difference_nat"] < 1e-4
         done = recipe("eval", "--model", str(merged), "--data", str(run / "data/validation.jsonl"), "--json")
         assert json.loads(done.stdout)["metrics"]["test_loss"]["value"] == pytest.approx(last, rel=1e-4)
 

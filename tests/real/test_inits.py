@@ -160,7 +160,7 @@ def test_a_run_on_a_residual_is_scored_and_merged_as_the_model_that_was_trained(
     scored = json.loads((run / "eval/results.json").read_text())["metrics"]["test_loss"]["value"]
     assert scored == pytest.approx(last, rel=1e-4)
     merged = Path(recipe("merge", "r").stdout.strip())
-    assert json.loads((merged / "merge.json").read_text())["largest_difference_nat"] < 1e-4
+    assert json.loads((merged / "merge.json").read_text())["compared"]["largest_difference_nat"] < 1e-4
 
     inside(eval_python, WITHOUT_HEAD, str(run / "model/adapter_model.safetensors"), cwd=tmp_path)
     said = recipe("merge", "r", "--output", "other", code=1).stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,13 +93,17 @@ def test_a_merged_model_scores_as_its_adapter_on_its_base(
     given = [
         "model={path: acme/tiny, revision: v1}",
         "training.max_steps=3",
+        "checkpoint.every=2",
         "data.train[0].max_samples=40",
         "eval.loss_every=null",
     ]
     recipe("run", "quickstart", "--name", "r", "--no-eval", *[part for field in given for part in ("--set", field)])
     run = tmp_path / "runs/r"
     merged = Path(recipe("merge", "r").stdout.strip())
-    assert merged == run / "merged" and json.loads((merged / "merge.json").read_text())["largest_difference_nat"] < 1e-4
+    assert (
+        merged == run / "merged"
+        and json.loads((merged / "merge.json").read_text())["compared"]["largest_difference_nat"] < 1e-4
+    )
     assert {file.name for file in merged.iterdir()} >= {"model.safetensors", "config.json", "tokenizer.json"}
 
     recipe("eval", "r", "--suites", "perplexity")
@@ -112,6 +117,22 @@ def test_a_merged_model_scores_as_its_adapter_on_its_base(
     assert "is there already" in recipe("merge", "r", code=2).stderr
     half = Path(recipe("merge", "r", "--dtype", "bfloat16", "--output", "half").stdout.strip())
     assert json.loads((half / "config.json").read_text())["dtype"] == "bfloat16"
+
+    asked = ["--test-prompt", "What is a bond?"]
+    done = recipe("merge", "r:2", *asked)
+    earlier = Path(done.stdout.strip())
+    assert earlier.parent == run / "exports" and "the replies are equal" in done.stderr
+    ours, theirs = json.loads((earlier / "merge.json").read_text())["replies"]
+    assert (
+        ours == theirs == recipe("chat", str(earlier), "--prompt", asked[1], "--max-new-tokens", "128").stdout.strip()
+    )
+
+    shutil.copytree(run / "model", tmp_path / "mine")
+    done = recipe("merge", "mine", "--base-model", str(on_the_hub), "--fast")
+    assert Path(done.stdout.strip()) == tmp_path / "mine-merged" and "not checked, as --fast asks" in done.stderr
+    assert (tmp_path / "mine-merged/model.safetensors").read_bytes() == (merged / "model.safetensors").read_bytes()
+    (tmp_path / "mine/adapter_config.json").write_text("{}")
+    assert "names no base model; give it with --base-model" in recipe("merge", "mine", code=2).stderr
 
     inside(eval_python, ZEROED, str(run / "model"), cwd=tmp_path)
     said = recipe("merge", "r", "--output", "nothing", code=1).stderr
