@@ -37,7 +37,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("tuning", [pytest.param("lora", marks=pytest.mark.slow), "full"])
 def test_added_tokens_go_where_the_model_goes(
     tuning: str, recipe: Recipe, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
 ) -> None:

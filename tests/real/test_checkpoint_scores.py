@@ -83,6 +83,7 @@ def test_the_best_step_becomes_the_model_and_ends_the_training(trained: Trained,
     assert weights(run) == best.read_bytes(), "the best step's checkpoint is kept, though older than checkpoint.keep"
 
 
+@pytest.mark.slow
 def test_a_failing_evaluation_does_not_end_a_training(tiny_model: Path, tmp_path: Path) -> None:
     """The suite's rows are well when the training starts, and gone before they are asked for."""
     rows, run = tmp_path / "rows.jsonl", tmp_path / "runs/failing"

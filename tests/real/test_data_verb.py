@@ -47,6 +47,7 @@ def test_a_check_counts_what_the_tokenizer_makes_of_the_rows(recipe: Recipe, tin
     assert sum(found["lengths"].values()) == 2 and found["tokens"] == 2 + 4  # an end token each
 
 
+@pytest.mark.slow
 def test_more_than_half_of_the_rows_gone_is_an_error_unless_it_is_allowed(
     recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:

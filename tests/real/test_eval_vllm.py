@@ -150,6 +150,7 @@ for file in source.iterdir():
 """
 
 
+@pytest.mark.slow
 def test_replies_end_where_the_template_ends_a_turn_whatever_the_model_declares(
     eval_python: Path, vllm_python: Path, bundled_model: Path, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_inputs_of_adapters_that_stay_in_bf16_change_no_loss_and_keep_less(
     llamafactory_python: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def content(run: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_resume_names_what_changed_and_asks(
     recipe: Recipe, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

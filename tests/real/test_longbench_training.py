@@ -92,6 +92,7 @@ def test_the_archive_is_read_and_what_is_not_there_is_named(recipe: Recipe, tiny
     assert "samsum.jsonl:1: `answers`: expected a list of texts" in said
 
 
+@pytest.mark.slow
 def test_training_on_what_is_scored_is_named(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
     meetings = rows("qmsum", 3, 30)
     for n, row in enumerate(meetings):

@@ -113,6 +113,7 @@ for kind in (BitsAndBytesConfig(load_in_4bit=True, **double), BitsAndBytesConfig
 """
 
 
+@pytest.mark.slow
 def test_a_quantized_base_has_the_bytes_of_one_that_bitsandbytes_made(
     llamafactory_python: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ print(json.dumps(peaks))
 """
 
 
+@pytest.mark.slow
 def test_the_logits_of_verl_are_within_ten_percent_too(verl_python: Path, tmp_path: Path) -> None:
     """Bytes a token and word of the vocabulary, of log-probabilities with a backward, and of the entropy without."""
     found = json.loads(inside(verl_python, VERL, cwd=tmp_path).splitlines()[-1])

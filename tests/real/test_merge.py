@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -113,6 +114,11 @@ def test_a_merged_model_scores_as_its_adapter_on_its_base(
     done = recipe("eval", "--model", str(merged), "--data", str(run / "data/validation.jsonl"), "--json")
     whole = json.loads(done.stdout)["metrics"]["perplexity"]["value"]
     assert whole == pytest.approx(adapter, rel=1e-5)
+
+    card = (run / "README.md").read_text()
+    assert "perplexity" in card and "recipe serve r" in card
+    (load,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "…" in inside(eval_python, load, cwd=run)  # the prompt of the example, and its reply
 
     assert "is there already" in recipe("merge", "r", code=2).stderr
     half = Path(recipe("merge", "r", "--dtype", "bfloat16", "--output", "half").stdout.strip())

@@ -51,6 +51,7 @@ for row in load_from_disk(sys.argv[2])["train"]:
 """
 
 
+@pytest.mark.slow
 def test_thinking_beside_a_reply_is_trained_where_the_template_writes_it(
     recipe: Recipe, base: Path, llamafactory_python: Path, tmp_path: Path
 ) -> None:

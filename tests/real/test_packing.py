@@ -13,7 +13,7 @@ from runner.data.spec import Accounting
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run
 from runner.training.prepare import prepare
-from tests.real.conftest import Recipe, inside, losses
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside, losses
 
 pytestmark = pytest.mark.real
 
@@ -80,7 +80,7 @@ def packed(tmp_path: Path, model: Path, python: Path, template: str = "") -> tup
     return run.path / "data/tokenized", read_typed(Accounting, run.accounting)
 
 
-@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_each_row_has_the_loss_that_it_has_alone(
     backend: str, request: pytest.FixtureRequest, llamafactory_python: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def test_a_second_run_takes_them_and_a_changed_row_does_not(
                 shutil.rmtree(entry)
 
 
-@pytest.mark.parametrize("method", ["sft", "kto"])
+@pytest.mark.parametrize("method", ["sft", pytest.param("kto", marks=pytest.mark.slow)])
 def test_the_number_of_workers_changes_nothing(
     method: str, llamafactory_python: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.real
 def test_the_quickstart_lowers_the_perplexity_of_held_out_rows(backend: str, tmp_path: Path) -> None:
     """Nothing is changed but the one field; the base model is scored beside the tuned one."""
     command = [sys.executable, "-m", "runner.cli", "run", "quickstart", "--set", f"backend={backend}"]
-    env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[2])})
+    env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"})
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
     assert done.returncode == 0, done.stderr
     run = Path(done.stdout.splitlines()[-1])

@@ -32,6 +32,7 @@ for lora in (True, False):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "meta-llama/Llama-3.2-1B"])
 def test_the_operations_are_those_that_pytorch_counts(name: str, llamafactory_python: Path, tmp_path: Path) -> None:
     config = model(name, 2)

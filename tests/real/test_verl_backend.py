@@ -64,7 +64,9 @@ BATCH = "training.global_batch_size=32"  # four rows on each of eight GPUs
 
 
 @pytest.mark.parametrize(
-    "tuning", [[LORA, *SCHEDULE], pytest.param(DORA, marks=pytest.mark.slow), [FULL]], ids=["lora", "dora", "full"]
+    "tuning",
+    [[LORA, *SCHEDULE], *(pytest.param(other, marks=pytest.mark.slow) for other in (DORA, [FULL]))],
+    ids=["lora", "dora", "full"],
 )
 def test_it_trains_and_its_result_is_what_was_trained(
     tuning: list[str], run_once: RunOnce, tiny_model: Path, verl_python: Path, on_the_hub: Path
@@ -97,6 +99,7 @@ def test_the_learning_rate_is_that_of_the_step(run_once: RunOnce, tiny_model: Pa
     assert [line["epoch"] for line in metrics(run) if "loss" in line] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3])
 
 
+@pytest.mark.slow
 def test_what_saves_time_or_memory_changes_no_loss(run_once: RunOnce, tiny_model: Path) -> None:
     plain = run_once(*short(tiny_model, FULL))
     for changed in (

@@ -72,20 +72,24 @@ def kill_one(run: Path, title: str) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_killed_and_resumed_it_trains_to_its_end(
-    recipe: Recipe, tiny_qwen3: Path, verl_python: Path, tmp_path: Path
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_it_trains_to_its_end(
+    killed: bool, recipe: Recipe, tiny_qwen3: Path, verl_python: Path, tmp_path: Path
 ) -> None:
-    """Each step once, the rollouts and whole checkpoints kept, nothing of Ray or vLLM left after a kill -9."""
-    run = tmp_path / "runs" / "killed"
-    runner = start([*short(tiny_qwen3), "--name", "killed"], tmp_path)
+    """Each step once, the rollouts and whole checkpoints kept, nothing of Ray or vLLM left, after a kill -9 too."""
+    run = tmp_path / "runs" / "own"
+    runner = start([*short(tiny_qwen3), "--name", "own"], tmp_path)
     wait_for_step(run, 3, runner)
     held = shared_memory(run)
-    runner.kill()
-    runner.wait()
-    wait_for_end(run)
-    assert nothing_left(run, held)
-    done = recipe("resume", "killed", "--no-eval")
-    assert "resuming from step 2" in done.stderr and not process.marked(Run(run).mark())
+    if killed:
+        runner.kill()
+        runner.wait()
+        wait_for_end(run)
+        assert nothing_left(run, held)
+        assert "resuming from step 2" in recipe("resume", "own", "--no-eval").stderr
+        assert not process.marked(Run(run).mark())
+    else:
+        assert runner.wait(600) == 0 and nothing_left(run, held)
     assert steps(run) == [1, 2, 3, 4]
     lines = metrics(run)
     wanted = {
