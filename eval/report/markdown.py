@@ -16,10 +16,10 @@ MAX_TEXT = 600  # characters of a reply in an example
 
 
 def markdown(report: Report) -> str:
-    parts = ["# Evaluation report", "\n".join(f"- {_escape(verdict.text)}" for verdict in verdicts(report))]
-    parts += [f"> {_escape(note)}" for note in notes(report)]
+    parts = ["# Evaluation report", "\n".join(f"- {escaped(verdict.text)}" for verdict in verdicts(report))]
+    parts += [f"> {escaped(note)}" for note in notes(report)]
     for comparison in report.comparisons.values():
-        parts += [f"## {_escape(comparison.title)}", METHOD, table(comparison_rows(comparison))]
+        parts += [f"## {escaped(comparison.title)}", METHOD, table(comparison_rows(comparison))]
     parts += ["## Results", "Values with 95 % intervals.", table(summary({e.name: e.results for e in report.entries}))]
     parts += ["## Cost", table(cost_rows(report.entries))]
     if report.differences:
@@ -39,12 +39,12 @@ METHOD = (
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    header, *body = [[_escape(text) for text in row] for row in rows]
+    header, *body = [[escaped(text) for text in row] for row in rows]
     lines = [header, ["---"] * len(header), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     """One line, in which nothing is markup: replies may hold anything."""
     flat = " ".join(str(text).split())
     return MARKUP.sub(r"\\\g<0>", flat)
@@ -57,4 +57,4 @@ def _examples(shown: Shown) -> list[str]:
     for one in shown.examples:
         moved = [] if one.difference is None else [f"{one.difference:+.3g}"]
         rows.append((f"{one.id}: {one.asked}", *moved, *(cut(text, MAX_TEXT) for _, text in one.replies)))
-    return [f"### {_escape(shown.title)}", table(rows)]
+    return [f"### {escaped(shown.title)}", table(rows)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eval.report.results import Results
+from runner.runs.card import write_card
 from runner.runs.rundir import Run
 from runner.scoring.compare import report_runs
 from runner.scoring.history import write_final_results
@@ -21,4 +22,5 @@ def score_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dic
     if not options.output:
         write_final_results(run, results)
         report_runs([run], run.path / "eval", say)
+        write_card(run)
     return results

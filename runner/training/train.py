@@ -19,6 +19,7 @@ from runner.machine.environments import current_python, environment
 from runner.machine.hub import of_hub, offline_if_unreachable
 from runner.machine.topology import check_present
 from runner.runs import rundir
+from runner.runs.card import write_card
 from runner.runs.claim import claim
 from runner.runs.rundir import Run
 from runner.runs.trust import remember
@@ -142,6 +143,7 @@ def train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, 
             _end(run, "failed", options, reason=failure.text())
             raise failure from None
         _end(run, "succeeded", options)
+        write_card(run)
     return run
 
 

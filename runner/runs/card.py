@@ -1,0 +1,136 @@
+"""A run's README.md: what it is, its scores, how it was made, how to load it and to go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import metadata
+
+from eval.report.markdown import escaped, table
+from eval.report.results import Results, read_results
+from eval.report.tables import summary
+from recipes.errors import UserError
+from recipes.files import write_text
+from recipes.model_files import ADAPTER
+from runner.machine import bundled
+from runner.runs.manifest import Manifest
+from runner.runs.rundir import Run
+
+MODELS = {"base": "eval/base", "tuned": "eval"}
+NAMED = ("torch", "transformers", "peft", "trl", "llamafactory", "verl", "vllm", "datasets")  # versions that are told
+
+
+def write_card(run: Run) -> None:
+    """README.md in the run directory, of a run that has ended well; anew after each evaluation."""
+    write_text(run.path / "README.md", "\n\n".join(_of_run(run)) + "\n")
+
+
+def _of_run(run: Run) -> Iterator[str]:
+    yield from what(run)
+    yield "## Go on"
+    name = run.name
+    commands = {
+        f"recipe chat {name} base": "talk to it, beside its base",
+        f"recipe eval {name} --suites lm_eval:gsm8k": "add a suite to its scores",
+        f"recipe merge {name}": "one model of adapter and base, checked",
+        f"recipe serve {name}": "an OpenAI-compatible server",
+        f"recipe run RECIPE --from {name}": "another training that begins with these weights",
+        f"recipe resume {name} --more-epochs 1": "train on",
+        "tensorboard --logdir runs": "all runs whose recipe has logging: [tensorboard]",
+    }
+    width = max(map(len, commands))
+    yield _code("sh", *(f"{command:{width}}  # {text}" for command, text in commands.items()))
+    yield "`recipe runs " + name + "` lists its checkpoints, `eval/report.html` has its scores with examples."
+
+
+def what(run: Run) -> Iterator[str]:
+    """What a run is: heading, scores, data, how it was made, how to load it."""
+    manifest, recipe = run.read(), run.recipe().recipe
+    method = f"{recipe.method} ({recipe.tuning.type})"
+    yield f"# {escaped(run.name)}"
+    if recipe.description:
+        yield escaped(recipe.description)
+    at = f", step {manifest.model_step}" if manifest.model_step else ""
+    yield (
+        f"`{manifest.model}` trained by {method} on {manifest.backend}{at}, with recipe-runner "
+        f"{metadata.version('recipe-runner')}."
+    )
+    scores = _scores(run)
+    if scores:
+        yield "## Scores"
+        yield "Values with 95 % intervals; base is the model before this training."
+        yield table(summary(scores))
+    yield "## Data"
+    yield from _data(run, manifest)
+    if (run.model / "config.json").is_file() or (run.model / ADAPTER).is_file():
+        yield "## Load it"
+        yield loading(run, "model")
+    yield "## How it was made"
+    yield "\n".join(f"- {line}" for line in _how(manifest))
+    recipe_text = (run.path / "recipe.resolved.yaml").read_text(encoding="utf-8").rstrip()
+    yield f"<details><summary>The recipe</summary>\n\n{_code('yaml', recipe_text)}\n\n</details>"
+
+
+def loading(run: Run, place: str) -> str:
+    """A few lines of Python that load a run's model from a directory or a hub."""
+    model = run.recipe().recipe.model
+    base = f"{bundled.located(model.path)!r}" + (f", revision={model.revision!r}" if model.revision else "")
+    adapter = (run.model / ADAPTER).is_file()
+    return _code(
+        "python",
+        *(["from peft import PeftModel"] if adapter else []),
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"tokenizer = AutoTokenizer.from_pretrained({place!r})",
+        f"model = AutoModelForCausalLM.from_pretrained({base if adapter else repr(place)})",
+        *([f"model = PeftModel.from_pretrained(model, {place!r})"] if adapter else []),
+        'chat = [{"role": "user", "content": "…"}]',
+        'ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)',
+        "print(tokenizer.decode(model.generate(**ids, max_new_tokens=256)[0]))",
+    )
+
+
+def _scores(run: Run) -> dict[str, Results]:
+    """The results that are there and whole."""
+    found = {}
+    for name, place in MODELS.items():
+        try:
+            found[name] = read_results(run.path / place)
+        except UserError:  # not scored, or damaged: said where it is asked for
+            continue
+    return found
+
+
+def _data(run: Run, manifest: Manifest) -> Iterator[str]:
+    counts = manifest.data
+    if not counts:
+        return
+    rows = [("source", "rows"), *((name, f"{number:,}") for name, number in counts.sources.items())]
+    yield table(rows)
+    dropped = "".join(f", {number:,} left out ({reason})" for reason, number in counts.dropped.items())
+    yield (
+        f"Of {counts.rows_in:,} rows {counts.trained:,} were trained on and {counts.validation:,} held out{dropped}; "
+        f"{counts.tokens:,} tokens an epoch, {counts.supervised_tokens:,} of them with loss."
+    )
+    yield table([("rows", "sha256"), *((f"data/{name}.jsonl", digest) for name, digest in counts.sha256.items())])
+
+
+def _how(manifest: Manifest) -> Iterator[str]:
+    where = manifest.topology
+    each = f"{where.gpus} GPU" if where.gpus else f"{where.processes} CPU process"
+    many = "" if (where.gpus or where.processes) == 1 else "es" if not where.gpus else "s"
+    nodes = f" on each of {where.nodes} nodes" if where.nodes > 1 else ""
+    peak = manifest.memory.peak_gb
+    memory = f", {peak:.1f} GB at most" if peak else ""
+    yield f"{each}{many}{nodes}, {manifest.training_time_s / 60:,.1f} minutes{memory}"
+    yield ", ".join(f"{name} {manifest.versions[name]}" for name in NAMED if name in manifest.versions)
+    if manifest.parent:
+        yield f"begun with the {manifest.parent.kind} of `{manifest.parent.run}`, step {manifest.parent.step}"
+    if manifest.git and manifest.git.get("commit"):
+        dirty = " with changes" if manifest.git.get("dirty") else ""
+        yield f"recipe under git: {manifest.git['commit']}{dirty}"
+
+
+def _code(language: str, *lines: str) -> str:
+    fence = "```"
+    while any(fence in line for line in lines):
+        fence += "`"
+    return "\n".join((f"{fence}{language}", *lines, fence))
