@@ -12,6 +12,7 @@ EXAMPLES = (
     "recipe run finance_lora finance_full --set training.epochs=1",
     "recipe run finance_dpo --from quickstart",
     "recipe run finance_lora --from quickstart:500 --merged",
+    "recipe run finance_lora finance_full --seeds 1,2,3",
 )
 
 
@@ -22,6 +23,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--name", type=options.run_name, help="name of the run directory (default: the recipe's name, then -2, -3, …)"
     )
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
+    parser.add_argument(
+        "--seeds",
+        type=options.seeds,
+        default=(),
+        metavar="N,N,…",
+        help="a run for each training seed, RECIPE-seed-N; what has ended before is taken as it is, the rest goes on",
+    )
     options.add_parent(parser)
     options.add_trust(parser)
     options.add_runs_dir(parser)
@@ -45,15 +53,20 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         recipes, parent = [load(name, arguments.overrides) for name in arguments.recipes], None
     if arguments.dry_run:
-        for one in recipes:
-            show_plan(one, arguments.runs_dir, arguments.name)
+        from runner.training.named import seeded
+
+        for one, name in seeded(recipes, arguments.seeds, arguments.name) or [(one, arguments.name) for one in recipes]:
+            show_plan(one, arguments.runs_dir, name)
         return
     from runner.failure import Failure
-    from runner.training.command import run_all
+    from runner.training.command import run_all, run_seeds
     from runner.training.train import Options
 
     how = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, parent=parent, say=options.say)
-    done, failed = run_all(recipes, how, score=not arguments.no_eval)
+    if arguments.seeds:
+        done, failed = run_seeds(recipes, arguments.seeds, how, score=not arguments.no_eval)
+    else:
+        done, failed = run_all(recipes, how, score=not arguments.no_eval)
     for finished in done:
         print(finished.path)
     if failed:
