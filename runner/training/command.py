@@ -13,6 +13,7 @@ from runner.runs.rundir import Run
 from runner.scoring.compare import report_over_all
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
+from runner.training.chain import Stage, check_chains, run_stage
 from runner.training.micro_batch import settled
 from runner.training.named import Wanted, begun, is_scored, run_named, seeded, wanted
 from runner.training.planning import check, machines_of
@@ -120,6 +121,26 @@ def run_several(todo: Sequence[Wanted], options: Options, *, score: bool) -> tup
             failed.append(one.name)
     report_several(done, options)
     return done, failed
+
+
+def run_chains(chains: Sequence[Sequence[Stage]], options: Options, *, score: bool) -> list[Run]:
+    """Train the stages of a recipe one after the other, once for each seed; what has ended before is taken as it is.
+
+    Raises:
+        UserError, Failure: a stage is wrong (all are checked before the first one trains), or failed; what has ended
+            stays, and the same command goes on from there.
+    """
+    check_chains(chains, options)
+    done: list[Run] = []
+    for chain in chains:
+        before = None
+        for stage in chain:
+            before = run_stage(stage, before, options)
+            if score and not is_scored(before):
+                score_finished(before, options)
+            done.append(before)
+    report_several(done, options)
+    return done
 
 
 def report_several(done: Sequence[Run], options: Options) -> None:

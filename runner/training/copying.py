@@ -11,7 +11,9 @@ from typing import Any
 
 from recipes import LoadedRecipe, Recipe, UserError, load_text
 from recipes.edit import edited
-from recipes.load import CATALOGUE, anchored
+from recipes.load import CATALOGUE
+from recipes.paths import anchored
+from recipes.stages import HEAD
 from recipes.yaml_text import Path as FieldPath
 from recipes.yaml_text import dump, parse
 
@@ -26,7 +28,8 @@ def copy_recipe(loaded: LoadedRecipe, output: Path | None) -> Path:
     Raises:
         UserError: the file is there already, cannot be written, or has a name that no recipe has.
     """
-    target = output or Path(loaded.path.with_suffix(".yaml").name)
+    stage = loaded.source.startswith(HEAD.encode())
+    target = output or Path(f"{loaded.recipe.name if stage else loaded.path.stem}.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UserError(f"{target}: a recipe's file ends in .yaml or .yml")
     text = _text(loaded, target)

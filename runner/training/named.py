@@ -54,6 +54,19 @@ def wanted(loaded: LoadedRecipe, name: str, runs_dir: Path, parent: Parent | Non
     Raises:
         UserError: the backend refuses it, the name is taken by another recipe's run, or there are several nodes.
     """
+    found = replace(checked(loaded, name), parent=parent)
+    run = begun(found, runs_dir)
+    if run:
+        _check_same(run, found)
+    return found
+
+
+def checked(loaded: LoadedRecipe, name: str) -> Wanted:
+    """A recipe, settled for these machines, that can be trained on them.
+
+    Raises:
+        UserError: the backend refuses it, or there are several nodes.
+    """
     machines = machines_of(loaded)
     if machines.nodes > 1:
         text = (
@@ -62,11 +75,7 @@ def wanted(loaded: LoadedRecipe, name: str, runs_dir: Path, parent: Parent | Non
         raise UserError(f"{text}: recipe run {loaded.path} --name {name}")
     loaded = settled(loaded, machines)
     check(loaded, machines)
-    found = Wanted(loaded=loaded, name=name, machines=machines, parent=parent)
-    run = begun(found, runs_dir)
-    if run:
-        _check_same(run, loaded)
-    return found
+    return Wanted(loaded=loaded, name=name, machines=machines)
 
 
 def begun(one: Wanted, runs_dir: Path) -> Run | None:
@@ -75,14 +84,17 @@ def begun(one: Wanted, runs_dir: Path) -> Run | None:
     return Run(path) if (path / "run.json").is_file() else None
 
 
-def _check_same(run: Run, loaded: LoadedRecipe) -> None:
-    """Raises UserError where a run of the name is of another recipe."""
-    before, now = values(run.recipe()), values(loaded)
+def _check_same(run: Run, one: Wanted) -> None:
+    """Raises UserError where a run of the name is of another recipe, or of other weights."""
+    before, now = values(run.recipe()), values(one.loaded)
     told = [
         f"  {field}: {to_json(before.get(field))!r} there, {to_json(now.get(field))!r} asked for"
         for field in sorted(before.keys() | now.keys())
         if field.partition(".")[0] not in UNLIKE and to_json(before.get(field)) != to_json(now.get(field))
     ]
+    old = run.read().parent
+    if not told and (old and old.hash) != (one.parent and one.parent.hash):
+        told = ["  the weights that it began with are others"]
     if told:
         more = [f"  and {len(told) - SHOWN} fields more"] if len(told) > SHOWN else []
         raise UserError(
