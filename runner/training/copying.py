@@ -32,7 +32,7 @@ def copy_recipe(loaded: LoadedRecipe, output: Path | None) -> Path:
     target = output or Path(f"{loaded.recipe.name if stage else loaded.path.stem}.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UserError(f"{target}: a recipe's file ends in .yaml or .yml")
-    text = _text(loaded, target)
+    text = copied(loaded, target)
     try:
         with target.open("x", encoding="utf-8") as stream:  # never over another
             stream.write(text)
@@ -43,7 +43,7 @@ def copy_recipe(loaded: LoadedRecipe, output: Path | None) -> Path:
     return target
 
 
-def _text(loaded: LoadedRecipe, target: Path) -> str:
+def copied(loaded: LoadedRecipe, target: Path) -> str:
     """The copy's text, which is read again: it must mean what the recipe means with its overrides.
 
     Where the text cannot be changed as it stands (aliases, a list that an override makes longer), the copy is written
