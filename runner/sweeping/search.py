@@ -7,6 +7,7 @@ is drawn after a restart is the one that would have been drawn without.
 from __future__ import annotations
 
 import math
+import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,8 @@ class Study:
         """The values of a trial: those that were drawn before, or new ones."""
         while len(self.study.trials) < number:
             sampler = {"tpe": self.optuna.samplers.TPESampler, "random": self.optuna.samplers.RandomSampler}
-            self.study.sampler = sampler[self.search.sampler](seed=self.search.seed + len(self.study.trials))
+            own = random.Random(f"{self.search.seed} {len(self.study.trials)}").getrandbits(32)
+            self.study.sampler = sampler[self.search.sampler](seed=own)
             self.study.ask(self.space)
         drawn = self.study.trials[number - 1].params
         return {

@@ -1,4 +1,4 @@
-"""Several trainings by one command, for real: seeds and stages, killed in the middle and gone on with."""
+"""Several trainings by one command, for real: seeds, stages and sweeps, killed in the middle and gone on with."""
 
 from __future__ import annotations
 
@@ -103,3 +103,69 @@ def test_rows_of_the_second_stage_are_read_before_the_first_trains(
     said = recipe("run", "finance_sft_dpo", *settings(tiny_model, pairs), code=2).stderr
     assert "stage finance_sft_dpo:dpo: nothing was trained:" in said and "pairs.jsonl:2" in said
     assert "step 1/" not in said and not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_sweep_killed_in_the_second_trial_goes_on(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """What has ended is not repeated; the best by its results is the best, and its recipe trains the same weights."""
+    given = settings(tiny_model, "training.max_steps=12", "eval.suites=[perplexity]", "data.train[0].max_samples=40")
+    command = ["sweep", "quickstart", "--name", "s", "--grid", "training.learning_rate=1e-2,1e-6", *given]
+    first, second = (tmp_path / f"runs/s-{number}" for number in (1, 2))
+    killed_at_step(tmp_path, second, 3, *command)
+    before = weights(first)
+    done = recipe(*command)
+    assert weights(first) == before and "trial 1" not in done.stderr and steps(second) == list(range(1, 13))
+    assert len(json.loads((second / "run.json").read_text())["attempts"]) == 2
+    scores = [
+        json.loads((run / "eval/results.json").read_text())["metrics"]["perplexity"]["value"] for run in (first, second)
+    ]
+    best = (first, second)[scores.index(min(scores))]
+    found = json.loads((tmp_path / "runs/sweeps/s/sweep.json").read_text())
+    assert f"s-{found['best']}" == best.name
+    assert [trial["score"] for trial in found["trials"]] == pytest.approx([-score for score in scores])
+    file = done.stdout.splitlines()[-1]
+    assert file == str(tmp_path / "runs/sweeps/s/best.yaml") and "ok" in recipe("validate", file).stdout
+    recipe("run", file, "--no-eval")
+    assert weights(tmp_path / "runs/s-best") == weights(best)
+    assert "trial" not in recipe(*command).stderr.replace("best: trial", "")
+
+
+@pytest.mark.slow
+def test_optuna_chooses_and_prunes_and_goes_on_after_a_kill(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """A pruned trial is one whose score was below the median of the others' best by then; none is drawn anew."""
+    given = settings(
+        tiny_model, "training.max_steps=4", "eval.suites=[perplexity]", "eval.every=2", "eval.mode=pause",
+        "eval.base=false", "data.train[0].max_samples=40",
+    )  # fmt: skip
+    command = ["sweep", "quickstart", "--name", "s", "--trials", "7", "--seed", "3", *given]
+    command += ["--range", "training.learning_rate=1e-6..1e-1:log"]
+    killed_at_step(tmp_path, tmp_path / "runs/s-2", 1, *command)
+    file = tmp_path / "runs/sweeps/s/sweep.json"
+    drawn = [trial["values"] for trial in json.loads(file.read_text())["trials"]]
+    assert len(drawn) == 2
+    said = recipe(*command)
+    found = json.loads(file.read_text())
+    assert [trial["values"] for trial in found["trials"][:2]] == drawn and len(found["trials"]) == 7
+    histories = {
+        trial["run"]: {
+            one["step"]: one["combined_score"]
+            for one in json.loads((tmp_path / "runs" / trial["run"] / "eval/eval_history.json").read_text())["history"]
+        }
+        for trial in found["trials"]
+    }
+    states = [trial["state"] for trial in found["trials"]]
+    assert states[:5] == ["succeeded"] * 5, "the first five are never pruned"
+    assert "pruned" in states and "pruned)" in said.stderr
+    for place, trial in enumerate(found["trials"]):
+        before = [one for one in found["trials"][:place] if one["state"] == "succeeded"]
+        own = histories[trial["run"]]
+        if trial["state"] == "pruned":
+            (step,) = own
+            others = sorted(histories[one["run"]][step] for one in before)
+            middle = others[(len(others) - 1) // 2], others[len(others) // 2]
+            assert own[step] < sum(middle) / 2
+            assert steps(tmp_path / "runs" / trial["run"]) == [1, 2]
+            assert trial["score"] == own[step]
+        else:
+            assert list(own) == [2, 4]
+    assert found["importance"] == {"training.learning_rate": 1.0}
+    assert found["best"] in [trial["number"] for trial in found["trials"] if trial["state"] == "succeeded"]
