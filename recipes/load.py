@@ -156,6 +156,10 @@ def _loaded(
     if not isinstance(document.value, dict):
         raise UserError(document.problem((), "a recipe is a mapping of fields; see `recipe list` for examples"))
     _override(document, overrides)
+    if stages.has_stages(document):
+        raise UserError(
+            document.problem((stages.FIELD,), "stages are written in the file; --set changes what is there")
+        )
     _lists_of_one(document.value)
     problems = [
         *checks.odd_values(document.value, (), document),

@@ -92,8 +92,9 @@ def stage_of(document: Document, name: str, chain: str) -> tuple[Document, bytes
     for place, text in document.overrides.items():
         if place[:2] == (FIELD, number):
             found.overrides[place[2:]] = text
-    given = common.get("name")
-    found.value["name"] = f"{given if isinstance(given, str) and given else chain}-{name}"
+    given = found.value.get("name") or chain
+    if isinstance(given, str):  # else the schema says what is wrong with it
+        found.value["name"] = f"{given}-{name}"
     return found, f"{HEAD}{name} of {document.file}\n{dump(found.value)}".encode()
 
 

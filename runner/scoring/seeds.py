@@ -47,7 +47,10 @@ def _parent(directory: Path, number: str, depth: int) -> str:
     if depth >= DEEPEST or not (directory / "run.json").is_file():
         return ""
     run = Run(directory)
-    return trained_as(run, depth=depth + 1) if run.read().id == number else ""
+    try:
+        return trained_as(run, depth=depth + 1) if run.read().id == number else ""
+    except UserError:  # damaged since: what is left to tell it by is the hash of its weights
+        return ""
 
 
 def with_seeds(chosen: Sequence[Run]) -> list[Run]:
@@ -56,19 +59,24 @@ def with_seeds(chosen: Sequence[Run]) -> list[Run]:
     for run in chosen:
         own, seeds = trained_as(run), {run.recipe().recipe.training.seed}
         for other in runs(run.path.parent):
-            if other.path not in found and (other.path / "eval" / FILE).is_file() and _alike(other, own, seeds):
+            seed = None if other.path in found else _seed_of_sibling(other, run, own)
+            if seed is not None and seed not in seeds:
+                seeds.add(seed)
                 found[other.path] = other
     return list(found.values())
 
 
-def _alike(other: Run, own: str, seeds: set[int]) -> bool:
-    if other.state_or_damaged() != "succeeded":
-        return False
-    seed = other.recipe().recipe.training.seed
-    if seed in seeds or trained_as(other) != own:
-        return False
-    seeds.add(seed)
-    return True
+def _seed_of_sibling(other: Run, run: Run, own: str) -> int | None:
+    """The seed of a scored run that was trained as another one was; None of any other run."""
+    if not (other.path / "eval" / FILE).is_file() or other.state_or_damaged() != "succeeded":
+        return None
+    one, two = run.read(), other.read()
+    if (one.backend, one.method, one.tuning) != (two.backend, two.method, two.tuning):  # known without its recipe
+        return None
+    try:
+        return other.recipe().recipe.training.seed if trained_as(other) == own else None
+    except UserError:  # its recipe is damaged, or none of this version: nobody knows what it was trained as
+        return None
 
 
 def named(name: str, directory: Path) -> list[Run]:

@@ -62,6 +62,8 @@ def copied(loaded: LoadedRecipe, target: Path) -> str:
     if "name" in values or name != target.stem:
         changes["name",] = name
     source = _schema(loaded.source.decode("utf-8-sig"))
+    if source.startswith(HEAD):  # the copy is a recipe by itself
+        source = source.partition("\n")[2]
     text = edited(source, changes)
     return text if _means(text, target, replace(loaded.recipe, name=name)) else _anew(source, loaded, name)
 

@@ -114,6 +114,18 @@ def test_a_name_that_is_of_no_training(chain: Path, name: str, message: str) -> 
         load(name.format(chain))
 
 
+@pytest.mark.parametrize("given", ["stages=[{name: a}, {name: b}]", "stages=[]", "stages.x=1"])
+def test_stages_are_of_a_file(given: str) -> None:
+    with pytest.raises(UserError, match="stages: stages are written in the file"):
+        load("quickstart", [given])
+
+
+def test_a_name_that_is_wrong_is_not_hidden_by_that_of_the_stage(chain: Path) -> None:
+    chain.write_text(f"name: 5\n{CHAIN}")
+    with pytest.raises(UserError, match=r"mine\.yaml:1:1: name: 5 is not allowed"):
+        load(f"{chain}:sft")
+
+
 def test_a_file_whose_name_has_a_colon_is_a_file(tmp_path: Path) -> None:
     file = tmp_path / "a:b"
     file.write_text("backend: verl\nmethod: sft\nmodel: {path: a/b}\ndata: {train: [{path: a/b}]}\n")

@@ -57,6 +57,8 @@ def test_children_of_one_training_with_several_seeds_are_one_training(tmp_path: 
     other = scored(tmp_path, "other", 0.0, "tuning.rank=4")
     a, b, c = child(tmp_path, "a", first, 1), child(tmp_path, "b", second, 2), child(tmp_path, "c", other, 3)
     assert trained_as(a) == trained_as(b) != trained_as(c)
+    (second.path / "recipe.resolved.yaml").write_text("{")
+    assert trained_as(a) != trained_as(b), "a damaged parent says nothing"
     second.update(id="another run by now")
     assert trained_as(a) != trained_as(b), "what it was trained on is no longer known but by its hash"
 
@@ -132,3 +134,6 @@ def test_a_damaged_run_beside_it_is_passed_over(tmp_path: Path) -> None:
     a = of_training(tmp_path, "a", 0, [0, 0.1])
     (a[1].path / "run.json").write_text(json.dumps({"torn": True}))
     assert with_seeds(a[:1]) == a[:1]
+    b = of_training(tmp_path, "b", 0, [0, 0.1], "tuning.rank=4")
+    (b[1].path / "recipe.resolved.yaml").write_text("{")
+    assert with_seeds(b[:1]) == b[:1]
