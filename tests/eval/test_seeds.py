@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from math import fsum
 from statistics import mean, stdev
 
 import pytest
@@ -27,7 +28,7 @@ from eval.statistics import t_bound, t_test
 from tests.eval.test_gate import model
 
 THOROUGH = bool(os.environ.get("RECIPE_THOROUGH"))
-TIMES = 600 if THOROUGH else 80
+TIMES = 600 if THOROUGH else 50
 
 
 @given(st.floats(0, 60), st.floats(0.5, 500))
@@ -88,22 +89,22 @@ def test_with_seeds_that_decide_all_it_is_the_t_test_of_their_means() -> None:
     assert found.spread == pytest.approx((0.1, stdev([1.5, 1.25]))) and found.seeds == (3, 2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=200 if THOROUGH else 12, deadline=None)
 @given(st.data())
 def test_it_is_never_surer_than_the_samples_and_knows_no_order(data: st.DataObject) -> None:
-    n = data.draw(st.integers(1, 8))
+    n = data.draw(st.integers(1, 6))
     values = st.lists(st.floats(-5, 5).map(lambda x: round(x, 3)), min_size=n, max_size=n)
     a, b = data.draw(st.lists(values, min_size=2, max_size=3)), data.draw(st.lists(values, min_size=1, max_size=3))
     weights = data.draw(st.none() | st.lists(st.integers(1, 9), min_size=n, max_size=n))
     found = paired_seeds(a, b, weights)
-    means = [[mean(column) for column in zip(*side, strict=True)] for side in (a, b)]
+    means = [[fsum(column) / len(column) for column in zip(*side, strict=True)] for side in (a, b)]
     alone = paired(*means, weights)
     assert found.p is not None and alone.p is not None and found.p >= alone.p
     assert found.difference == pytest.approx(alone.difference)
     turned = paired_seeds(b, a[::-1], weights)
     assert turned.difference == pytest.approx(-found.difference, abs=1e-9)
     if found.ci95 and alone.ci95:
-        assert found.ci95[0] <= alone.ci95[0] and found.ci95[1] >= alone.ci95[1]
+        assert found.ci95[0] <= alone.ci95[0] + 1e-9 and found.ci95[1] >= alone.ci95[1] - 1e-9
 
 
 def of_seeds(name: str, shift: float, seeds: Sequence[float], start: int = 1) -> list[Entry]:
