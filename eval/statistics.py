@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 RESAMPLES = 1000
 Z95 = 1.959963984540054  # the 97.5 percentile of the normal distribution
@@ -80,7 +81,7 @@ def ratio(
     interval: tuple[float, float] | None = None
     if n > 1:
         slope = _slope(apply, point) if transform else 1.0
-        error = slope * scale * _ratio_error(numerators, denominators)
+        error = slope * scale * ratio_error(numerators, denominators)
         interval = _interval(numerators, denominators, seed, lambda value: apply(scale * value))
     if not math.isfinite(value):
         implementation = f"{implementation}: {value} is no number to compare"
@@ -114,7 +115,8 @@ def _slope(apply: Callable[[float], float], point: float) -> float:
     return abs(above - below) / (2 * step)
 
 
-def _ratio_error(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+def ratio_error(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """The standard error of Σ numerators / Σ denominators over two or more samples (see `ratio`)."""
     n, total = len(numerators), math.fsum(denominators)
     value = math.fsum(numerators) / total
     squares = math.fsum((a - value * b) ** 2 for a, b in zip(numerators, denominators, strict=True))
@@ -144,3 +146,45 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def t_test(t: float, freedom: float) -> float:
+    """The two-sided p of Student's t with so many degrees of freedom, which need not be a whole number."""
+    if math.isinf(t):
+        return 0.0
+    return _beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+
+
+@cache
+def t_bound(freedom: float, alpha: float = 0.05) -> float:
+    """What |t| exceeds with the probability `alpha`: at 5 % 12.7 for 1 degree of freedom, 1.96 for many."""
+    low, high = 0.0, 1.0
+    while t_test(high, freedom) > alpha:
+        low, high = high, 2 * high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_test(middle, freedom) > alpha else (low, middle)
+    return high
+
+
+def _beta(a: float, b: float, x: float) -> float:
+    """The regularized incomplete beta function, by its continued fraction (DLMF 8.17.22) and Lentz's method."""
+    if x <= 0 or x >= 1:
+        return min(1.0, max(0.0, x))
+    if x > (a + 1) / (a + b + 2):  # the fraction converges quickly below this only
+        return 1 - _beta(b, a, 1 - x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    tiny = 1e-300
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or tiny)
+    found = d
+    for m in range(1, 1000):
+        for term in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / (1 + term * d or tiny)
+            c = 1 + term / c or tiny
+            found *= c * d
+        if abs(c * d - 1) < 1e-14:
+            break
+    return front * found

@@ -1,7 +1,7 @@
 """What a recipe is: its schema, its loader, its types, and the catalogue of recipes to copy."""
 
 from recipes.errors import Problem, UserError, did_you_mean
-from recipes.load import LoadedRecipe, catalogue, find, load, load_text, names
+from recipes.load import LoadedRecipe, catalogue, find, load, load_text, names, stages_of, trainings
 from recipes.types import Recipe
 
 __all__ = [
@@ -15,4 +15,6 @@ __all__ = [
     "load",
     "load_text",
     "names",
+    "stages_of",
+    "trainings",
 ]

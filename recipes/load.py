@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes import checks, made, schema
+from recipes import checks, made, schema, stages
 from recipes.errors import UserError, did_you_mean
 from recipes.methods import METHODS
-from recipes.paths import listed, local_path, lookup_problem, template_file
+from recipes.paths import anchored, listed, local_path, template_file
 from recipes.suites import absolute_suite
 from recipes.typed import from_json
 from recipes.types import Recipe
@@ -80,14 +80,60 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """Load and check a recipe.
 
     Args:
-        name: a path, or a name of the catalogue.
-        overrides: `field=value`, as `--set` takes them; later ones win.
+        name: a path, or a name of the catalogue; of a recipe with stages, NAME:STAGE.
+        overrides: `field=value`, as `--set` takes them; later ones win. `stages[0].field=value` is of one stage.
 
     Raises:
-        UserError: every mistake of the file, each with `file:line:column: field`.
+        UserError: every mistake of the file, each with `file:line:column: field`; or it has stages, and none is named.
     """
-    path = find(str(name))
-    return load_text(_source(str(name), path), path, overrides)
+    path, stage = _with_stage(str(name))
+    source = _source(str(name), path)
+    if not stage:
+        return load_text(source, path, overrides)
+    document = parse(source, str(path))
+    if not stages.has_stages(document):
+        raise UserError(f"{name}: {path} has no stages; leave :{stage} out")
+    own = [text for text in overrides if _of_stages(text)]
+    _override(document, own)
+    picked, text = stages.stage_of(document, stage, _own_name(path))
+    return _loaded(picked, text, path, [text for text in overrides if text not in own], sources_needed=True)
+
+
+def stages_of(name: str | Path) -> list[str]:
+    """What `load` takes for each training of a recipe: NAME:STAGE of one with stages, else its name alone.
+
+    Raises:
+        UserError: it cannot be read, or its list of stages is wrong.
+    """
+    path, stage = _with_stage(str(name))
+    document = parse(_source(str(name), path), str(path))
+    if stage or not stages.has_stages(document):
+        return [str(name)]
+    return [f"{name}:{one}" for one in stages.stage_names(document)]
+
+
+def trainings() -> list[str]:
+    """The written recipes that come with the package, as `load` takes them: each stage for itself."""
+    return [one for name in catalogue() for one in stages_of(name)]
+
+
+def _with_stage(name: str) -> tuple[Path, str]:
+    """A recipe's file, and the stage that the name ends with."""
+    front, colon, stage = name.rpartition(":")
+    if colon and front and stages.NAME.fullmatch(stage) and not _is_file(name):
+        return find(front), stage
+    return find(name), ""
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _of_stages(override: str) -> bool:
+    return bool(re.match(r"\s*stages\s*[.\[=]", override))
 
 
 def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sources_needed: bool = True) -> LoadedRecipe:
@@ -96,9 +142,24 @@ def load_text(source: bytes, path: Path, overrides: Sequence[str] = (), *, sourc
     A run that has its data prepared does not need the sources to be there still.
     """
     document = parse(source, str(path))
+    if stages.has_stages(document):
+        names = stages.stage_names(document)
+        text = f"{', '.join(names)}: `recipe run`, `plan`, `validate` and `show` take a recipe with stages whole"
+        text += f"; for anything else name one, such as {path}:{names[0]}"
+        raise UserError(document.problem((stages.FIELD,), text))
+    return _loaded(document, source, path, overrides, sources_needed=sources_needed)
+
+
+def _loaded(
+    document: Document, source: bytes, path: Path, overrides: Sequence[str], *, sources_needed: bool
+) -> LoadedRecipe:
     if not isinstance(document.value, dict):
         raise UserError(document.problem((), "a recipe is a mapping of fields; see `recipe list` for examples"))
     _override(document, overrides)
+    if stages.has_stages(document):
+        raise UserError(
+            document.problem((stages.FIELD,), "stages are written in the file; --set changes what is there")
+        )
     _lists_of_one(document.value)
     problems = [
         *checks.odd_values(document.value, (), document),
@@ -143,34 +204,8 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
         path = tuple(int(p) if re.fullmatch("[0-9]{1,9}", p) else p for p in parts)
         document.overrides[path] = text
         # Its paths are the user's own: relative to where the command was given.
-        _put(document, path, anchored(path, parse_value(value), Path.cwd()))
-
-
-# Fields that are paths, with what stands before and after the path in their text.
-_PATHS: tuple[tuple[str, str, str], ...] = (
-    (
-        r"model\.(path|adapter_path|tokenizer|chat_template)|data\.(train|validation\.sources)\[\]\.path(\[\])?|eval\.data\.[^.]*",
-        "",
-        "",
-    ),
-    (r"eval\.scorer", r"[a-z]*:", ""),
-    (r"(grpo\.rewards|eval\.measures)\[\]\.path", "", r":[^:]*"),
-)
-
-
-def anchored(path: FieldPath, value: Any, root: Path) -> Any:
-    """A value of a field with the local paths in it absolute, where they are relative to `root`."""
-    if isinstance(value, dict):
-        return {key: anchored((*path, key), item, root) for key, item in value.items()}
-    if isinstance(value, list):
-        return [anchored((*path, index), item, root) for index, item in enumerate(value)]
-    field = re.sub(r"\[\d+\]", "[]", dotted(path))
-    for pattern, before, after in _PATHS:
-        found = re.fullmatch(f"({before})(.*?)({after})", value, re.DOTALL) if isinstance(value, str) else None
-        if found and re.fullmatch(pattern, field) and "\0" not in value and not lookup_problem(found[2], root):
-            local = local_path(found[2], root)
-            return f"{found[1]}{local}{found[3]}" if local and not found[2].startswith("bundled:") else value
-    return value
+        own = path[2:] if path[0] == stages.FIELD else path
+        _put(document, path, anchored(own, parse_value(value), Path.cwd()))
 
 
 def _put(document: Document, path: FieldPath, value: Any) -> None:
@@ -204,10 +239,15 @@ def _lists_of_one(value: Values) -> None:
             section[leaf] = [section[leaf]]
 
 
+def _own_name(path: Path) -> str:
+    """What a recipe without a name is called, by its file."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:80] or "recipe"
+
+
 def _resolve(value: Values, path: Path) -> Values:
     """Defaults in, local paths absolute."""
     full: Values = schema.with_defaults(value)
-    full["name"] = full.get("name") or re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:80] or "recipe"
+    full["name"] = full.get("name") or _own_name(path)
     tuning, training, judged = full["tuning"], full["training"], full["eval"]
     if judged["every"] and judged["suites"]:
         # Only checkpoints are scored, so there is one wherever a score is asked for.

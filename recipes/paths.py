@@ -7,8 +7,10 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 from recipes.errors import did_you_mean
+from recipes.yaml_text import dotted
 
 TEMPLATES = Path(__file__).parent / "templates"
 DATA_KINDS = {
@@ -110,3 +112,30 @@ def local_path(text: str, root: Path) -> Path | None:
     resolved = path if path.is_absolute() else (root / path).resolve()
     looks_local = text.startswith(("/", "./", "../", "~")) or data_kind(path) is not None or "\\" in text
     return resolved if looks_local or glob.has_magic(text) or resolved.exists() else None
+
+
+# Fields that are paths, with what stands before and after the path in their text.
+_PATHS: tuple[tuple[str, str, str], ...] = (
+    (
+        r"model\.(path|adapter_path|tokenizer|chat_template)|data\.(train|validation\.sources)\[\]\.path(\[\])?|eval\.data\.[^.]*",
+        "",
+        "",
+    ),
+    (r"eval\.scorer", r"[a-z]*:", ""),
+    (r"(grpo\.rewards|eval\.measures)\[\]\.path", "", r":[^:]*"),
+)
+
+
+def anchored(path: tuple[str | int, ...], value: Any, root: Path) -> Any:
+    """A value of a field with the local paths in it absolute, where they are relative to `root`."""
+    if isinstance(value, dict):
+        return {key: anchored((*path, key), item, root) for key, item in value.items()}
+    if isinstance(value, list):
+        return [anchored((*path, index), item, root) for index, item in enumerate(value)]
+    field = re.sub(r"\[\d+\]", "[]", dotted(path))
+    for pattern, before, after in _PATHS:
+        found = re.fullmatch(f"({before})(.*?)({after})", value, re.DOTALL) if isinstance(value, str) else None
+        if found and re.fullmatch(pattern, field) and "\0" not in value and not lookup_problem(found[2], root):
+            local = local_path(found[2], root)
+            return f"{found[1]}{local}{found[3]}" if local and not found[2].startswith("bundled:") else value
+    return value

@@ -25,7 +25,7 @@ def schema() -> Node:
 
 
 def leaves() -> dict[str, Node]:
-    """Every leaf field by its dotted name (`data.train[].path`) with its schema."""
+    """Every leaf field by its dotted name (`data.train[].path`) with its schema; `stages` is of the file alone."""
     return dict(_leaves(schema(), ""))
 
 
@@ -34,6 +34,8 @@ def _leaves(node: Node, name: str) -> Iterator[tuple[str, Node]]:
     items = node.get("items")
     if "properties" in node:
         for key, child in node["properties"].items():
+            if child.get("x-expanded"):  # by the loader, before anything else reads the recipe
+                continue
             yield from _leaves(child, f"{name}.{key}".removeprefix("."))
     elif items and not node.get("x-leaf"):
         yield from _leaves(items, f"{name}[]")

@@ -25,6 +25,7 @@ LAYERS = (
     "runner.runs",
     "runner.scoring",
     "runner.training",
+    "runner.sweeping",
     "runner.verbs",
     "runner.cli",
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eval.report.paired import Paired, holm, paired
+from eval.report.paired import OfSeeds, Paired, holm, paired, paired_seeds
 from eval.report.results import Entry, Provenance, SuiteProvenance
 from eval.rows import Row
 from eval.suites import MODULES, Values, suite
@@ -46,10 +46,12 @@ class Compared:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `changed`, or `no difference shown`."""
+        """`better`, `worse`, `changed`, or `no difference shown`; `beyond seeds`, where the samples alone show one."""
         if self.paired is None or self.p_holm is None:
             return "not tested"
         if self.p_holm >= ALPHA:
+            if isinstance(self.paired, OfSeeds) and (self.paired.p_samples or 0.0) < ALPHA <= (self.paired.p or 0.0):
+                return "no difference beyond seeds"
             return "no difference shown"
         if self.better == "neither":
             return "changed"
@@ -139,17 +141,20 @@ def _paired(metric: str, a: Entry, b: Entry, seed: int) -> Paired | None:
     found = source(metric)
     if found is None:
         return None
-    one, other = (samples(metric, entry) for entry in (a, b))
-    ids = [name for name in one if name in other]
+    sides = [[samples(metric, one) for one in entry.members or (entry,)] for entry in (a, b)]
+    everyone = [records for side in sides for records in side]
+    ids = [name for name in everyone[0] if all(name in records for records in everyone)]
     if not ids:
         return None
     weights = None
     if found.values.weight:
-        weights = [float(one[name][found.values.weight]) for name in ids]
-        if weights != [float(other[name][found.values.weight]) for name in ids]:
+        weights = [float(everyone[0][name][found.values.weight]) for name in ids]
+        if any(weights != [float(records[name][found.values.weight]) for name in ids] for records in everyone):
             return None  # other tokens: a loss per token of the one is not one of the other
-    values = [[float(records[name][found.values.key]) for name in ids] for records in (one, other)]
-    return paired(values[0], values[1], weights, seed)
+    one, other = ([[float(records[name][found.values.key]) for name in ids] for records in side] for side in sides)
+    if len(everyone) > 2:
+        return paired_seeds(one, other, weights, trained=(not a.is_base, not b.is_base), seed=seed)
+    return paired(one[0], other[0], weights, seed)
 
 
 def samples(metric: str, entry: Entry) -> dict[str, Row]:

@@ -11,6 +11,7 @@ from eval.report.compare import Compared
 from eval.report.curves import loss_label
 from eval.report.replies import generated, shown
 from eval.report.results import Entry
+from eval.report.seeds import spread
 from eval.report.tables import Comparison, Report, notes, sides
 from eval.report.verdicts import verdicts
 from recipes.typed import to_json
@@ -41,6 +42,8 @@ def report_json(report: Report, *, examples: int, replies: int) -> dict[str, Any
         "recipes_of": [entry.name for entry in report.entries if entry.recipe],
         "not_compared": report.left_out,
     }
+    if report.groups:
+        found["seeds"] = {group.name: _seeds(group) for group in report.groups}
     finite: dict[str, Any] = _finite(to_json(found))
     return finite
 
@@ -51,6 +54,14 @@ def _model(entry: Entry) -> dict[str, object]:
         "training": {"loss": loss_label(entry.recipe), **to_json(entry.training)},
         "evaluation_seconds": sum(suite.seconds for suite in entry.provenance.suites.values()),
         "provenance": entry.provenance,
+    }
+
+
+def _seeds(group: Entry) -> dict[str, object]:
+    """Of models that differ in the training seed alone: which, and each metric's mean and deviation between them."""
+    return {
+        "models": {str(one.seed): one.name for one in group.members},
+        "metrics": {name: {"mean": group.value(name), "sd": spread(name, group)} for name in group.metrics},
     }
 
 

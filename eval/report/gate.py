@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.report.compare import ALPHA, Compared, compare, source
+from eval.report.paired import OfSeeds
 from eval.report.results import Entry
 from eval.statistics import Z95
 from recipes.errors import UserError, did_you_mean
@@ -146,6 +147,8 @@ def _judged(one: Compared, margin: float) -> Judged | None:
         state = "better" if shown and difference > 0 else "not worse"
     else:
         room = difference + allowed  # the interval must shrink to this
+        if isinstance(test, OfSeeds):
+            room = 0.0  # more samples alone would not do: the seeds' part stays
         needed = math.ceil(test.n * (Z95 * error / room) ** 2) if room > 0 else None
     return Judged(
         metric=one.metric, state=state, n=test.n, difference=difference, low=low, high=high, p=one.p_holm,

@@ -8,11 +8,21 @@ from math import isfinite
 
 from eval.report.curves import loss_label
 from eval.report.elements import arrow, examples, named, page, table
-from eval.report.markdown import METHOD
+from eval.report.markdown import METHOD, SEEDS, seeds_title
 from eval.report.plots import Curve, intervals, lines
 from eval.report.replies import fitting, generated, shown
 from eval.report.results import Entry
-from eval.report.tables import ARROWS, Comparison, Report, comparison_rows, cost_rows, notes, sides, summary
+from eval.report.tables import (
+    ARROWS,
+    Comparison,
+    Report,
+    comparison_rows,
+    cost_rows,
+    notes,
+    seed_rows,
+    sides,
+    summary,
+)
 from eval.report.verdicts import verdicts
 from recipes.typed import to_json
 
@@ -24,6 +34,7 @@ def html(report: Report) -> str:
     parts = ["<h1>Evaluation report</h1>", _verdicts(report)]
     parts += [f'<p class="note">{escape(note)}</p>' for note in notes(report)]
     parts += [_comparison(comparison, fitting(report)) for comparison in report.comparisons.values()]
+    parts += [_seeds(group) for group in report.groups]
     parts += ["<h2>Results</h2><p>Values with 95 % intervals.</p>", _interval_plots(report)]
     results = summary({entry.name: entry.results for entry in report.entries})
     parts += [table(results, "Results", metrics=True, runs="columns", models=names)]
@@ -44,6 +55,11 @@ def _comparison(comparison: Comparison, count: int) -> str:
     parts = [f"<h2>{escape(comparison.title)}</h2>", rows, f'<p class="small">{escape(METHOD)}</p>']
     parts += [examples(found, comparison.other.name) for found in shown(comparison, count)]
     return f"<section{named('run', comparison.other.name)}>{''.join(parts)}</section>"
+
+
+def _seeds(group: Entry) -> str:
+    rows = table(seed_rows(group), seeds_title(group), metrics=True)
+    return f'<section><h2>{escape(seeds_title(group))}</h2>{rows}<p class="small">{escape(SEEDS)}</p></section>'
 
 
 def _interval_plots(report: Report) -> str:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from eval.report.replies import Shown, cut, generated, shown
-from eval.report.tables import Report, comparison_rows, cost_rows, notes, summary
+from eval.report.results import Entry
+from eval.report.tables import Report, comparison_rows, cost_rows, notes, seed_rows, summary
 from eval.report.verdicts import verdicts
 
 # An underscore within a word is no markup, nor is a bracket that no link follows.
@@ -20,6 +21,8 @@ def markdown(report: Report) -> str:
     parts += [f"> {escaped(note)}" for note in notes(report)]
     for comparison in report.comparisons.values():
         parts += [f"## {escaped(comparison.title)}", METHOD, table(comparison_rows(comparison))]
+    for group in report.groups:
+        parts += [f"## {escaped(seeds_title(group))}", SEEDS, table(seed_rows(group))]
     parts += ["## Results", "Values with 95 % intervals.", table(summary({e.name: e.results for e in report.entries}))]
     parts += ["## Cost", table(cost_rows(report.entries))]
     if report.differences:
@@ -36,6 +39,16 @@ METHOD = (
     "Paired on the same samples. p is two-sided, corrected by Holm for the number of metrics; "
     "a metric without its own samples is not tested."
 )
+
+
+SEEDS = (
+    "One training with several seeds. Its models are compared as one: a difference counts that is larger than what the "
+    "seeds do among themselves, by a t test over seeds and samples."
+)
+
+
+def seeds_title(group: Entry) -> str:
+    return f"Training seeds of {group.name}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -7,8 +7,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
+from statistics import stdev
 
-from eval.statistics import RESAMPLES, percentile
+from eval.statistics import RESAMPLES, percentile, ratio_error, t_bound
 
 DRAWS = 5000
 EXACT_UP_TO = 14  # samples: 2^14 sign patterns are all tried
@@ -55,6 +56,95 @@ def paired(a: Sequence[float], b: Sequence[float], weights: Sequence[float] | No
         ties=n - wins - losses,
         test=test,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSeeds(Paired):
+    """As `Paired`, where a model stands for several that were trained with other seeds: a sample's value is their mean.
+
+    seeds: models on each side. spread: the standard deviation of their means on each side; None of one model alone.
+    p_samples: what the samples alone say, as if other seeds would give the same models.
+    """
+
+    seeds: tuple[int, int]
+    spread: tuple[float | None, float | None]
+    p_samples: float | None
+
+
+def paired_seeds(
+    a: Sequence[Sequence[float]],
+    b: Sequence[Sequence[float]],
+    weights: Sequence[float] | None = None,
+    *,
+    trained: tuple[bool, bool] = (True, True),
+    seed: int = 42,
+) -> OfSeeds:
+    """Compare two trainings by models of several seeds on the same samples.
+
+    Both levels count: the seeds, by Student's t of the pooled variance between the models of a side, and the samples,
+    less what neither explains alone and both hold (two-way clustering: Cameron, Gelbach & Miller, 2011). The two half
+    widths add as squares, which keeps the few degrees of freedom of the seeds (Graybill & Wang, 1980); p is where such
+    an interval ends at 0. It is never below that of the samples alone, which is exact for few of them.
+
+    Args:
+        a, b: of each model, one value a sample; two models or more on at least one side.
+        weights: as in `paired`.
+        trained: whether a side came of a training: what nobody trained has no seed to vary with. All others are taken
+            to vary alike, one model alone as the models of the other side do.
+    """
+    first, second = ([math.fsum(column) / len(side) for column in zip(*side, strict=True)] for side in (a, b))
+    base = paired(first, second, weights, seed)
+    by = list(weights or [1.0] * base.n)
+    total = math.fsum(by)
+    means = [[math.fsum(values) / total if total else 0.0 for values in side] for side in (a, b)]
+    spread = [stdev(side) if len(side) > 1 else None for side in means]
+    p, ci95, test = base.p, base.ci95, base.test
+    if ci95 is not None and p is not None and total:
+        samples = ratio_error([y - x for x, y in zip(first, second, strict=True)], by) ** 2
+        samples -= sum(_cells(side, own, by) for side, own in zip((a, b), means, strict=True) if len(side) > 1)
+        freedom = sum(len(side) - 1 for side in means)
+        within = sum((one or 0.0) ** 2 * (len(side) - 1) for one, side in zip(spread, means, strict=True)) / freedom
+        seeds = within * sum(1 / len(side) for side, own in zip(means, trained, strict=True) if own)
+        levels = ((seeds, freedom), (max(0.0, samples), base.n - 1))
+        half = _half(levels, 0.05)
+        p = max(p, _reached(levels, abs(base.difference)))
+        ci95 = min(ci95[0], base.difference - half), max(ci95[1], base.difference + half)
+        test = f"t over seeds ({freedom} degrees of freedom) and samples"
+    return OfSeeds(
+        n=base.n, baseline=base.baseline, difference=base.difference, ci95=ci95, p=p, wins=base.wins,
+        losses=base.losses, ties=base.ties, test=test, seeds=(len(a), len(b)), spread=(spread[0], spread[1]),
+        p_samples=base.p,
+    )  # fmt: skip
+
+
+Levels = Sequence[tuple[float, int]]  # variance of the difference, and its degrees of freedom
+
+
+def _half(levels: Levels, alpha: float) -> float:
+    """Half the width of the interval that leaves out `alpha`."""
+    return math.sqrt(math.fsum(t_bound(freedom, alpha) ** 2 * variance for variance, freedom in levels if variance))
+
+
+def _reached(levels: Levels, distance: float) -> float:
+    """The alpha whose interval is just so wide as a distance from 0."""
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _half(levels, middle) < distance else (middle, high)
+    return high
+
+
+def _cells(side: Sequence[Sequence[float]], means: Sequence[float], weights: Sequence[float]) -> float:
+    """The variance of a side's mean by what neither a seed nor a sample alone explains, which both levels hold."""
+    models, n = len(side), len(weights)
+    middle = math.fsum(means) / models
+    average = [math.fsum(column) / models for column in zip(*side, strict=True)]
+    squares = math.fsum(
+        (value - usual - (mean - middle) * weight) ** 2
+        for values, mean in zip(side, means, strict=True)
+        for value, usual, weight in zip(values, average, weights, strict=True)
+    )
+    return squares * n / ((models - 1) * (n - 1) * models * math.fsum(weights) ** 2)
 
 
 def _test(differences: Sequence[float], wins: int, losses: int, seed: int) -> tuple[float | None, str]:

@@ -106,6 +106,21 @@ def intervals(title: str, rows: Sequence[tuple[str, float, tuple[float, float] |
     return _svg(title, height, parts, NARROW)
 
 
+def bars(title: str, rows: Sequence[tuple[str, float]]) -> str:
+    """Shares from 0 to 1 as bars, the largest first (name, share). An empty text where there is none."""
+    if not rows:
+        return ""
+    left, parts = 230, []
+    for n, (name, share) in enumerate(sorted(rows, key=lambda row: -row[1])):
+        y, width = 10 + 28 * n, max(0.0, min(1.0, share)) * (WIDTH - left - 60)
+        parts.append(
+            _text(left - 10, y + 15, name[-34:], "end")
+            + f'<rect x="{left}" y="{y}" width="{width:.1f}" height="20" fill="{COLOURS[0]}"/>'
+            + _text(left + width + 6, y + 15, f"{share:.2f}")
+        )
+    return _svg(title, 16 + 28 * len(rows), parts)
+
+
 def _some(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """At most HOVERED points evenly, the last and the lowest among them; the line goes through all."""
     every = -(-len(points) // HOVERED)

@@ -77,6 +77,9 @@ class Entry:
         records: the lines of each `<suite>.jsonl`, by suite.
         training: figures of the run that made it; empty for a base model.
         recipe: the resolved recipe, nested, for what differs between runs.
+        seed: of its training; None where nothing was trained, or the run does not say.
+        trained_as: a hash of all that its training follows from but the seed; empty where the run does not say.
+        members: of a group, the models that differ in the training seed alone (eval/report/seeds.py).
     """
 
     name: str
@@ -84,6 +87,9 @@ class Entry:
     records: Mapping[str, list[Row]] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    trained_as: str = ""
+    members: tuple[Entry, ...] = ()
 
     @property
     def metrics(self) -> Mapping[str, Measure]:

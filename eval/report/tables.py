@@ -10,6 +10,7 @@ from eval.report.compare import Better, Compared, better, compare, recipe_differ
 from eval.report.curves import Training
 from eval.report.ranking import Ranking, rankings
 from eval.report.results import Entry, Results
+from eval.report.seeds import groups, spread, units
 from eval.rows import Row
 from eval.statistics import Measure
 from eval.suites.lm_eval import LOSSES
@@ -113,6 +114,7 @@ class Report:
     differences: dict[str, list[Any]]
     left_out: dict[str, str]
     rankings: tuple[Ranking, ...] = ()
+    groups: tuple[Entry, ...] = ()  # of models that differ in the training seed alone; compared in their place
 
     @property
     def unlike(self) -> list[str]:
@@ -136,6 +138,8 @@ class Comparison:
 def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: int = 42) -> Report:
     """Compare every entry with the first, or with what it can be compared with: its own base, or another before it.
 
+    Models that differ in the training seed alone are compared as one.
+
     Args:
         unlike: what becomes of entries that were measured like none of these: an error, a comparison that says so, or
             no comparison.
@@ -145,17 +149,19 @@ def make_report(entries: Sequence[Entry], *, unlike: Unlike = "refuse", seed: in
     """
     comparisons: dict[str, Comparison] = {}
     left_out: dict[str, str] = {}
-    for place, entry in enumerate(entries[1:], 1):
+    compared = units(entries)
+    for place, entry in enumerate(compared[1:], 1):
         try:
-            comparisons[entry.name] = _compared(entry, entries[:place], unlike == "show", seed)
+            comparisons[entry.name] = _compared(entry, compared[:place], unlike == "show", seed)
         except UserError as error:
             if entry.is_base:
                 continue  # it is there for its own run
             if unlike != "leave_out":
                 raise
             left_out[entry.name] = str(error)
-    ranked = tuple(rankings(entries, seed))
-    return Report(tuple(entries), comparisons, recipe_differences(entries), left_out, ranked)
+    ranked = tuple(rankings(compared, seed))
+    differing = recipe_differences(entries)
+    return Report(tuple(entries), comparisons, differing, left_out, ranked, tuple(groups(entries)))
 
 
 def _compared(entry: Entry, before: Sequence[Entry], allow_unlike: bool, seed: int) -> Comparison:
@@ -205,6 +211,15 @@ def _difference(row: Compared) -> str:
     # The test of a perplexity is on its logarithm, the loss per token (lm-eval's: per word or byte).
     name = row.metric.rpartition(".")[2].partition(",")[0]
     return f"{shown} nats" if name in LOSSES else shown
+
+
+def seed_rows(group: Entry) -> list[tuple[str, ...]]:
+    """A table of a group's models by seed, their mean, and the standard deviation between them."""
+    table: list[tuple[str, ...]] = [("metric", *(f"seed {one.seed}" for one in group.members), "mean", "SD of seeds")]
+    for metric, side in sides([group.results]).items():
+        values = (one.value(metric) for one in (*group.members, group))
+        table.append((label(metric, side), *map(number, values), number(spread(metric, group))))
+    return table
 
 
 def _moved(row: Compared) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from eval.report.compare import Compared, better, source
 from eval.report.curves import Training
+from eval.report.paired import OfSeeds
 from eval.report.ranking import Ranking
 from eval.report.results import Entry
 from eval.report.tables import Comparison, Report, number
@@ -40,9 +41,11 @@ def verdicts(report: Report) -> list[Verdict]:
 
 
 def _alone(report: Report) -> Verdict:
-    if len(report.entries) != 1:
+    if len(report.entries) != 1 and not (
+        len(report.groups) == 1 and len(report.groups[0].members) == len(report.entries)
+    ):
         return Verdict("not tested", f"None of the {len(report.entries)} models can be compared with another.")
-    (entry,) = report.entries
+    entry = (*report.groups, *report.entries)[0]
     known = [name for name, measure in entry.metrics.items() if measure.value is not None and _directed(name, entry)]
     told = f": {known[0]} {number(entry.value(known[0]))}" if known else ""
     return Verdict("not tested", f"{entry.name} was measured alone{told}; nothing says whether another is better.")
@@ -86,7 +89,8 @@ def _verdict(comparison: Comparison) -> Verdict:
     rest = f"; no difference is shown on {_count(equal, 'other metric')}" if equal else ""
     if kind == "none shown":
         rest = f", nor on {_count(equal - 1, 'other metric')}" if equal > 1 else ""
-        said = f"No difference between {other} and {first} is shown: {_change(rows[0])}{rest}"
+        seeds = " beyond what training seeds do" if rows[0].verdict == "no difference beyond seeds" else ""
+        said = f"No difference between {other} and {first} is shown{seeds}: {_change(rows[0])}{rest}"
     elif kind == "mixed":
         said = f"{other} is better than {first} on some metrics, {_changes(good)}, and worse on others, {_changes(bad)}"
         said += rest
@@ -131,7 +135,8 @@ def _percent(row: Compared) -> str:
 def _sure(row: Compared) -> str:
     assert row.paired is not None and row.p_holm is not None
     p = "p < 0.0001" if row.p_holm < 1e-4 else f"p = {row.p_holm:.2g}"
-    return f"{p} over {_count(row.paired.n, 'sample')}"
+    seeds = f" and {row.paired.seeds[0]} + {row.paired.seeds[1]} models" if isinstance(row.paired, OfSeeds) else ""
+    return f"{p} over {_count(row.paired.n, 'sample')}{seeds}"
 
 
 def _unanswered(comparison: Comparison, rows: Sequence[Compared]) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 from eval.report.curves import training
 from eval.report.files import write_report
+from eval.report.markdown import seeds_title
 from eval.report.results import FILE, Entry, read_entry, read_results
-from eval.report.tables import Report, comparison_rows, cost_rows, make_report, notes
+from eval.report.tables import Report, comparison_rows, cost_rows, make_report, notes, seed_rows
 from eval.report.verdicts import verdicts
 from recipes import UserError
 from recipes.typed import to_json
@@ -18,6 +20,7 @@ from recipes.visible import visible
 from runner.files import safetensors_header
 from runner.runs.rundir import Run, runs
 from runner.runs.show import table
+from runner.scoring.seeds import trained_as
 
 
 def report_runs(chosen: Sequence[Run], directory: Path, say: Callable[[str], None], where: Path | None = None) -> None:
@@ -83,7 +86,9 @@ def _tuned(run: Run, directory: Path) -> Entry:
         expected_memory_gb=manifest.memory.predicted_gb,
         trained_parameters=trained_parameters(run.model),
     )
-    return read_entry(directory, run.name, figures, run.recipe().complete())
+    loaded = run.recipe()
+    entry = read_entry(directory, run.name, figures, loaded.complete())
+    return replace(entry, seed=loaded.recipe.training.seed, trained_as=trained_as(run))
 
 
 def trained_parameters(model: Path) -> int:
@@ -99,6 +104,7 @@ def report_text(report: Report) -> str:
     parts += [f"note: {note}" for note in notes(report)]
     for comparison in report.comparisons.values():
         parts.append(f"{comparison.title}\n{table(comparison_rows(comparison))}")
+    parts += [f"{seeds_title(group)}\n{table(seed_rows(group))}" for group in report.groups]
     parts.append(f"cost\n{table(cost_rows(report.entries))}")
     if report.differences:
         names = [e.name for e in report.entries if e.recipe]

@@ -26,7 +26,7 @@ LOOK_EVERY_S = 2.0
 
 
 class EarlyStop(Exception):
-    """The combined score has not risen for `eval.patience` checkpoints; ends a training that others score meanwhile."""
+    """The scores say to stop, and why; ends a training that others score meanwhile."""
 
 
 class Scorer:
@@ -34,11 +34,19 @@ class Scorer:
 
     Args:
         export: makes a model directory of a checkpoint: (step, directory).
+        prune: whether the scores so far end the training, beside `eval.patience`.
     """
 
     def __init__(
-        self, run: Run, recipe: Recipe, module: Backend, export: Callable[[int, Path], None], say: Callable[[str], None]
+        self,
+        run: Run,
+        recipe: Recipe,
+        module: Backend,
+        export: Callable[[int, Path], None],
+        say: Callable[[str], None],
+        prune: Callable[[History], bool] | None = None,
     ) -> None:
+        self.prune = prune
         self.run, self.recipe, self.module, self.export, self.say = run, recipe, module, export, say
         self.directory = run.path / "eval"
         self.failed: set[int] = set()
@@ -82,8 +90,8 @@ class Scorer:
             return
         if self.task:
             self.task.result()  # a mistake of ours is not hidden in a thread
-            if self.stops_early():
-                raise EarlyStop
+            if why := self.stops_early():
+                raise EarlyStop(why)
         due = self.due()
         self.pool = self.pool or ThreadPoolExecutor(1, "scoring")
         self.task = self.pool.submit(self._score, due[0]) if due else None
@@ -104,10 +112,12 @@ class Scorer:
             self.pool = self.task = None
             self.closing = False
 
-    def stops_early(self) -> bool:
-        """Whether the last `eval.patience` scores were no better than the best before them."""
-        patience = self.recipe.eval.patience
-        return bool(patience) and should_stop(self.history(), patience or 0)
+    def stops_early(self) -> str:
+        """Why the training ends here: the last `eval.patience` scores were no better than the best before; or empty."""
+        patience, found = self.recipe.eval.patience, self.history()
+        if patience and should_stop(found, patience):
+            return "the combined score stopped improving (eval.patience)"
+        return "other trials were better by then (pruned)" if self.prune and self.prune(found) else ""
 
     def history(self) -> History:
         """The content of eval_history.json."""

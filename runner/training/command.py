@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 
 from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError
@@ -12,7 +13,9 @@ from runner.runs.rundir import Run
 from runner.scoring.compare import report_over_all
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
+from runner.training.chain import Stage, check_chains, run_stage
 from runner.training.micro_batch import settled
+from runner.training.named import Wanted, begun, is_scored, run_named, seeded, wanted
 from runner.training.planning import check, machines_of
 from runner.training.resume import recipe_asked, resume_run
 from runner.training.train import Options, prepare_recipe, run_recipe, train_prepared
@@ -32,7 +35,9 @@ def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -
     for loaded, topology in zip(recipes, machines, strict=True):
         check(loaded, topology)
     # On several nodes each recipe is prepared by node 0 when the others wait for it.
-    prepared = _prepare_all(recipes, machines, options) if len(recipes) > 1 and machines[0].nodes == 1 else []
+    prepared: list[Run] = []
+    if len(recipes) > 1 and machines[0].nodes == 1:
+        prepared = _prepare_all(recipes, machines, [options] * len(recipes))
     done: list[Run] = []
     failed: list[str] = []
     for place, (loaded, topology) in enumerate(zip(recipes, machines, strict=True)):
@@ -56,7 +61,7 @@ def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -
     return done, failed
 
 
-def _prepare_all(recipes: Sequence[LoadedRecipe], machines: Sequence[Topology], options: Options) -> list[Run]:
+def _prepare_all(recipes: Sequence[LoadedRecipe], machines: Sequence[Topology], each: Sequence[Options]) -> list[Run]:
     """The data of all before any trains: what is wrong with the last must not be found after hours with the first.
 
     Raises:
@@ -65,12 +70,12 @@ def _prepare_all(recipes: Sequence[LoadedRecipe], machines: Sequence[Topology], 
     prepared: list[Run] = []
     problems: list[str] = []
     try:
-        for loaded, topology in zip(recipes, machines, strict=True):
-            options.say(f"{loaded.recipe.name}:")
+        for loaded, topology, options in zip(recipes, machines, each, strict=True):
+            options.say(f"{options.name or loaded.recipe.name}:")
             try:
                 prepared.append(prepare_recipe(loaded, topology, options))
             except (UserError, Failure) as error:
-                problems.append(f"{loaded.recipe.name}: {error}")
+                problems.append(f"{options.name or loaded.recipe.name}: {error}")
         if problems:
             raise UserError(*problems, f"nothing was trained: {len(problems)} of {len(recipes)} recipes cannot run")
     except BaseException:
@@ -78,6 +83,71 @@ def _prepare_all(recipes: Sequence[LoadedRecipe], machines: Sequence[Topology], 
             shutil.rmtree(run.path)
         raise
     return prepared
+
+
+def run_seeds(
+    recipes: Sequence[LoadedRecipe], seeds: Sequence[int], options: Options, *, score: bool
+) -> tuple[list[Run], list[str]]:
+    """Run each recipe once for each training seed, and set them beside each other; see `run_several`."""
+    pairs = seeded(recipes, seeds, options.name)
+    todo = [wanted(loaded, name, options.runs_dir, options.parent) for loaded, name in pairs]
+    return run_several(todo, options, score=score)
+
+
+def run_several(todo: Sequence[Wanted], options: Options, *, score: bool) -> tuple[list[Run], list[str]]:
+    """Have the runs of fixed names ended and scored, one after the other; what has ended before is taken as it is.
+
+    Returns the finished runs, and the names of those that failed, whose reasons have been said.
+
+    Raises:
+        UserError: the data of some that are new cannot be used; nothing was trained.
+    """
+    new = [one for one in todo if begun(one, options.runs_dir) is None]
+    if len(new) > 1:
+        named = [replace(options, name=one.name, parent=one.parent) for one in new]
+        _prepare_all([one.loaded for one in new], [one.machines for one in new], named)
+    done: list[Run] = []
+    failed: list[str] = []
+    for one in todo:
+        try:
+            run = run_named(one, options)
+            if score and not is_scored(run):
+                score_finished(run, options)
+            done.append(run)
+        except (UserError, Failure) as error:
+            if len(todo) == 1:
+                raise
+            options.say(str(error))
+            failed.append(one.name)
+    report_several(done, options)
+    return done, failed
+
+
+def run_chains(chains: Sequence[Sequence[Stage]], options: Options, *, score: bool) -> list[Run]:
+    """Train the stages of a recipe one after the other, once for each seed; what has ended before is taken as it is.
+
+    Raises:
+        UserError, Failure: a stage is wrong (all are checked before the first one trains), or failed; what has ended
+            stays, and the same command goes on from there.
+    """
+    check_chains(chains, options)
+    done: list[Run] = []
+    for chain in chains:
+        before = None
+        for stage in chain:
+            before = run_stage(stage, before, options)
+            if score and not is_scored(before):
+                score_finished(before, options)
+            done.append(before)
+    report_several(done, options)
+    return done
+
+
+def report_several(done: Sequence[Run], options: Options) -> None:
+    """The report over all, where several were scored."""
+    scored = [run for run in done if is_scored(run)]
+    if len(scored) > 1:
+        report_over_all(scored, options.runs_dir, options.say)
 
 
 def resume(run: Run, options: Options, *, score: bool) -> None:

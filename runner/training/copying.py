@@ -11,7 +11,9 @@ from typing import Any
 
 from recipes import LoadedRecipe, Recipe, UserError, load_text
 from recipes.edit import edited
-from recipes.load import CATALOGUE, anchored
+from recipes.load import CATALOGUE
+from recipes.paths import anchored
+from recipes.stages import HEAD
 from recipes.yaml_text import Path as FieldPath
 from recipes.yaml_text import dump, parse
 
@@ -26,10 +28,11 @@ def copy_recipe(loaded: LoadedRecipe, output: Path | None) -> Path:
     Raises:
         UserError: the file is there already, cannot be written, or has a name that no recipe has.
     """
-    target = output or Path(loaded.path.with_suffix(".yaml").name)
+    stage = loaded.source.startswith(HEAD.encode())
+    target = output or Path(f"{loaded.recipe.name if stage else loaded.path.stem}.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UserError(f"{target}: a recipe's file ends in .yaml or .yml")
-    text = _text(loaded, target)
+    text = copied(loaded, target)
     try:
         with target.open("x", encoding="utf-8") as stream:  # never over another
             stream.write(text)
@@ -40,7 +43,7 @@ def copy_recipe(loaded: LoadedRecipe, output: Path | None) -> Path:
     return target
 
 
-def _text(loaded: LoadedRecipe, target: Path) -> str:
+def copied(loaded: LoadedRecipe, target: Path) -> str:
     """The copy's text, which is read again: it must mean what the recipe means with its overrides.
 
     Where the text cannot be changed as it stands (aliases, a list that an override makes longer), the copy is written
@@ -59,6 +62,8 @@ def _text(loaded: LoadedRecipe, target: Path) -> str:
     if "name" in values or name != target.stem:
         changes["name",] = name
     source = _schema(loaded.source.decode("utf-8-sig"))
+    if source.startswith(HEAD):  # the copy is a recipe by itself
+        source = source.partition("\n")[2]
     text = edited(source, changes)
     return text if _means(text, target, replace(loaded.recipe, name=name)) else _anew(source, loaded, name)
 

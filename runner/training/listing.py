@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import recipes
 from adapters.contract import Topology
-from recipes import LoadedRecipe, UserError, made
+from recipes import UserError, made
 from recipes.tables import MODELS
 from runner.runs.show import table
 
@@ -44,15 +44,15 @@ class Need:
 def rows() -> Iterator[Row]:
     """The recipes that come with the package, those that are written first."""
     for name, file in recipes.catalogue().items():
-        one = recipes.load(file).recipe
-        tuning = " ".join(filter(None, (one.tuning.type, one.tuning.quantization)))
+        each = [recipes.load(stage).recipe for stage in recipes.stages_of(file)]
+        tunings = (" ".join(filter(None, (one.tuning.type, one.tuning.quantization))) for one in each)
         yield Row(
             name=name,
-            backend=one.backend,
-            method=one.method,
-            tuning=tuning,
-            model=one.model.path,
-            description=one.description,
+            backend=_of_all(one.backend for one in each),
+            method=_of_all(one.method for one in each),
+            tuning=_of_all(tunings),
+            model=each[0].model.path,
+            description=each[0].description,
             file=str(file),
         )
     for name in made.made():
@@ -68,6 +68,11 @@ def rows() -> Iterator[Row]:
         )
 
 
+def _of_all(values: Iterable[str]) -> str:
+    """What the stages of a recipe say, each once; of one without stages, what it says."""
+    return ", ".join(dict.fromkeys(values))
+
+
 def list_recipes(card: str | None, gpus: int | None, method: str | None, model: str | None, *, as_json: bool) -> str:
     """Print the recipes that are asked for, and return in words how many were left out and why.
 
@@ -80,7 +85,7 @@ def list_recipes(card: str | None, gpus: int | None, method: str | None, model: 
     """
     if gpus and not card:
         raise UserError(f"--gpus {gpus} goes with --gpu: say which, such as --gpu 24GB --gpus {gpus}")
-    asked = [row for row in rows() if method in (None, row.method) and _named(row, model)]
+    asked = [row for row in rows() if method in (None, *row.method.split(", ")) and _named(row, model)]
     said, needs = "", dict[str, Need]()
     if card:
         needs, said = _fitting(asked, card, gpus or 1)
@@ -108,16 +113,23 @@ def _fitting(asked: list[Row], card: str, gpus: int) -> tuple[dict[str, Need], s
     large = refused = unknown = 0
     for row in asked:
         try:
-            loaded: LoadedRecipe = settled(recipes.load(row.name), machines, wanted)
-            check(loaded, machines)
+            each = [settled(recipes.load(name), machines, wanted) for name in recipes.stages_of(row.name)]
+            for loaded in each:
+                check(loaded, machines)
         except UserError:  # a batch that does not divide, rollouts on more GPUs than there are: `recipe fit` says
             refused += 1
             continue
-        fit = estimate(loaded.recipe, machines, Path("runs"), wanted)
-        if isinstance(fit, str):
+        fits = [estimate(loaded.recipe, machines, Path("runs"), wanted) for loaded in each]
+        known = [fit for fit in fits if not isinstance(fit, str)]
+        if len(known) < len(fits):
             unknown += 1
-        elif fit.on(wanted):
-            needs[row.name] = Need(peak=fit.memory.peak, needed=fit.needed(wanted), hours=fit.hours)
+        elif all(fit.on(wanted) for fit in known):
+            hours = [fit.hours for fit in known if fit.hours is not None]
+            needs[row.name] = Need(
+                peak=max(fit.memory.peak for fit in known),
+                needed=max(fit.needed(wanted) for fit in known),
+                hours=sum(hours) if len(hours) == len(known) else None,
+            )
         else:
             large += 1
     others = ((large, "need more memory"), (refused, "are refused there"), (unknown, "have no estimate"))

@@ -57,8 +57,8 @@ def make_plan(
     return replace(plan, ledger=(*plan.ledger, *native(recipe)), notes=(*loaded.chosen, *plan.notes))
 
 
-def show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as_json: bool = False) -> None:
-    """Check a recipe and print its plan.
+def plan_of(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as_json: bool = False) -> str:
+    """Check a recipe and return its plan, for a person or as JSON.
 
     Raises:
         UserError: everything that the backend refuses.
@@ -74,10 +74,9 @@ def show_plan(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, 
     plan = make_plan(loaded, machines, run)
     fit = estimate.estimate(loaded.recipe, machines, runs_dir)
     if as_json:
-        print(show.plan_json(plan, loaded.recipe, machines, estimate.as_json(fit)))
-    else:
-        lines = [f"fits:      {fit}"] if isinstance(fit, str) else estimate.short(fit)
-        print(show.plan_text(plan, loaded.recipe, machines, run, lines))
+        return show.plan_json(plan, loaded.recipe, machines, estimate.as_json(fit))
+    lines = [f"fits:      {fit}"] if isinstance(fit, str) else estimate.short(fit)
+    return show.plan_text(plan, loaded.recipe, machines, run, lines)
 
 
 def paths(recipe: Recipe, run: Path, python: Path, *, snapshot: bool = True) -> Paths:

@@ -8,6 +8,7 @@ from pathlib import Path
 from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError, load_text
 from recipes.files import remove_temporaries, write_text
+from recipes.stages import HEAD
 from runner.machine import bundled, environments, process
 from runner.machine.environments import environment
 from runner.machine.topology import check_present
@@ -116,7 +117,8 @@ def check_as_before(run: Run, loaded: LoadedRecipe, topology: Topology, options:
     if run.read().trained_steps is not None and options.from_step is None and not loaded.overrides:
         return  # nothing is trained any more: what is left is to make model/
     given, kept = Path(run.read().recipe), run.path / "recipe.yaml"
-    if given.is_file() and kept.is_file() and given.read_bytes() != kept.read_bytes():
+    whole = kept.is_file() and not kept.read_bytes().startswith(HEAD.encode())  # a stage's is its own text
+    if whole and given.is_file() and given.read_bytes() != kept.read_bytes():
         options.say(f"note: {given} has changed since; the run goes on with its own recipe, which --set changes")
     if run.read().attempts and not run.accounting.is_file():  # what is compared must be there
         options.say("the prepared rows of the run are gone, and are prepared again")

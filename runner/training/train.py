@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adapters import backend
 from adapters.contract import PreparedData, Topology
+from eval.report.history import History
 from recipes import LoadedRecipe, Recipe, UserError
 from recipes.methods import METHODS
 from runner.failure import Failure, out_of_room
@@ -46,6 +47,7 @@ class Options:
     more_epochs: int = 0  # that a resume makes the training longer by
     dry_run: bool = False  # a resume only says what it would do
     accept: bool = False  # what a resume finds changed, and changes the result
+    prune: Callable[[History], bool] | None = None  # whether the scores so far end the training, beside eval.patience
     from_step: int | None = None  # whose checkpoint a resume goes on from; None: the newest
     say: Callable[[str], None] = print
 
@@ -156,7 +158,7 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
     )
     run.update(conditions=conditions(run, loaded))
     set_aside_torn(run, module, options.say)
-    scorer = Scorer(run, recipe, module, training.export, options.say)
+    scorer = Scorer(run, recipe, module, training.export, options.say, options.prune)
     try:
         while not _trained(training):
             resume = training.newest()
@@ -164,11 +166,11 @@ def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options,
             training.start(len(run.read().attempts) + 1, resume, stop, scorer.poll)
             if stop:
                 scorer.score_due()
-                if scorer.stops_early():
-                    _stopped_early(training)
+                if why := scorer.stops_early():
+                    _stopped_early(training, why)
         scorer.wait()
-    except EarlyStop:
-        _stopped_early(training)
+    except EarlyStop as stop:
+        _stopped_early(training, str(stop))
     finally:
         scorer.close()
     scorer.failed.clear()
@@ -194,10 +196,10 @@ def _trained(training: Training) -> bool:
     return run.read().trained_steps is not None
 
 
-def _stopped_early(training: Training) -> None:
+def _stopped_early(training: Training, why: str) -> None:
     newest = training.newest()
     step = newest.step if newest else 0
-    training.say(f"early stopping at step {step}: the combined score stopped improving (eval.patience)")
+    training.say(f"early stopping at step {step}: {why}")
     training.run.update(trained_steps=step, ended_early=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from recipes.errors import UserError
@@ -18,6 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-base", action="store_true", help="leave the base models out")
     add("--allow-unlike", action="store_true", help="compare even what was measured differently, and say so")
     add("--output", type=options.path, help="directory for the report (default: the runs', or compare/A_vs_B in it)")
+    add("--alone", action="store_true", help="take each run by itself, runs of one training with other seeds too")
     add("--json", action="store_true", help="print evaluation_results.json instead of tables")
     options.add_runs_dir(parser)
 
@@ -26,11 +28,16 @@ def run(arguments: argparse.Namespace) -> None:
     import json
 
     from eval.report.tables import evaluation_results, make_report
-    from runner.runs.rundir import find
     from runner.scoring.compare import entries, report_text, scored_runs, write
+    from runner.scoring.seeds import named
 
-    chosen = [find(name, arguments.runs_dir) for name in arguments.runs] or scored_runs(arguments.runs_dir, options.say)
+    chosen = [run for name in arguments.runs for run in named(name, arguments.runs_dir)]
+    if chosen and not arguments.alone:
+        chosen = options.with_seeds(chosen)
+    chosen = chosen or scored_runs(arguments.runs_dir, options.say)
     found = entries(chosen, base=not arguments.no_base)
+    if arguments.alone:
+        found = [replace(entry, trained_as="") for entry in found]
     if len(found) < 2:
         raise UserError(f"{len(found)} scored model in {arguments.runs_dir.resolve()}: two are needed to compare")
     report = make_report(found, unlike="show" if arguments.allow_unlike else "refuse")

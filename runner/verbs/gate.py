@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from recipes.errors import UserError
 from runner.verbs import options
+
+if TYPE_CHECKING:
+    from eval.report.results import Entry
 
 EXAMPLES = ("recipe gate finance_lora --baseline base", "recipe gate new --baseline old --metrics truthfulqa --json")
 
@@ -23,9 +28,35 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics", default="", help="metrics or suites that count, with commas (default: all that have a better side)"
     )
     add("--margin", type=options.share, default=0.01, help="share of the baseline's mean that none may lose (0.01)")
+    add("--alone", action="store_true", help="judge the two models by themselves, without the runs of other seeds")
     add("--json", action="store_true", help="print the verdict and its metrics as JSON")
     options.add_runs_dir(parser)
     parser.epilog = "Exit code 0: ship; 1: don't; 3: can't tell; 2: a mistake."
+
+
+def _model(name: str, arguments: argparse.Namespace) -> Entry:
+    """The run of that name, with those of other seeds as one."""
+    from eval.report.seeds import units
+    from runner.scoring.compare import entries
+    from runner.scoring.seeds import named
+
+    chosen = named(name, arguments.runs_dir)
+    if not arguments.alone:
+        return units(entries(options.with_seeds(chosen), base=False))[0]
+    if len(chosen) > 1:
+        raise UserError(f"--alone: {name} is {len(chosen)} runs; name one: {', '.join(run.name for run in chosen)}")
+    return replace(entries(chosen, base=False)[0], trained_as="")
+
+
+def _base(name: str, arguments: argparse.Namespace) -> Entry:
+    from runner.scoring.compare import entries
+    from runner.scoring.seeds import named
+
+    run = named(name, arguments.runs_dir)[0]
+    found = entries([run])
+    if len(found) < 2:
+        raise UserError(f"{run.name} was scored without its base model: `recipe eval {run.name}`")
+    return found[0]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,20 +64,21 @@ def run(arguments: argparse.Namespace) -> int:
 
     from eval.report.gate import CODES, gate
     from recipes.typed import to_json
-    from runner.runs.rundir import find
     from runner.runs.show import table
-    from runner.scoring.compare import entries
 
-    candidate = find(arguments.candidate, arguments.runs_dir)
-    found = entries([candidate])
+    candidate = _model(arguments.candidate, arguments)
     if arguments.baseline == "base":
-        if len(found) < 2:
-            raise UserError(f"{candidate.name} was scored without its base model: `recipe eval {candidate.name}`")
-        baseline = found[0]
+        baseline = _base(arguments.candidate, arguments)
     else:
-        (baseline,) = entries([find(arguments.baseline, arguments.runs_dir)], base=False)
+        baseline = _model(arguments.baseline, arguments)
+        several = candidate.members or baseline.members or candidate.seed != baseline.seed
+        if several and candidate.trained_as and candidate.trained_as == baseline.trained_as:
+            raise UserError(
+                f"{arguments.candidate} and {arguments.baseline} are one training with different seeds: what differs "
+                "is the seeds' doing; --alone judges the two models all the same"
+            )
     wanted = [name for name in arguments.metrics.split(",") if name]
-    result = gate(baseline, found[-1], margin=arguments.margin, metrics=wanted)
+    result = gate(baseline, candidate, margin=arguments.margin, metrics=wanted)
     if arguments.json:
         print(json.dumps(to_json(result), ensure_ascii=False))
     else:

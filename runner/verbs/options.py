@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,10 @@ from recipes.visible import visible
 
 if TYPE_CHECKING:
     from recipes import LoadedRecipe
-    from runner.runs.rundir import Parent
+    from runner.runs.rundir import Parent, Run
+
+
+AFTER = "then, with the weights of the stage before in the place of the model's own:"
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +67,17 @@ def loaded_child(arguments: argparse.Namespace, recipe: str, *, make: bool) -> t
         say=say,
     )
     return child_of(recipe, arguments.overrides, arguments.parent, how, merged=arguments.merged, make=make)
+
+
+def with_seeds(chosen: Sequence[Run]) -> list[Run]:
+    """The runs with those that differ from them in the training seed alone, which are said."""
+    from runner.scoring.seeds import with_seeds
+
+    found = with_seeds(chosen)
+    added = [run.name for run in found[len(chosen) :]]
+    if added:
+        say(f"with the runs of other training seeds: {', '.join(added)} (--alone leaves them out)")
+    return found
 
 
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +131,14 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between, each once, for argparse."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts) or len({*map(int, parts)}) < len(parts):
+        raise argparse.ArgumentTypeError(f"expected whole numbers, each once, such as 1,2,3; got {text!r}")
+    return tuple(map(int, parts))
 
 
 def port(text: str) -> int:

@@ -18,11 +18,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from recipes import load
-    from runner.training.planning import show_plan
+    from recipes import load, stages_of
+    from runner.training.planning import plan_of
 
+    first, *rest = stages_of(arguments.recipe)
     if arguments.parent or arguments.merged:
-        loaded, _ = options.loaded_child(arguments, arguments.recipe, make=False)
+        loaded, _ = options.loaded_child(arguments, first, make=False)
     else:
-        loaded = load(arguments.recipe, arguments.overrides)
-    show_plan(loaded, arguments.runs_dir, as_json=arguments.json)
+        loaded = load(first, arguments.overrides)
+    each = [loaded, *(load(name, arguments.overrides) for name in rest)]
+    plans = [plan_of(one, arguments.runs_dir, as_json=arguments.json) for one in each]
+    if arguments.json:
+        print(plans[0] if not rest else f"[{','.join(plans)}]")
+    else:
+        print("\n\n".join([plans[0], *(f"{options.AFTER}\n{plan}" for plan in plans[1:])]))

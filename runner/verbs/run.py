@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recipes.errors import UserError
 from runner.verbs import options
+
+if TYPE_CHECKING:
+    from recipes import LoadedRecipe
+    from runner.training.chain import Stage
+    from runner.training.train import Options
 
 EXAMPLES = (
     "recipe run quickstart",
     "recipe run finance_lora finance_full --set training.epochs=1",
     "recipe run finance_dpo --from quickstart",
     "recipe run finance_lora --from quickstart:500 --merged",
+    "recipe run finance_lora finance_full --seeds 1,2,3",
+    "recipe run finance_sft_dpo",
 )
 
 
@@ -22,6 +33,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--name", type=options.run_name, help="name of the run directory (default: the recipe's name, then -2, -3, …)"
     )
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
+    parser.add_argument(
+        "--seeds",
+        type=options.seeds,
+        default=(),
+        metavar="N,N,…",
+        help="a run for each training seed, RECIPE-seed-N; what has ended before is taken as it is, the rest goes on",
+    )
     options.add_parent(parser)
     options.add_trust(parser)
     options.add_runs_dir(parser)
@@ -31,30 +49,73 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from recipes import load
-    from runner.training.planning import show_plan
+    from recipes import load, stages_of
 
+    names = [one for name in arguments.recipes for one in stages_of(name)]
     several = len(arguments.recipes) > 1
     if several and arguments.name:
         raise UserError("--name: works with one recipe only; several runs are named after their recipes")
     if several and arguments.parent:
         raise UserError("--from: works with one recipe only")
+    chain = len(names) > len(arguments.recipes)
+    if several and chain:
+        raise UserError("a recipe with stages is run by itself: give each a command of its own")
     if arguments.parent or arguments.merged:
-        loaded, parent = options.loaded_child(arguments, arguments.recipes[0], make=not arguments.dry_run)
+        loaded, parent = options.loaded_child(arguments, names[0], make=not arguments.dry_run)
         recipes = [loaded]
     else:
-        recipes, parent = [load(name, arguments.overrides) for name in arguments.recipes], None
-    if arguments.dry_run:
-        for one in recipes:
-            show_plan(one, arguments.runs_dir, arguments.name)
+        recipes, parent = [load(name, arguments.overrides) for name in names[: 1 if chain else None]], None
+    if arguments.dry_run and not chain:
+        _show(recipes, arguments)
         return
     from runner.failure import Failure
-    from runner.training.command import run_all
+    from runner.training.command import run_all, run_chains, run_seeds
     from runner.training.train import Options
 
     how = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, parent=parent, say=options.say)
-    done, failed = run_all(recipes, how, score=not arguments.no_eval)
+    score, failed = not arguments.no_eval, list[str]()
+    if chain:
+        chains = _chains(names, recipes[0], how, arguments)
+        if arguments.dry_run:
+            _show_chains(chains, arguments.runs_dir)
+            return
+        done = run_chains(chains, how, score=score)
+    elif arguments.seeds:
+        done, failed = run_seeds(recipes, arguments.seeds, how, score=score)
+    else:
+        done, failed = run_all(recipes, how, score=score)
     for finished in done:
         print(finished.path)
     if failed:
         raise Failure(f"{', '.join(failed)}; see the errors above")
+
+
+def _chains(
+    names: Sequence[str], first: LoadedRecipe, how: Options, arguments: argparse.Namespace
+) -> list[list[Stage]]:
+    """The stages by seed; the first of each as `--from` has it."""
+    from recipes import load_text
+    from runner.training.chain import stages
+
+    found = stages(names, arguments.overrides, how, arguments.seeds)
+    if not arguments.parent:
+        return found
+    for chain in found:
+        own = [text for text in chain[0].overrides if text not in arguments.overrides]
+        chain[0] = replace(chain[0], loaded=load_text(first.source, first.path, [*first.overrides, *own]))
+    return found
+
+
+def _show(recipes: Sequence[LoadedRecipe], arguments: argparse.Namespace) -> None:
+    from runner.training.named import seeded
+    from runner.training.planning import plan_of
+
+    for one, name in seeded(recipes, arguments.seeds, arguments.name) or [(one, arguments.name) for one in recipes]:
+        print(plan_of(one, arguments.runs_dir, name))
+
+
+def _show_chains(chains: Sequence[Sequence[Stage]], runs_dir: Path) -> None:
+    from runner.training.planning import plan_of
+
+    for chain in chains:
+        print(f"\n\n{options.AFTER}\n".join(plan_of(stage.loaded, runs_dir, stage.run) for stage in chain))

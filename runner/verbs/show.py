@@ -15,6 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from recipes import load
+    from recipes import find, load, stages_of
 
-    sys.stdout.write(load(arguments.recipe).source.decode("utf-8-sig"))
+    name = arguments.recipe
+    each = [load(one) for one in stages_of(name)]
+    source = each[0].source if len(each) == 1 else find(name).read_bytes()
+    sys.stdout.write(source.decode("utf-8-sig"))

@@ -16,16 +16,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from recipes import load
+    from recipes import load, stages_of
     from runner.training.micro_batch import settled
     from runner.training.planning import check, machines_of
 
     code = 0
     for name in arguments.recipes:
         try:
-            loaded = load(name, arguments.overrides)
-            machines = machines_of(loaded)
-            check(settled(loaded, machines), machines)
+            for one in stages_of(name):
+                loaded = load(one, arguments.overrides)
+                machines = machines_of(loaded)
+                check(settled(loaded, machines), machines)
             print(f"{name}: ok")
         except UserError as error:
             code = 2

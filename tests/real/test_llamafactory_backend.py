@@ -18,7 +18,7 @@ import yaml
 
 from adapters import backend
 from adapters.contract import Paths, PreparedData, Topology
-from recipes import catalogue, load
+from recipes import load, trainings
 from recipes.made import of_each_kind
 from runner.machine import process
 from runner.machine.process import clean_environment
@@ -97,7 +97,7 @@ print(json.dumps(found))
 
 
 def test_its_own_parser_accepts_every_config(llamafactory_python: Path, tmp_path: Path, tiny_model: Path) -> None:
-    names = [*catalogue(), *of_each_kind()]
+    names = [*trainings(), *of_each_kind()]
     recipes = [load(name, ["backend=llamafactory"]).recipe for name in names if load(name).recipe.method != "grpo"]
     module, configs = backend("llamafactory"), []
     for recipe in recipes:

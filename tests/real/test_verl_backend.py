@@ -12,7 +12,7 @@ import pytest
 
 from adapters.contract import Topology
 from adapters.verl import options
-from recipes import catalogue, load
+from recipes import load, trainings
 from recipes.made import of_each_kind
 from runner.files import code_directory
 from runner.machine.process import clean_environment
@@ -224,7 +224,7 @@ for name in json.loads(sys.argv[1]):
 
 def plans() -> dict[str, list[str]]:
     """Overrides of the catalogue's SFT recipes and of every tuning and strategy that goes together."""
-    named = {name: [name] for name in (*catalogue(), *of_each_kind()) if sft_on_verl(name)}
+    named = {name: [name] for name in (*trainings(), *of_each_kind()) if sft_on_verl(name)}
     for tuning, strategy in itertools.product((LORA, FULL), ("fsdp", "fsdp2", "megatron")):
         name = f"{'full' if tuning == FULL else 'lora'}-{strategy}"
         named[name] = ["quickstart", BATCH, tuning, f"distributed.strategy={strategy}"]

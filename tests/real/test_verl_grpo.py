@@ -14,7 +14,7 @@ import pytest
 from adapters import backend
 from adapters.contract import Paths, Topology
 from adapters.verl import grpo
-from recipes import catalogue, load
+from recipes import load, trainings
 from recipes.made import of_each_kind
 from runner.machine import process
 from runner.runs.rundir import Run
@@ -209,7 +209,7 @@ for name in json.loads(sys.argv[1]):
 
 def plans() -> dict[str, list[str]]:
     """Overrides of the catalogue's GRPO recipes and of every tuning and strategy that goes together."""
-    named = {name: [name] for name in (*catalogue(), *of_each_kind()) if load(name).recipe.method == "grpo"}
+    named = {name: [name] for name in (*trainings(), *of_each_kind()) if load(name).recipe.method == "grpo"}
     batch = "training.global_batch_size=16"  # 128 replies, 16 on each of eight GPUs
     for tuning, strategy in itertools.product(("{type: lora, rank: 8}", "{type: full}"), ("fsdp", "fsdp2")):
         name = f"{'full' if 'full' in tuning else 'lora'}-{strategy}"

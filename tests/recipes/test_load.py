@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.contract import Topology
-from recipes import UserError, catalogue, load, load_text
+from recipes import UserError, load, load_text, trainings
 from recipes.paths import TEMPLATES
 from recipes.yaml_text import dump, parse
 from runner.training.planning import check
@@ -134,7 +134,7 @@ def test_local_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert load(file).recipe.data.train[0].path == str(tmp_path / "rows.jsonl")
 
 
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize("name", trainings())
 def test_what_a_run_keeps_is_a_valid_recipe_with_the_same_meaning(name: str) -> None:
     from runner.runs.rundir import resolved_yaml
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters import backend
 from adapters.contract import Topology
 from benchmarks.memory import CLOSE, LENGTHS, MODELS, Case, Measured, difference, estimated, model
-from recipes import Recipe, UserError, catalogue, load
+from recipes import Recipe, UserError, load, trainings
 from recipes.typed import to_json
 from runner.cli import main
 from runner.data.spec import Accounting
@@ -103,7 +103,7 @@ def test_whatever_saves_memory_never_needs_more(rows: int, length: int, full: bo
     assert sum(memory(one).parts.values()) == peak and min(memory(one).parts.values()) >= 0
 
 
-@pytest.mark.parametrize("name", sorted(catalogue()))
+@pytest.mark.parametrize("name", trainings())
 @pytest.mark.parametrize("machines", [ONE, EIGHT], ids=["one", "eight"])
 def test_every_recipe_of_the_catalogue_has_an_estimate_where_it_is_allowed(
     name: str, machines: Topology, tmp_path: Path

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from adapters import backend
 from adapters.contract import Paths, PreparedData, Topology
 from adapters.verl.options import tree
-from recipes import UserError, load, load_text
-from recipes.load import catalogue
+from recipes import UserError, load, load_text, trainings
 from runner.cli import main
 from runner.imports.read import TOOLS, Imported, import_file
 
@@ -111,9 +110,7 @@ def test_what_llamafactory_does_by_default_is_written_out(tmp_path: Path) -> Non
     assert "overlong: truncate" in found.text
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, file in catalogue().items() if load(file).recipe.backend == "llamafactory"]
-)
+@pytest.mark.parametrize("name", [name for name in trainings() if load(name).recipe.backend == "llamafactory"])
 def test_the_plan_of_each_of_our_recipes_is_one_that_can_be_imported(name: str, tmp_path: Path) -> None:
     """From the native config of a recipe to a recipe, and from that to the same native config."""
     loaded = load(name)

@@ -15,11 +15,13 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from recipes import UserError, catalogue, find, load, load_text, made, names
+from recipes import UserError, catalogue, find, load, load_text, made, names, stages_of, trainings
 from recipes.edit import edited
 from recipes.yaml_text import parse
 from runner.cli import main
 from runner.training.copying import copy_recipe
+
+PLAIN = [name for name in trainings() if name in catalogue()]  # without stages
 
 
 def out(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
@@ -77,7 +79,10 @@ def test_all_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]) -
     rows = listed(capsys)
     assert list(rows) == names() and list(rows)[: len(catalogue())] == list(catalogue())
     for name, row in rows.items():
-        one = load(name).recipe
+        one, *rest = [load(stage).recipe for stage in stages_of(name)]
+        if rest:
+            assert row["method"] == ", ".join(stage.method for stage in (one, *rest)) and row["file"] == str(find(name))
+            continue
         tuning = " ".join(filter(None, [one.tuning.type, one.tuning.quantization]))
         assert (one.backend, one.method, tuning, one.model.path, one.description) == (
             row["backend"], row["method"], row["tuning"], row["model"], row["description"]
@@ -118,13 +123,13 @@ def test_nothing_that_is_like_it_is_said(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr() == ("", "no recipe of the catalogue is like that; `recipe list` shows all\n")
 
 
-@pytest.mark.parametrize("name", [*catalogue(), *list(made.made())[::40]])
+@pytest.mark.parametrize("name", [*PLAIN, *list(made.made())[::40]])
 def test_what_is_shown_is_the_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = out(capsys, "show", name)
     assert load_text(shown.encode(), find(name)).recipe == load(name).recipe
 
 
-@pytest.mark.parametrize("name", [*catalogue(), *list(made.made())[::40]])
+@pytest.mark.parametrize("name", [*PLAIN, *list(made.made())[::40]])
 def test_a_copy_means_the_same_elsewhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +140,17 @@ def test_a_copy_means_the_same_elsewhere(
     assert remarks(copy.read_text(encoding="utf-8"))[1:] == remarks(out(capsys, "show", name))[1:]
     for schema in re.findall(r"\$schema=(.*)", copy.read_text(encoding="utf-8")):
         assert Path(schema).is_file()
+
+
+def test_a_stage_can_be_copied_and_a_whole_with_stages_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert out(capsys, "show", "finance_sft_dpo") == find("finance_sft_dpo").read_text(encoding="utf-8")
+    assert out(capsys, "new", "finance_sft_dpo:dpo") == "finance_sft_dpo-dpo.yaml\n"
+    assert load(tmp_path / "finance_sft_dpo-dpo.yaml").recipe == load("finance_sft_dpo:dpo").recipe
+    assert main(["new", "finance_sft_dpo"]) == 2
+    assert "stages: sft, dpo: " in capsys.readouterr().err
 
 
 def remarks(text: str) -> list[str]:
@@ -152,7 +168,7 @@ SETS = (
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(name=st.sampled_from([*catalogue(), *list(made.made())[::60]]), sets=st.lists(st.sampled_from(SETS), max_size=4))
+@given(name=st.sampled_from([*PLAIN, *list(made.made())[::60]]), sets=st.lists(st.sampled_from(SETS), max_size=4))
 def test_overrides_are_in_the_copy(name: str, sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is given together, the copy alone means what the recipe means with its overrides."""
     monkeypatch.chdir(tmp_path)

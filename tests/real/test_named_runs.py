@@ -1,0 +1,171 @@
+"""Several trainings by one command, for real: seeds, stages and sweeps, killed in the middle and gone on with."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.machine.process import clean_environment
+from tests.real.conftest import Recipe, losses, steps
+
+pytestmark = pytest.mark.real
+SMALL = ("training.global_batch_size=2", "training.micro_batch_size=1", "checkpoint.every=2", "eval.loss_every=null",
+         "tuning={type: lora, rank: 4, dropout: 0.1}")  # fmt: skip
+
+
+def settings(model: Path, *more: str) -> list[str]:
+    return [part for field in (f"model.path={model}", *SMALL, *more) for part in ("--set", field)]
+
+
+def killed_at_step(directory: Path, run: Path, step: int, *arguments: str) -> None:
+    """Start a command and kill it, its runner alone, once a run's metrics have that step."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "runner.cli", *arguments], cwd=directory,
+        env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 400
+        while not (run / "metrics.jsonl").is_file() or step not in steps(run):
+            assert time.monotonic() < until and child.poll() is None, child.communicate(timeout=30)[1]
+            time.sleep(0.05)
+        os.kill(child.pid, signal.SIGKILL)
+    finally:
+        child.kill()
+        child.communicate(timeout=60)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model/adapter_model.safetensors").read_bytes()
+
+
+def test_seeds_killed_in_the_second_go_on(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """The first seed's run is left as it is; the second ends as the same training by itself does, bit for bit."""
+    given = settings(tiny_model, "training.max_steps=12", "eval.suites=[perplexity]", "data.train[0].max_samples=40")
+    first, second = (tmp_path / f"runs/quickstart-seed-{seed}" for seed in (3, 4))
+    killed_at_step(tmp_path, second, 3, "run", "quickstart", "--seeds", "3,4", *given)
+    before, kept = weights(first), (first / "eval/results.json").read_bytes()
+    assert json.loads((second / "run.json").read_text())["state"] == "running"
+    done = recipe("run", "quickstart", "--seeds", "3,4", *given)
+    assert done.stdout.splitlines() == [str(first), str(second)]
+    assert "quickstart-seed-3 has succeeded, and is taken as it is" in done.stderr
+    assert weights(first) == before and (first / "eval/results.json").read_bytes() == kept
+    assert steps(second) == list(range(1, 13)) and len(json.loads((second / "run.json").read_text())["attempts"]) == 2
+    recipe("run", "quickstart", "--name", "alone", "--no-eval", "--set", "training.seed=4", *given)
+    assert weights(second) == weights(tmp_path / "runs/alone") != weights(first)
+    for file in ("train.jsonl", "validation.jsonl"):
+        assert (first / "data" / file).read_bytes() == (second / "data" / file).read_bytes()
+    found = json.loads((tmp_path / "runs/report.json").read_text())
+    assert found["seeds"]["quickstart (seeds 3, 4)"]["models"] == {
+        "3": "quickstart-seed-3", "4": "quickstart-seed-4",
+    }  # fmt: skip
+    assert [one["other"] for one in found["comparisons"]] == ["quickstart (seeds 3, 4)"]
+    said = recipe("run", "quickstart", "--seeds", "3", *given, "--set", "training.max_steps=3", code=2).stderr
+    assert "training.max_steps: 12 there, 3 asked for" in said
+
+
+def test_stages_killed_in_the_second_go_on(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """DPO trains the adapter of SFT further, which is its reference model, and ends as it does without a kill."""
+    given = settings(
+        tiny_model, "tuning.dropout=0", "stages[0].training.max_steps=4", "stages[1].training.max_steps=8",
+        "stages[1].training.learning_rate=1e-4",
+    )  # fmt: skip
+    sft, dpo = (tmp_path / f"runs/finance_sft_dpo-{stage}" for stage in ("sft", "dpo"))
+    killed_at_step(tmp_path, dpo, 3, "run", "finance_sft_dpo", *given)
+    before = weights(sft)
+    done = recipe("run", "finance_sft_dpo", *given)
+    assert done.stdout.splitlines() == [str(sft), str(dpo)]
+    assert "finance_sft_dpo-sft has succeeded, and is taken as it is" in done.stderr
+    assert weights(sft) == before and steps(sft) == [1, 2, 3, 4] and steps(dpo) == list(range(1, 9))
+    assert losses(dpo)[0] == pytest.approx(math.log(2), abs=1e-4)
+    parent = json.loads((dpo / "run.json").read_text())["parent"]
+    assert (parent["kind"], parent["run"], parent["path"]) == ("adapter", str(sft), str(sft / "model"))
+    assert {"perplexity", "preference"} <= {path.stem for run in (sft, dpo) for path in (run / "eval").glob("*.jsonl")}
+    recipe("run", "finance_sft_dpo:dpo", "--from", "finance_sft_dpo-sft", "--name", "alone", "--no-eval", *given)
+    assert weights(dpo) == weights(tmp_path / "runs/alone")
+    again = recipe("run", "finance_sft_dpo", *given)
+    assert again.stderr.count("has succeeded, and is taken as it is") == 2
+
+
+def test_rows_of_the_second_stage_are_read_before_the_first_trains(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "a"}\n')
+    pairs = "stages[1].data.train=[{path: pairs.jsonl, format: preference}]"
+    said = recipe("run", "finance_sft_dpo", *settings(tiny_model, pairs), code=2).stderr
+    assert "stage finance_sft_dpo:dpo: nothing was trained:" in said and "pairs.jsonl:2" in said
+    assert "step 1/" not in said and not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_sweep_killed_in_the_second_trial_goes_on(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """What has ended is not repeated; the best by its results is the best, and its recipe trains the same weights."""
+    given = settings(tiny_model, "training.max_steps=12", "eval.suites=[perplexity]", "data.train[0].max_samples=40")
+    command = ["sweep", "quickstart", "--name", "s", "--grid", "training.learning_rate=1e-2,1e-6", *given]
+    first, second = (tmp_path / f"runs/s-{number}" for number in (1, 2))
+    killed_at_step(tmp_path, second, 3, *command)
+    before = weights(first)
+    done = recipe(*command)
+    assert weights(first) == before and "trial 1" not in done.stderr and steps(second) == list(range(1, 13))
+    assert len(json.loads((second / "run.json").read_text())["attempts"]) == 2
+    scores = [
+        json.loads((run / "eval/results.json").read_text())["metrics"]["perplexity"]["value"] for run in (first, second)
+    ]
+    best = (first, second)[scores.index(min(scores))]
+    found = json.loads((tmp_path / "runs/sweeps/s/sweep.json").read_text())
+    assert f"s-{found['best']}" == best.name
+    assert [trial["score"] for trial in found["trials"]] == pytest.approx([-score for score in scores])
+    file = done.stdout.splitlines()[-1]
+    assert file == str(tmp_path / "runs/sweeps/s/best.yaml") and "ok" in recipe("validate", file).stdout
+    recipe("run", file, "--no-eval")
+    assert weights(tmp_path / "runs/s-best") == weights(best)
+    assert "trial" not in recipe(*command).stderr.replace("best: trial", "")
+
+
+@pytest.mark.slow
+def test_optuna_chooses_and_prunes_and_goes_on_after_a_kill(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """A pruned trial is one whose score was below the median of the others' best by then; none is drawn anew."""
+    given = settings(
+        tiny_model, "training.max_steps=4", "eval.suites=[perplexity]", "eval.every=2", "eval.mode=pause",
+        "eval.base=false", "data.train[0].max_samples=40",
+    )  # fmt: skip
+    command = ["sweep", "quickstart", "--name", "s", "--trials", "7", "--seed", "3", *given]
+    command += ["--range", "training.learning_rate=1e-6..1e-1:log"]
+    killed_at_step(tmp_path, tmp_path / "runs/s-2", 1, *command)
+    file = tmp_path / "runs/sweeps/s/sweep.json"
+    drawn = [trial["values"] for trial in json.loads(file.read_text())["trials"]]
+    assert len(drawn) == 2
+    said = recipe(*command)
+    found = json.loads(file.read_text())
+    assert [trial["values"] for trial in found["trials"][:2]] == drawn and len(found["trials"]) == 7
+    histories = {
+        trial["run"]: {
+            one["step"]: one["combined_score"]
+            for one in json.loads((tmp_path / "runs" / trial["run"] / "eval/eval_history.json").read_text())["history"]
+        }
+        for trial in found["trials"]
+    }
+    states = [trial["state"] for trial in found["trials"]]
+    assert states[:5] == ["succeeded"] * 5, "the first five are never pruned"
+    assert "pruned" in states and "pruned)" in said.stderr
+    for place, trial in enumerate(found["trials"]):
+        before = [one for one in found["trials"][:place] if one["state"] == "succeeded"]
+        own = histories[trial["run"]]
+        if trial["state"] == "pruned":
+            (step,) = own
+            others = sorted(histories[one["run"]][step] for one in before)
+            middle = others[(len(others) - 1) // 2], others[len(others) // 2]
+            assert own[step] < sum(middle) / 2
+            assert steps(tmp_path / "runs" / trial["run"]) == [1, 2]
+            assert trial["score"] == own[step]
+        else:
+            assert list(own) == [2, 4]
+    assert found["importance"] == {"training.learning_rate": 1.0}
+    assert found["best"] in [trial["number"] for trial in found["trials"] if trial["state"] == "succeeded"]

@@ -1,0 +1,124 @@
+"""A recipe with stages: which runs it has, what each begins with, and what is found before the first one trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipes import UserError, load, stages_of
+from runner.cli import main
+from runner.runs import rundir
+from runner.runs.rundir import Parent, Run
+from runner.runs.trust import remember
+from runner.training.chain import next_run, stages
+from runner.training.named import checked
+from runner.training.train import Options
+
+CONFIG = {
+    "peft_type": "LORA", "r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "use_rslora": False, "use_dora": False,
+    "target_modules": ["q_proj"], "base_model_name_or_path": "a/b", "modules_to_save": None,
+}  # fmt: skip
+NAMES = stages_of("finance_sft_dpo")
+
+
+def options(runs: Path, name: str | None = None) -> Options:
+    return Options(runs_dir=runs, name=name, say=lambda _: None)
+
+
+def ended(runs: Path, stage: str, name: str, parent: Parent | None = None, weights: str = "a") -> Run:
+    """A finished run of a stage, with an adapter."""
+    run = rundir.create(load(stage), runs, name, parent=parent)
+    run.model.mkdir()
+    (run.model / "adapter_config.json").write_text(json.dumps(CONFIG))
+    (run.model / "adapter_model.safetensors").write_text(weights)
+    run.update(state="succeeded", model_step=4)
+    remember(run)
+    return run
+
+
+def test_each_stage_has_a_run_of_its_name(tmp_path: Path) -> None:
+    (chain,) = stages(NAMES, [], options(tmp_path))
+    assert [stage.run for stage in chain] == ["finance_sft_dpo-sft", "finance_sft_dpo-dpo"]
+    (chain,) = stages(NAMES, [], options(tmp_path, "mine"))
+    assert [stage.run for stage in chain] == ["mine-sft", "mine-dpo"]
+    first, second = stages(NAMES, ["training.epochs=2"], options(tmp_path), [3, 4])
+    assert [stage.run for stage in second] == ["finance_sft_dpo-sft-seed-4", "finance_sft_dpo-dpo-seed-4"]
+    assert {stage.loaded.recipe.training.seed for stage in first} == {3}
+    assert {stage.loaded.recipe.training.epochs for stage in (*first, *second)} == {2}
+
+
+def test_a_stage_begins_with_the_weights_of_the_one_before(tmp_path: Path) -> None:
+    (chain,) = stages(NAMES, [], options(tmp_path))
+    sft, dpo = chain
+    assert next_run(sft, None, options(tmp_path)).parent is None
+    before = ended(tmp_path, NAMES[0], sft.run)
+    found = next_run(dpo, before, options(tmp_path))
+    assert found.loaded.recipe.model.adapter_path == str(before.model) and found.loaded.recipe.method == "dpo"
+    assert found.parent is not None and (found.parent.kind, found.parent.run) == ("adapter", str(before.path))
+
+
+def test_a_stage_of_other_weights_is_not_taken_as_it_is(tmp_path: Path) -> None:
+    """The stage before was made anew: what stood on the old one is no part of this chain."""
+    (chain,) = stages(NAMES, [], options(tmp_path))
+    before = ended(tmp_path, NAMES[0], chain[0].run)
+    one = next_run(chain[1], before, options(tmp_path))
+    run = rundir.create(one.loaded, tmp_path, chain[1].run, parent=one.parent)
+    assert next_run(chain[1], before, options(tmp_path)).parent == one.parent, "it is this stage's run"
+    (before.model / "adapter_model.safetensors").write_text("another")
+    with pytest.raises(
+        UserError, match=rf"{run.name} is there already(.|\n)*the weights that it began with are others"
+    ):
+        next_run(chain[1], before, options(tmp_path))
+
+
+def test_a_mistake_in_the_second_stage_is_found_before_the_first_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "finance_sft_dpo", "--runs-dir", str(tmp_path / "runs")]
+    assert main([*command, "--set", "stages[1].preference.loss=ipoo"]) == 2
+    assert 'preference.loss: "ipoo" is not allowed' in capsys.readouterr().err
+    assert main([*command, "--set", "stages[1].backend=verl"]) == 2
+    assert "dpo does not run on verl" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_plan_validate_and_dry_run_take_it_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["validate", "finance_sft_dpo"]) == 0
+    assert main(["validate", "finance_sft_dpo", "--set", "stages[1].training.epochs=-1"]) == 2
+    capsys.readouterr()
+    assert main(["plan", "finance_sft_dpo", "--json"]) == 0
+    assert [plan["method"] for plan in json.loads(capsys.readouterr().out)] == ["sft", "dpo"]
+    assert main(["plan", "finance_sft_dpo:dpo", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "finance_sft_dpo-dpo"
+    for command in (["plan"], ["run", "--dry-run"]):
+        assert main([*command, "finance_sft_dpo", "--runs-dir", str(tmp_path)]) == 0
+        said = capsys.readouterr().out
+        first, second = said.split("then, with the weights of the stage before in the place of the model's own:\n")
+        assert first.startswith("finance_sft_dpo-sft: sft") and second.startswith("finance_sft_dpo-dpo: dpo")
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["finance_sft_dpo", "quickstart"], "a recipe with stages is run by itself"),
+        (["finance_sft_dpo:sfd"], "no stage 'sfd'; did you mean 'sft'"),
+    ],
+)
+def test_what_does_not_go_with_stages(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_other_verbs_want_one_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "finance_sft_dpo", "--gpu", "24GB"]) == 2
+    assert "finance_sft_dpo.yaml:sft" in capsys.readouterr().err
+    assert main(["fit", "finance_sft_dpo:sft", "--gpu", "24GB"]) == 0
+
+
+def test_several_runs_are_for_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NNODES": "2", "N_GPUS": "1", "NODE_RANK": "0", "MASTER_ADDR": "a"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"x: several runs by one command are for one machine; on 2 nodes"):
+        checked(load("quickstart"), "x")
