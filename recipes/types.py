@@ -244,6 +244,49 @@ class Eval:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slurm:
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    time: str | None
+    cpus: int | None
+    memory: str | None
+    sbatch: tuple[str, ...]
+    srun: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ssh:
+    hosts: tuple[str, ...]  # the first is node 0
+    directory: str | None
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skypilot:
+    infra: str | None
+    accelerator: str | None
+    image: str | None
+    spot: bool
+    storage: str | None
+    setup: str | None
+    task: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    on: Literal["slurm", "ssh", "skypilot"] | None
+    nodes: int | None
+    gpus: int  # of each node
+    command: str | None
+    env: Mapping[str, str]
+    slurm: Slurm
+    ssh: Ssh
+    skypilot: Skypilot
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A checked recipe with every default filled in; `recipes.load` makes it."""
 
@@ -261,4 +304,5 @@ class Recipe:
     checkpoint: Checkpoint
     eval: Eval
     logging: tuple[str, ...]
+    launch: Launch
     backend_options: Mapping[str, Any]

@@ -14,8 +14,14 @@ from recipes.visible import visible
 from runner.runs.rundir import Run
 
 
-def plan_json(plan: Plan, recipe: Recipe, topology: Topology, fit: Mapping[str, object] | None = None) -> str:
-    """The plan as JSON: argv, env, files, ledger, and the rest; `fit`: the estimate of memory and work."""
+def plan_json(
+    plan: Plan,
+    recipe: Recipe,
+    topology: Topology,
+    fit: Mapping[str, object] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> str:
+    """The plan as JSON: argv, env, files, ledger, the rest, and `more`; `fit`: the estimate of memory and work."""
     from dataclasses import asdict
 
     value = {
@@ -36,7 +42,7 @@ def plan_json(plan: Plan, recipe: Recipe, topology: Topology, fit: Mapping[str, 
     }
     if fit is not None:
         value["fit"] = dict(fit)
-    return json.dumps(value, ensure_ascii=False, indent=1)
+    return json.dumps(value | dict(more or {}), ensure_ascii=False, indent=1)
 
 
 def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path, fit: Sequence[str] = ()) -> str:

@@ -64,7 +64,8 @@ def _called(run: Run) -> int | None:
         return None
     manifest = run.read()
     attempt = len(manifest.attempts)
-    going_on = manifest.state == "running" and (run.path / "backend" / f"ready-{attempt}").is_file()
+    # Of an attempt that died with its host the manifest says `running` still.
+    going_on = run.state() == "running" and (run.path / "backend" / f"ready-{attempt}").is_file()
     return attempt if going_on else None
 
 

@@ -14,6 +14,7 @@ VERBS = {
     "fit": "say whether a recipe fits a GPU, how long it takes, and what makes it fit",
     "data": "check, preview, convert, split and make training data",
     "run": "train and evaluate one or more recipes",
+    "launch": "start a recipe on Slurm, on hosts by ssh, or through SkyPilot",
     "resume": "continue a stopped run from its newest complete checkpoint",
     "runs": "list runs, or show one with its checkpoints and scores",
     "rm": "remove runs, or their checkpoints",

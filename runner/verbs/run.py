@@ -12,6 +12,7 @@ EXAMPLES = (
     "recipe run finance_lora finance_full --set training.epochs=1",
     "recipe run finance_dpo --from quickstart",
     "recipe run finance_lora --from quickstart:500 --merged",
+    "recipe run finance_lora --name nightly --resume",
 )
 
 
@@ -22,6 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--name", type=options.run_name, help="name of the run directory (default: the recipe's name, then -2, -3, …)"
     )
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="where the run of this name is there, go on with it, or score it: the command may be repeated",
+    )
     options.add_parent(parser)
     options.add_trust(parser)
     options.add_runs_dir(parser)
@@ -37,6 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
     several = len(arguments.recipes) > 1
     if several and arguments.name:
         raise UserError("--name: works with one recipe only; several runs are named after their recipes")
+    if several and arguments.resume:
+        raise UserError("--resume: works with one recipe only")
     if several and arguments.parent:
         raise UserError("--from: works with one recipe only")
     if arguments.parent or arguments.merged:
@@ -49,10 +57,20 @@ def run(arguments: argparse.Namespace) -> None:
             show_plan(one, arguments.runs_dir, arguments.name)
         return
     from runner.failure import Failure
-    from runner.training.command import run_all
+    from runner.training.command import run_all, run_or_resume
     from runner.training.train import Options
 
-    how = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, parent=parent, say=options.say)
+    how = Options(
+        runs_dir=arguments.runs_dir,
+        name=arguments.name,
+        env=arguments.env,
+        parent=parent,
+        trust_run=arguments.trust_run,
+        say=options.say,
+    )
+    if arguments.resume:
+        print(run_or_resume(recipes[0], how, score=not arguments.no_eval).path)
+        return
     done, failed = run_all(recipes, how, score=not arguments.no_eval)
     for finished in done:
         print(finished.path)
