@@ -10,8 +10,8 @@ from recipes.yaml_text import Document, Values
 
 # What the launch itself gives, with the field that says it.
 SBATCH = {
-    "nodes": "launch.nodes", "gpus": "launch.gpus", "gpus-per-node": "launch.gpus", "partition": "launch.slurm.partition",
-    "account": "launch.slurm.account", "qos": "launch.slurm.qos",
+    "nodes": "launch.nodes", "gpus": "launch.gpus", "gpus-per-node": "launch.gpus",
+    "partition": "launch.slurm.partition", "account": "launch.slurm.account", "qos": "launch.slurm.qos",
     "constraint": "launch.slurm.constraint",
     "time": "launch.slurm.time", "cpus-per-task": "launch.slurm.cpus", "mem": "launch.slurm.memory",
     "job-name": "--name", "output": "", "error": "", "open-mode": "", "requeue": "", "no-requeue": "", "ntasks": "",

@@ -25,6 +25,7 @@ LAYERS = (
     "runner.runs",
     "runner.scoring",
     "runner.training",
+    "runner.launching",
     "runner.verbs",
     "runner.cli",
 )

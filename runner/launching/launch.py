@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError
 from recipes.files import write_text
-from recipes.typed import read_typed, write_typed
-from runner.launching import PLACES, place
+from recipes.typed import write_typed
+from runner.launching import place
 from runner.launching.contract import Job, Launched, Request, Say
+from runner.launching.queued import RECORD, queued
+from runner.launching.ssh import address
 from runner.machine.topology import topology
 from runner.runs import rundir
 from runner.runs.rundir import LAUNCH, Run
@@ -21,8 +23,6 @@ from runner.runs.trust import check_links, check_trusted
 from runner.training.copying import copy_recipe
 from runner.training.micro_batch import settled
 from runner.training.planning import check
-
-RECORD = "launch.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,8 @@ def machines_asked(loaded: LoadedRecipe) -> Topology:
     """The machines that a recipe asks to be launched on, less what it is scored on meanwhile; node 0's."""
     launch = loaded.recipe.launch
     nodes = launch.nodes or (len(launch.ssh.hosts) if launch.on == "ssh" else 1)
-    env = {
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(launch.gpus))),
-        "NNODES": str(nodes),
-        "MASTER_ADDR": "node-0",
-    }
+    first = address(launch.ssh.hosts[0]) if launch.on == "ssh" else "node-0"
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(launch.gpus))), "NNODES": str(nodes), "MASTER_ADDR": first}
     env |= {name: launch.env[name] for name in ("NPROC_PER_NODE", "MASTER_ADDR", "MASTER_PORT") if name in launch.env}
     return topology(env, without=loaded.recipe.eval.devices)
 
@@ -75,12 +72,16 @@ def job(asked: Request) -> Job:
 def launch_text(asked: Request, made: Job) -> str:
     """The files and commands of a launch, for a person."""
     where, launch = asked.machines, asked.launch
-    kind = f"{where.gpus} GPUs" if where.gpus else f"{where.processes} CPU processes"
-    lines = [f"launch on {launch.on}: {where.nodes} nodes with {kind} each", f"run: {asked.run}"]
+    kind = _number(where.gpus, "GPU") if where.gpus else _number(where.processes, "CPU process")
+    lines = [f"launch on {launch.on}: {_number(where.nodes, 'node')}, {kind} each", f"run: {asked.run}"]
     for name, text in made.files.items():
         lines += ["", f"{LAUNCH}/{name}:", *(f"  {line}" for line in text.splitlines())]
     lines += ["", "command:", *(f"  {shlex.join(command)}" for command in made.commands)]
     return "\n".join([*lines, *(f"note: {note}" for note in made.notes)])
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}{'es' if what.endswith('s') else 's'}"
 
 
 def launch_json(asked: Request, made: Job) -> dict[str, object]:
@@ -141,32 +142,10 @@ def _record(asked: Request, number: str) -> None:
 def _check_free(run: Run, options: Options) -> None:
     """A run can be gone on with: nobody works on it, it waits in no queue, and it is the user's own."""
     check_links(run)
-    state = states(run.path.parent, options.say, only=run.name).get(run.name)
-    if state:
-        raise UserError(f"{run.name} is {state}: end it first, or wait (`recipe runs`)")
+    placed = queued(run.path.parent, options.say, only=run.name).get(run.name)
+    if placed and placed.place:
+        raise UserError(f"{run.name} is {placed.state()} as job {placed.launched.id}: end it first, or wait")
     if (run.path / "run.json").is_file():
         if run.state() in ("running", "prepared"):
             raise UserError(f"{run.name} is {run.state()} already; stop it first, or wait")
         check_trusted(run, run.recipe().recipe, "resume", trusted=options.trust_run)
-
-
-def launches(directory: Path) -> dict[str, Launched]:
-    """What was launched into a directory of runs, by the run's name; records that cannot be read are left out."""
-    found = {}
-    for file in sorted(directory.glob(f"*/{LAUNCH}/{RECORD}")):
-        try:
-            found[file.parent.parent.name] = read_typed(Launched, file)
-        except (OSError, ValueError):
-            continue  # of a run from elsewhere, or torn: the run's own state is what is left to show
-    return found
-
-
-def states(directory: Path, say: Say, *, only: str | None = None) -> Mapping[str, str]:
-    """What the places say of launched runs that wait or run, by name; a place that is not there says nothing."""
-    found: dict[str, str] = {}
-    known = {name: one for name, one in launches(directory).items() if only in (None, name)}
-    for on in sorted({one.on for one in known.values()}):
-        if on in PLACES:
-            of_it = {name: (directory / name, one) for name, one in known.items() if one.on == on}
-            found |= place(on).states(of_it, say)
-    return found

@@ -27,7 +27,7 @@ set -u
 {srun} bash -c {command}
 code=$?
 
-# Slurm requeues a job that it kills. One that ends by itself within its grace time after a preemption has to ask for it.
+# Slurm requeues a job that it kills. One that ends by itself in its grace time after a preemption has to ask for it.
 if [ "$code" -ne 0 ] && scontrol show job "$SLURM_JOB_ID" | grep -q 'PreemptTime=[0-9]'; then
   echo "preempted: queued again"
   scontrol requeue "$SLURM_JOB_ID"
@@ -56,8 +56,13 @@ def _options(request: Request) -> Iterator[str]:
     yield "--ntasks-per-node=1"
     if launch.gpus:
         yield f"--gpus-per-node={launch.gpus}"
-    named = {"partition": asked.partition, "account": asked.account, "qos": asked.qos, "constraint": asked.constraint}
-    named |= {"time": asked.time, "cpus-per-task": asked.cpus and str(asked.cpus), "mem": asked.memory}
+    named: dict[str, str | None] = {
+        "partition": asked.partition,
+        "account": asked.account,
+        "qos": asked.qos,
+        "constraint": asked.constraint,
+    }
+    named |= {"time": asked.time, "cpus-per-task": str(asked.cpus) if asked.cpus else None, "mem": asked.memory}
     yield from (f"--{name}={_quoted(value)}" for name, value in named.items() if value)
     yield "--requeue"
     yield "--open-mode=append"

@@ -86,21 +86,27 @@ def _indent(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def runs_table(runs: Sequence[Run]) -> str:
-    """One line a run: name, state, backend, method, steps, last loss, perplexity, and why it failed."""
+def runs_table(
+    runs: Sequence[Run], states: Mapping[str, str] | None = None, waiting: Sequence[Sequence[str]] = ()
+) -> str:
+    """One line a run: name, state, backend, method, steps, last loss, perplexity, and why it failed.
+
+    `states`: by name, where they are not the runs' own; `waiting`: the first columns of those that have not begun.
+    """
     header = ("run", "state", "backend", "method", "tuning", "steps", "loss", "perplexity", "created", "reason")
-    rows = [_run_row(run) for run in runs]
+    rows = [_run_row(run, (states or {}).get(run.name) or run.state()) for run in runs]
+    rows += [(*row, *("-",) * 4, "")[: len(header)] for row in waiting]
     shown = len(header) if any(row[-1] for row in rows) else len(header) - 1
     return table([row[:shown] for row in (header, *rows)])
 
 
-def _run_row(run: Run) -> tuple[str, ...]:
+def _run_row(run: Run, state: str) -> tuple[str, ...]:
     manifest = run.read()
     losses = [line for line in run.steps() if "loss" in line]
     last = losses[-1] if losses else {}
     return (
         run.name,
-        run.state(),
+        state,
         manifest.backend,
         manifest.method,
         manifest.tuning,

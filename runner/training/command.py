@@ -70,7 +70,7 @@ def run_or_resume(loaded: LoadedRecipe, options: Options, *, score: bool) -> Run
     if not (run.path / "run.json").is_file():
         (run,), _ = run_all([loaded], replace(options, name=name, begun=True), score=score)
     elif run.read().state != "succeeded":
-        # Twice the age at which a heartbeat is old: a file server can be that late to give the lock of a dead host back.
+        # Twice the age of an old heartbeat: a file server can be that late to give the lock of a dead host back.
         resume(run, replace(options, parent=None, wait_s=2 * STALE_S), score=score)
     elif score and machines_of(loaded).node_rank == 0:  # stopped while it was scored
         check_trusted(run, run.recipe().recipe, "eval", trusted=options.trust_run)
