@@ -49,6 +49,11 @@ def launch_problems(value: Values, document: Document) -> Iterator[Problem]:
         if not sky.get("storage"):
             text = "missing; a run must outlive its machine: give a bucket, such as s3://name, or a SkyPilot volume"
             yield document.problem(("launch", "skypilot", "storage"), text)
+        elif "://" in sky["storage"] and (launch.get("nodes") or 1) > 1:
+            text = (
+                "several nodes see each other's files in a bucket too late; give a SkyPilot volume that all can write"
+            )
+            yield document.problem(("launch", "skypilot", "storage"), text)
         if launch.get("gpus", 1) and not sky.get("accelerator"):
             text = "missing; launch.gpus asks for GPUs: give their kind, such as H100, or set launch.gpus to 0"
             yield document.problem(("launch", "skypilot", "accelerator"), text)

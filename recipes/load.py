@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,32 @@ def anchored(path: FieldPath, value: Any, root: Path) -> Any:
             local = local_path(found[2], root)
             return f"{found[1]}{local}{found[3]}" if local and not found[2].startswith("bundled:") else value
     return value
+
+
+def local_files(loaded: LoadedRecipe) -> list[Path]:
+    """The files and directories of this machine that a recipe names; of a pattern, the directory that it is below."""
+    found: dict[Path, None] = {}
+    for field, value in _texts(loaded.resolved, ()):
+        for pattern, before, after in (*_PATHS, (r"eval\.suites\[\]", "lm_eval:", "")):
+            parts = re.fullmatch(f"({before})(.*?)({after})", value, re.DOTALL)
+            if parts and re.fullmatch(pattern, field) and Path(parts[2]).is_absolute():
+                path = Path(parts[2])
+                while not path.exists() and re.search(r"[*?\[]", str(path)):
+                    path = path.parent
+                found[path] = None
+    return list(found)
+
+
+def _texts(value: Any, path: FieldPath) -> Iterator[tuple[str, str]]:
+    """The texts of a recipe with their fields, such as data.train[].path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, index))
+    elif isinstance(value, str):
+        yield re.sub(r"\[\d+\]", "[]", dotted(path)), value
 
 
 def _put(document: Document, path: FieldPath, value: Any) -> None:

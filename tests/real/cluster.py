@@ -10,10 +10,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 CONF = """\
@@ -120,15 +121,17 @@ class Slurm:
 
     def node_dies(self, name: str) -> None:
         """As if its power were cut: its daemon, and all that runs under it, are killed at once."""
-        import psutil
-
-        daemon = psutil.Process(self.daemons[name].pid)
-        # A job's slurmstepd is no child of slurmd: it is told by its node's spool directory, which it has open.
-        spool = f"spool-{name}/"
-        steps = [p for p in psutil.process_iter() if p.name() == "slurmstepd" and _has_open(p, spool, name)]
-        daemon.kill()
-        for step in steps:
-            for process in [step, *step.children(recursive=True)]:
+        found = set()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                env = process.environ()
+                if env.get("SLURMD_NODENAME") == name and env.get("SLURM_CONF") == self.env["SLURM_CONF"]:
+                    # What runs there has it in its environment, its slurmstepd, which is no child of slurmd, has not.
+                    found |= {process, *(one for one in process.parents() if one.name() == "slurmstepd")}
+        assert found, f"nothing runs on {name}"
+        self.daemons[name].kill()
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.daemons[name].wait()
 
@@ -141,18 +144,6 @@ class Slurm:
                 except subprocess.TimeoutExpired:
                     daemon.kill()
                     print(f"{name} had to be killed")
-
-
-def _has_open(process: object, spool: str, name: str) -> bool:
-    import psutil
-
-    assert isinstance(process, psutil.Process)
-    try:
-        return any(spool in file.path for file in process.open_files()) or f"SLURMD_NODENAME={name}" in str(
-            process.environ()
-        )
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
 
 
 @contextmanager
