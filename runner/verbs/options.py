@@ -85,16 +85,16 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
 
 def launch_overrides(arguments: argparse.Namespace) -> list[str]:
     """What the options of `add_launch` say, as overrides of the recipe."""
-    import json
+    from recipes.yaml_text import dump
 
     said = []
     for flag, field, _, _ in LAUNCH:
         value = getattr(arguments, flag.removeprefix("--"))
         if value is not None:
             number = field in ("nodes", "gpus") and value.isascii() and value.isdigit()
-            said.append(f"launch.{field}={value if number else json.dumps(value)}")
+            said.append(f"launch.{field}={value if number else dump(value, flow=True)}")
     if arguments.hosts is not None:
-        said.append(f"launch.ssh.hosts={json.dumps([host.strip() for host in arguments.hosts.split(',')])}")
+        said.append(f"launch.ssh.hosts={dump([host.strip() for host in arguments.hosts.split(',')], flow=True)}")
     return said
 
 
