@@ -87,7 +87,8 @@ def _task(request: Request) -> Values:
 def _yaml(key: str, value: Any) -> str:
     """A key of a task as YAML; shell text as a block, which can be read."""
     if isinstance(value, str) and "\n" in value:
-        text = f"{key}: |\n{textwrap.indent(value, '  ')}"
+        ends = value.endswith("\n")
+        text = f"{key}: {'|' if ends else '|-'}\n{textwrap.indent(value, '  ')}" + ("" if ends else "\n")
         with suppress(UserError):  # of what YAML takes for no text
             if parse(text.encode(), FILE).value == {key: value}:
                 return text
