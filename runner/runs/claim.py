@@ -38,14 +38,15 @@ def claim(directory: Path, *, take_over: bool = False, wait_s: float = 0.0) -> I
     """
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    beating = threading.Event()
+    beating, taken = threading.Event(), False
     try:
         _take(directory, descriptor, take_over, wait_s)
+        taken = True
         thread = threading.Thread(target=_keep_beating, args=(directory, beating), daemon=True)
         thread.start()
         yield
     finally:
-        if not beating.is_set():
+        if taken:  # of another, who was there first, the heartbeat stays
             beating.set()
             with suppress(OSError):
                 (directory / ".heartbeat").unlink(missing_ok=True)
@@ -67,6 +68,14 @@ def held(directory: Path) -> bool:
     finally:
         os.close(descriptor)
     return _beats_elsewhere(directory)
+
+
+def alive(directory: Path) -> bool:
+    """Whether somebody holds the claim, or has until a moment ago: for those who wait for its holder.
+
+    Unlike `held` it does not depend on locks between hosts, nor on hosts having different names.
+    """
+    return held(directory) or _age(directory) < STALE_S
 
 
 def _take(directory: Path, descriptor: int, take_over: bool, wait_s: float) -> None:
