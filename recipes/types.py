@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from recipes.launch_types import Launch
+
 Value = str | int | float | bool | None
 
 
@@ -241,49 +243,6 @@ class Eval:
     def of_checkpoints(self) -> bool:
         """Whether checkpoints are scored, and not only the finished run."""
         return bool(self.every and self.suites)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slurm:
-    partition: str | None
-    account: str | None
-    qos: str | None
-    constraint: str | None
-    time: str | None
-    cpus: int | None
-    memory: str | None
-    sbatch: tuple[str, ...]
-    srun: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ssh:
-    hosts: tuple[str, ...]  # the first is node 0
-    directory: str | None
-    options: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Skypilot:
-    infra: str | None
-    accelerator: str | None
-    image: str | None
-    spot: bool
-    storage: str | None
-    setup: str | None
-    task: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    on: Literal["slurm", "ssh", "skypilot"] | None
-    nodes: int | None
-    gpus: int  # of each node
-    command: str | None
-    env: Mapping[str, str]
-    slurm: Slurm
-    ssh: Ssh
-    skypilot: Skypilot
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from adapters.contract import Topology
 from recipes import LoadedRecipe
-from recipes.types import Launch
+from recipes.launch_types import Launch
 from runner.runs.rundir import LAUNCH
 
 Say = Callable[[str], None]

@@ -115,7 +115,9 @@ def start(request: Request, job: Job, say: Say) -> str:
     beside = Path(sys.executable).with_name("sky")
     sky = str(beside) if beside.is_file() else shutil.which("sky")
     if sky is None:
-        raise UserError("--on skypilot: there is no `sky` here; install it: pip install 'recipe-runner[skypilot]'")
+        raise UserError(
+            "--on skypilot: there is no `sky` here; install it with the extra skypilot, or as a tool of its own"
+        )
     said = []
     with subprocess.Popen([sky, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout

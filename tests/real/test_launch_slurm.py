@@ -140,6 +140,27 @@ def test_a_job_is_followed_ended_and_launched_again(call: Toy, cluster: Slurm) -
     call.is_whole("followed", attempts=2)
 
 
+def test_a_job_that_fails_after_a_preemption_stays_ended(cluster: Slurm, tmp_path: Path) -> None:
+    """Slurm tells of a preemption for as long as there is the job: it must not bring back what fails by itself."""
+    (tmp_path / "own.sh").write_text("echo x >> began; [ $(wc -l < began) = 1 ] && exec sleep 600; exit 3\n")
+    words = [
+        "launch", "quickstart", "--on", "slurm", "--gpus", "0", "--partition", "grace",
+        "--set", f"launch.command=bash {tmp_path / 'own.sh'}",
+    ]  # fmt: skip
+    env = {**os.environ, **cluster.env, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "runner.cli", *words], cwd=tmp_path, env=env, check=True)
+    job = json.loads((tmp_path / "runs/quickstart/launch/launch.json").read_text())["id"]
+    began = tmp_path / "began"
+    until(began.is_file, 60, lambda: cluster("squeue"))
+    other = cluster("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap=sleep 600",
+                    "--output=/dev/null")  # fmt: skip
+    until(lambda: cluster.state(job) == "PENDING", 60, lambda: cluster("squeue"))
+    cluster("scancel", other)
+    cluster("scontrol", "update", f"JobId={job}", "StartTime=now")
+    until(lambda: not cluster.state(job), 60, lambda: cluster("squeue"))
+    assert began.read_text() == "x\nx\n", (tmp_path / f"runs/quickstart/launch/slurm-{job}.log").read_text()
+
+
 @pytest.mark.parametrize("partition", ["grace", "abrupt"])
 def test_a_preempted_job_is_queued_again_and_goes_on(call: Toy, cluster: Slurm, partition: str) -> None:
     """Within a grace time the run ends by itself, which Slurm takes for the job's end; without one it is killed."""
@@ -150,6 +171,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(call: Toy, cluster: Slurm, 
     call.reaches("preempted", "preempted")
     assert cluster.state(job) == "PENDING"
     cluster("scancel", other)
+    cluster("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm would wait two minutes
     until(lambda: not cluster.state(job), 400, lambda: call.said("preempted"))
     assert call.state("preempted") == "succeeded", call.said("preempted")
     call.is_whole("preempted", attempts=2)
@@ -161,6 +183,8 @@ def test_a_job_whose_node_dies_goes_on_on_another(call: Toy, cluster: Slurm) -> 
     node = cluster("squeue", "--noheader", f"--jobs={job}", "--format=%N")
     cluster.node_dies(node)
     try:
+        call.reaches("orphan", "requeued")
+        cluster("scontrol", "update", f"JobId={job}", "StartTime=now")
         until(lambda: not cluster.state(job), 400, lambda: f"{cluster('squeue')}\n{call.said('orphan')}")
         assert call.state("orphan") == "succeeded", call.said("orphan")
         call.is_whole("orphan", attempts=2)
