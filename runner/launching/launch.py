@@ -117,7 +117,8 @@ def start(loaded: LoadedRecipe, options: Options) -> Run:
         _record(asked, "")
         number = place(str(asked.launch.on)).start(asked, made, options.say)
     except BaseException:
-        if not there and not (path / "run.json").exists() and not (path / "logs").exists():
+        said = any(file.stat().st_size for file in asked.directory.glob("*.log"))
+        if not there and not said and not (path / "run.json").exists():
             shutil.rmtree(path)
         raise
     _record(asked, number)

@@ -31,7 +31,7 @@ class Placed:
         if self.place == "running" and own:
             # Where it works its own state tells more; what that says of the last end does not hold any more.
             return own if own in ("running", "prepared", "succeeded", "failed") else "starting"
-        return self.place or own or ("launched" if self.launched.on == "skypilot" else "ended")
+        return self.place or own or ("ended" if self.launched.on == "slurm" else "launched")
 
     def row(self) -> tuple[str, ...]:
         """The first columns of the table of runs, of one that has not begun."""

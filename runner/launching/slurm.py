@@ -12,6 +12,7 @@ from pathlib import Path
 from recipes import UserError
 from runner.failure import Failure
 from runner.launching.contract import Job, Launched, Request, Say
+from runner.runs.rundir import LAUNCH
 
 FILE = "job.sbatch"
 ANSWER_S = 30  # that squeue may take
@@ -113,7 +114,8 @@ def start(request: Request, job: Job, say: Say) -> str:
 def states(launched: Mapping[str, tuple[Path, Launched]], say: Say) -> Mapping[str, str]:
     if not shutil.which("squeue"):
         return {}
-    command = ["squeue", "--noheader", "--me", "--states=all", "--format=%i|%T"]
+    columns = "JobID:.30,State:.30,RestartCnt:.10"
+    command = ["squeue", "--noheader", "--me", "--states=all", f"--Format={columns}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_S)
     except subprocess.TimeoutExpired:
@@ -122,21 +124,19 @@ def states(launched: Mapping[str, tuple[Path, Launched]], say: Say) -> Mapping[s
     if done.returncode:
         say(f"note: of {len(launched)} jobs no state is known: {done.stderr.strip()}")
         return {}
-    known = dict(line.split("|", 1) for line in done.stdout.splitlines())
+    known = {number: (state.lower(), again) for number, state, again in map(str.split, done.stdout.splitlines())}
     found = {}
     for name, (run, one) in launched.items():
-        state = known.get(one.id, "").lower()
+        state, again = known.get(one.id, ("", "0"))
         if state in ("pending", "requeued", "requeue_hold", "special_exit"):
-            found[name] = _why_again(run / "launch" / f"slurm-{one.id}.log") or "pending"
+            found[name] = "pending" if again == "0" else _why_again(run / LAUNCH / f"slurm-{one.id}.log")
         elif state in ("configuring", "running", "suspended", "completing", "stopped", "resizing", "signaling"):
             found[name] = state
     return found
 
 
 def _why_again(log: Path) -> str:
-    """Why a job that waits has run before, by the last word of Slurm's in its log; empty where it has not."""
+    """Why a job waits again, by the last word on it in its log: of a node that is gone, nobody may have written one."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    said = re.findall(r"DUE TO (PREEMPTION|NODE FAILURE|JOB REQUEUE)|^(preempted: queued again)$", text, re.MULTILINE)
-    if not said:
-        return ""
-    return "preempted" if said[-1] in (("PREEMPTION", ""), ("", "preempted: queued again")) else "requeued"
+    said = re.findall(r"DUE TO [A-Z ]+|^preempted: queued again$", text, re.MULTILINE)
+    return "preempted" if said and said[-1].strip().lower().endswith(("preemption", "queued again")) else "requeued"

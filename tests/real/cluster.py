@@ -116,6 +116,13 @@ class Slurm:
         """The state of a job that waits or runs, such as PENDING; empty where it has ended."""
         return self("squeue", "--noheader", f"--jobs={job}", "--format=%T") if job in self.jobs() else ""
 
+    def hurry(self, job: str) -> None:
+        """Have a job that was queued again start soon: Slurm waits two minutes, and needs some seconds.
+
+        A slurmd that is given the job in the very second in which it has killed it refuses it for good.
+        """
+        self("scontrol", "update", f"JobId={job}", "StartTime=now+5")
+
     def jobs(self) -> list[str]:
         return self("squeue", "--noheader", "--format=%i").split()
 

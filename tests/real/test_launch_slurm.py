@@ -156,7 +156,7 @@ def test_a_job_that_fails_after_a_preemption_stays_ended(cluster: Slurm, tmp_pat
                     "--output=/dev/null")  # fmt: skip
     until(lambda: cluster.state(job) == "PENDING", 60, lambda: cluster("squeue"))
     cluster("scancel", other)
-    cluster("scontrol", "update", f"JobId={job}", "StartTime=now")
+    cluster.hurry(job)
     until(lambda: not cluster.state(job), 60, lambda: cluster("squeue"))
     assert began.read_text() == "x\nx\n", (tmp_path / f"runs/quickstart/launch/slurm-{job}.log").read_text()
 
@@ -171,7 +171,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(call: Toy, cluster: Slurm, 
     call.reaches("preempted", "preempted")
     assert cluster.state(job) == "PENDING"
     cluster("scancel", other)
-    cluster("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm would wait two minutes
+    cluster.hurry(job)
     until(lambda: not cluster.state(job), 400, lambda: call.said("preempted"))
     assert call.state("preempted") == "succeeded", call.said("preempted")
     call.is_whole("preempted", attempts=2)
@@ -184,7 +184,7 @@ def test_a_job_whose_node_dies_goes_on_on_another(call: Toy, cluster: Slurm) -> 
     cluster.node_dies(node)
     try:
         call.reaches("orphan", "requeued")
-        cluster("scontrol", "update", f"JobId={job}", "StartTime=now")
+        cluster.hurry(job)
         until(lambda: not cluster.state(job), 400, lambda: f"{cluster('squeue')}\n{call.said('orphan')}")
         assert call.state("orphan") == "succeeded", call.said("orphan")
         call.is_whole("orphan", attempts=2)

@@ -360,7 +360,7 @@ def test_runs_shows_what_the_queue_says(
     (runs / "waits/launch/more.json").write_text("{}")
     (runs / "torn/launch").mkdir(parents=True)
     (runs / "torn/launch/launch.json").write_text("{")
-    tool(tmp_path, "squeue", "printf '1|PENDING\\n2|RUNNING\\n4|PENDING\\n5|PENDING\\n9|RUNNING\\n'")
+    tool(tmp_path, "squeue", "printf '%30s%30s%10s\\n' 1 PENDING 0 2 RUNNING 0 4 PENDING 1 5 PENDING 2 9 RUNNING 0")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert main(["runs", "--runs-dir", str(runs)]) == 0
     out, err = capsys.readouterr()
@@ -384,7 +384,7 @@ def test_a_launch_leaves_the_recipe_as_it_was_launched(
     """A second one gets a name of its own; one that sbatch refuses leaves nothing."""
     monkeypatch.chdir(tmp_path)
     tool(tmp_path, "sbatch", 'cp "$2" submitted; echo 77')
-    tool(tmp_path, "squeue", "echo '77|RUNNING'")
+    tool(tmp_path, "squeue", "echo '        77     RUNNING   0'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     words = ["launch", "quickstart", "--on", "slurm", "--gpus", "0", "--set", "training.max_steps=3"]
     assert main(words) == 0 and main(words) == 0
