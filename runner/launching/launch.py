@@ -14,7 +14,7 @@ from recipes.files import write_text
 from recipes.typed import write_typed
 from runner.launching import place
 from runner.launching.contract import Job, Launched, Request, Say
-from runner.launching.queued import RECORD, queued
+from runner.launching.queued import RECORD, check_gone
 from runner.launching.ssh import address
 from runner.machine.topology import topology
 from runner.runs import rundir
@@ -143,9 +143,7 @@ def _record(asked: Request, number: str) -> None:
 def _check_free(run: Run, options: Options) -> None:
     """A run can be gone on with: nobody works on it, it waits in no queue, and it is the user's own."""
     check_links(run)
-    placed = queued(run.path.parent, options.say, only=run.name).get(run.name)
-    if placed and placed.place:
-        raise UserError(f"{run.name} is {placed.state()} as job {placed.launched.id}: end it first, or wait")
+    check_gone(run, options.say)
     if (run.path / "run.json").is_file():
         if run.state() in ("running", "prepared"):
             raise UserError(f"{run.name} is {run.state()} already; stop it first, or wait")

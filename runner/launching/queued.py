@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from recipes import UserError
 from recipes.typed import read_typed, to_json
 from runner.launching import PLACES, place
 from runner.launching.contract import Launched, Say
@@ -61,6 +62,17 @@ def queued(directory: Path, say: Say, *, only: str | None = None) -> dict[str, P
     for on in PLACES:
         states |= _states(on, {name: (directory / name, one) for name, one in found.items() if one.on == on}, say)
     return {name: Placed(Run((directory / name).resolve()), one, states.get(name, "")) for name, one in found.items()}
+
+
+def check_gone(run: Run, say: Say) -> None:
+    """Refuse to touch a run whose job waits or runs somewhere.
+
+    Raises:
+        UserError: names the job.
+    """
+    placed = queued(run.path.parent, say, only=run.name).get(run.name)
+    if placed and placed.place:
+        raise UserError(f"{run.name} is {placed.state()} as job {placed.launched.id}: end it first, or wait")
 
 
 def _states(on: str, launched: Mapping[str, tuple[Path, Launched]], say: Say) -> Mapping[str, str]:

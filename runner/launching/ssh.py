@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen, TimeoutExpired
+from subprocess import Popen
 from typing import IO
 
 from recipes import UserError
@@ -130,11 +130,9 @@ def _end(hosts: list[_Host]) -> None:
         if host.child.stdin:
             with suppress(OSError):
                 host.child.stdin.close()
-    deadline = time.monotonic() + GRACE_S
+    process.wait_until(lambda: all(host.child.poll() is not None for host in hosts), GRACE_S)
     for host in hosts:
-        with suppress(TimeoutExpired):
-            host.child.wait(max(0.1, deadline - time.monotonic()))
-            host.reader.join(5)
+        host.reader.join(5 if host.child.poll() is not None else 0)
 
 
 def _failure(host: _Host) -> Failure:

@@ -42,6 +42,8 @@ def _one(name: str, directory: Path, *, as_json: bool) -> None:
     if waiting and not waiting.begun:
         print(json.dumps(waiting.as_json(), ensure_ascii=False) if as_json else str(waiting))
         return
+    if waiting and waiting.place:
+        options.say(str(waiting))
     found = about(find(name, directory))
     print(json.dumps(to_json(found), ensure_ascii=False) if as_json else about_text(found))
 

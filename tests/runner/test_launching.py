@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import textwrap
@@ -289,6 +290,15 @@ def test_what_cannot_be_launched_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_gpus_that_score_are_left_out_of_the_training(tmp_path: Path) -> None:
+    request, job = asked(
+        "slurm", tmp_path / "one", "launch.gpus=4", "eval.mode=concurrent", "eval.devices=['3']", "eval.every=8",
+        "training.global_batch_size=12", "training.micro_batch_size=1",
+    )  # fmt: skip
+    assert (request.machines.gpus, request.machines.devices) == (3, ("0", "1", "2"))
+    assert "#SBATCH --gpus-per-node=4\n" in job.files["job.sbatch"] and "export N_GPUS=3\n" in job.files["job.sbatch"]
+
+
 def test_a_plan_shows_the_launch_and_the_machines_that_it_asks_for(capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "plan",
@@ -373,6 +383,10 @@ def test_runs_shows_what_the_queue_says(
     assert {line["launch"]["id"] for line in lines} == {"1", "2", "3", "4", "5"}
     assert main(["runs", "waits", "--runs-dir", str(runs)]) == 0
     assert "waits: pending, launched on slurm as 1" in capsys.readouterr().out
+    assert main(["runs", "again", "--runs-dir", str(runs)]) == 0
+    assert "again: preempted, launched on slurm as 4" in capsys.readouterr().err
+    assert main(["rm", "again", "--yes", "--runs-dir", str(runs)]) == 2
+    assert "again is preempted as job 4: end it first" in capsys.readouterr().err and (runs / "again/run.json").exists()
     tool(tmp_path, "squeue", "echo no controller >&2; exit 1")
     assert main(["runs", "--runs-dir", str(runs)]) == 0
     assert "no state is known: no controller" in capsys.readouterr().err
@@ -426,3 +440,49 @@ def test_every_place_is_one_of_the_schema_and_of_the_documents() -> None:
 
     assert schema.leaves()["launch.on"]["enum"] == [*PLACES, None]
     assert queued(Path("/nowhere"), print) == {}
+
+
+def by_ssh(tmp_path: Path, own: str) -> subprocess.Popen[str]:
+    """A launch of a script in place of `recipe` on the hosts a and b: an ssh that only starts a shell here."""
+    tool(tmp_path, "ssh", 'exec sh -c "${@: -1}"')
+    (tmp_path / "own.sh").write_text(own)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
+    words = ["launch", "quickstart", "--on", "ssh", "--hosts", "a,b", "--gpus", "0"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner.cli", *words, "--set", f"launch.command=bash {tmp_path / 'own.sh'}"],
+        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_what_hosts_say_is_shown_and_kept(tmp_path: Path) -> None:
+    launcher = by_ssh(tmp_path, "echo I am $NODE_RANK of $NNODES, hf_aaaaaaaaaaaaaaaaaaaa; echo bad >&2")
+    out, said = launcher.communicate(timeout=60)
+    run = tmp_path / "runs/quickstart"
+    assert (launcher.returncode, out) == (0, f"{run}\n"), said
+    assert "[a] I am 0 of 2, [redacted]\n" in said and "[b] I am 1 of 2, [redacted]\n" in said and "[b] bad\n" in said
+    assert (run / "launch/node-1.log").read_text() == "I am 1 of 2, [redacted]\nbad\n"
+
+
+def test_a_host_that_fails_ends_the_others(tmp_path: Path) -> None:
+    own = "[ $NODE_RANK = 1 ] && exit 3; trap 'touch ended; exit 143' TERM; while :; do sleep 0.1; done"
+    launcher = by_ssh(tmp_path, own)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 1 and "node 1 (b) ended with exit code 3; the other nodes were ended" in said
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_second_interrupt_waits_for_no_host(tmp_path: Path) -> None:
+    launcher = by_ssh(tmp_path, "trap '' TERM; touch began$NODE_RANK; while :; do sleep 0.1; done")
+    try:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.glob("began*"))) < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        launcher.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert launcher.poll() is None
+        launcher.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        launcher.communicate(timeout=60)
+        assert launcher.returncode == 130 and time.monotonic() - began < 15
+    finally:
+        launcher.kill()
