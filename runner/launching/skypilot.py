@@ -126,9 +126,9 @@ def start(request: Request, job: Job, say: Say) -> str:
             say(line.rstrip())
     if child.returncode:
         raise Failure(f"sky jobs launch ended with exit code {child.returncode}", cause="see what it says above")
-    number = re.search(r"[Jj]ob ID:?\s*(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", "".join(said)))
+    number = re.search(r"(?i)\bjob( submitted,)? ID:?\s*(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", "".join(said)))
     say("follow: sky jobs queue, sky jobs logs; end: sky jobs cancel")
-    return number[1] if number else ""
+    return number[2] if number else ""
 
 
 def states(launched: Mapping[str, tuple[Path, Launched]], say: Say) -> Mapping[str, str]:

@@ -26,9 +26,12 @@ ROOT = Path(__file__).parents[2]
 READ = """
 import json, sys
 import sky
+from sky.client.cli import command
 from sky.utils import schemas
 told = {"keys": sorted(schemas.get_task_schema()["properties"])}
-for file in sys.argv[1:]:
+words, *files = sys.argv[1:]
+told["command"] = command.jobs_launch.make_context("launch", json.loads(words)).params
+for file in files:
     task = sky.Task.from_yaml(file)
     (resources,) = task.resources
     told[task.name] = {
@@ -57,13 +60,15 @@ def sky() -> Path:
     return python
 
 
-def written(loaded: LoadedRecipe, runs: Path, name: str) -> Path:
+def written(loaded: LoadedRecipe, runs: Path, name: str) -> tuple[Path, tuple[str, ...]]:
+    """The task's file, and the words after `sky jobs launch`."""
     request = launch.request(loaded, runs / name)
     request.directory.mkdir(parents=True)
     copy_recipe(loaded, request.recipe_file)
-    (file,) = launch.job(request).files.items()
-    (request.directory / file[0]).write_text(file[1])
-    return request.directory / file[0]
+    job = launch.job(request)
+    ((name, text),) = job.files.items()
+    (request.directory / name).write_text(text)
+    return request.directory / name, job.commands[0][3:]
 
 
 def test_skypilots_parser_takes_the_task_of_every_recipe(sky: Path, tmp_path: Path) -> None:
@@ -74,25 +79,33 @@ def test_skypilots_parser_takes_the_task_of_every_recipe(sky: Path, tmp_path: Pa
         batch = [] if METHODS[load(name).recipe.method].rewards else ["training.global_batch_size=64"]
         try:
             loaded = load(name, [*common, *bucket, *batch, "training.micro_batch_size=1"])
-            files[name] = written(loaded, tmp_path, name)
+            files[name], _ = written(loaded, tmp_path, name)
         except UserError as error:
             left.append(f"{name}: {error}")
     assert len(left) < len(files) / 10, left
     more = [
         *volume, "launch.skypilot.infra=kubernetes", "launch.skypilot.image=docker:nvcr.io/nvidia/pytorch:25.01-py3",
         "launch.skypilot.spot=true", f"launch.skypilot.setup={dump(SETUP, flow=True)}",
-        "launch.skypilot.task={resources: {disk_size: 512}, secrets: {HF_TOKEN: x}, workdir: null}",
+        "launch.skypilot.task={resources: {disk_size: 512}, workdir: null, "
+        "secrets: {HF_TOKEN: x, WANDB_API_KEY: null}}",
         "training.global_batch_size=64",
     ]  # fmt: skip
-    files["all"] = written(load("quickstart", [*common, *more]), tmp_path, "all")
-    env = clean_environment({"HOME": str(tmp_path)})
+    files["all"], words = written(load("quickstart", [*common, *more]), tmp_path, "all")
+    env = clean_environment({"HOME": str(tmp_path), "WANDB_API_KEY": "here"})
     done = subprocess.run(
-        [str(sky), "-c", READ, *map(str, files.values())], env=env, capture_output=True, text=True, check=False
+        [str(sky), "-c", READ, json.dumps(words), *map(str, files.values())],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     ours = {"name", "num_nodes", "run", "service", "pool", "file_mounts_mapping", "_metadata"}  # or for servers
     assert sorted(TASK) == sorted(set(told.pop("keys")) - ours)
+    called = told.pop("command")
+    assert (called["yes"], called["detach_run"], called["entrypoint"]) == (True, True, [str(files["all"])])
+    assert called["secret"] == [["WANDB_API_KEY", "here"]]
     assert told.keys() == files.keys()
     one, every = told["quickstart"], told["all"]
     assert one["accelerators"] == {"H100": 8} and (one["nodes"], one["spot"]) == (1, False)
@@ -101,5 +114,9 @@ def test_skypilots_parser_takes_the_task_of_every_recipe(sky: Path, tmp_path: Pa
     assert "recipe run ~/recipe-launch/quickstart.yaml --runs-dir /recipe-runs" in one["run"]
     assert (every["nodes"], every["spot"], every["disk"]) == (2, True, 512)
     assert every["infra"] == "kubernetes" and "nvcr.io/nvidia/pytorch:25.01-py3" in str(every["image"])
-    assert every["volumes"] == {"/recipe-runs": "vol"} and every["secrets"] == ["HF_TOKEN"] and not every["storage"]
+    assert (
+        every["volumes"] == {"/recipe-runs": "vol"}
+        and every["secrets"] == ["HF_TOKEN"]  # the other comes by --secret
+        and not every["storage"]
+    )
     assert every["setup"] == SETUP

@@ -486,3 +486,30 @@ def test_a_second_interrupt_waits_for_no_host(tmp_path: Path) -> None:
         assert launcher.returncode == 130 and time.monotonic() - began < 15
     finally:
         launcher.kill()
+
+
+@pytest.mark.parametrize(
+    "said,number", [("Job submitted, ID: 12", "12"), ("Managed Job ID: \033[1m7", "7"), ("done", "")]
+)
+def test_what_skypilot_calls_a_job_is_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, number: str
+) -> None:
+    tool(tmp_path, "sky", f"printf '%s\\n' \"$@\" > words; echo '{said}'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    words = ["launch", "quickstart", "--on", "skypilot", "--gpus", "0", "--set", "launch.skypilot.storage=gs://a"]
+    assert main(words) == 0
+    run = Path(capsys.readouterr().out.strip())
+    assert json.loads((run / "launch/launch.json").read_text())["id"] == number
+    assert (tmp_path / "words").read_text().split() == [
+        "jobs",
+        "launch",
+        "--yes",
+        "--detach-run",
+        f"{run}/launch/task.yaml",
+    ]
+    assert main(["runs"]) == 0
+    assert "quickstart  launched" in capsys.readouterr().out
+    tool(tmp_path, "sky", "echo no cloud; exit 1")
+    assert main([*words, "--name", "other"]) == 1
+    assert "no cloud" in capsys.readouterr().err and not (tmp_path / "runs/other").exists()
