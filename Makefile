@@ -89,4 +89,4 @@ test-oldest: .venv/ready ## and on the oldest versions that pyproject.toml allow
 	$(call unit_tests_with,lowest-direct,.venv-oldest)
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest .venv-mutation .venv-browser mutants runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered
+	rm -rf .venv .venv-newest .venv-oldest .venv-mutation .venv-browser .venv-skypilot mutants runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered

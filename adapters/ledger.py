@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recipes import Recipe
+from recipes import Recipe, schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,7 @@ def runner_fields() -> list[Entry]:
                 *("lm_eval.system", "lm_eval.think_end_token"),
             )
         ),
+        *(runner(leaf, "`recipe launch`") for leaf in schema.leaves() if leaf.startswith("launch.")),
         *(
             runner(f"eval.{leaf}", "scores saved checkpoints")
             for leaf in ("every", "mode", "devices", "combined_score", "patience", "best_model")

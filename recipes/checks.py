@@ -12,6 +12,7 @@ from typing import Any
 from recipes import data_files, formula
 from recipes.columns import fields_of
 from recipes.errors import Problem, UserError, did_you_mean
+from recipes.launch_checks import launch_problems
 from recipes.methods import METHODS, refused_sections
 from recipes.model_checks import model_problems
 from recipes.paths import hub_name, listed, local_path, lookup_problem, scheme
@@ -91,6 +92,7 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     yield from _eval_checks(value, document)
     yield from model_problems(value, document, root, sources_needed)
     yield from tuning_problems(value, document)
+    yield from launch_problems(value, document)
     yield from _hub_checks(value, document, root)
     yield from _row_checks(value, document)
     if sources_needed:

@@ -110,7 +110,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("eval.max_samples", "max_eval_samples val_max_samples"),
     ("logging", "report_to logger use_wandb wandb wandb_project use_swanlab"),
 )
-_MACHINES = "the machines are variables: N_GPUS, NNODES, NODE_RANK, MASTER_ADDR"
+_MACHINES = "the machines are variables, N_GPUS, NNODES, NODE_RANK, MASTER_ADDR, or those of `launch`"
 _RESUME = "`recipe resume RUN` goes on with a run"
 _PLACE = "a run's directory is --runs-dir and --name of `recipe run`"
 HINTS: Mapping[str, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -115,7 +115,7 @@ def local_path(text: str, root: Path) -> Path | None:
 
 
 # Fields that are paths, with what stands before and after the path in their text.
-_PATHS: tuple[tuple[str, str, str], ...] = (
+PATHS: tuple[tuple[str, str, str], ...] = (
     (
         r"model\.(path|adapter_path|tokenizer|chat_template)|data\.(train|validation\.sources)\[\]\.path(\[\])?|eval\.data\.[^.]*",
         "",
@@ -133,9 +133,35 @@ def anchored(path: tuple[str | int, ...], value: Any, root: Path) -> Any:
     if isinstance(value, list):
         return [anchored((*path, index), item, root) for index, item in enumerate(value)]
     field = re.sub(r"\[\d+\]", "[]", dotted(path))
-    for pattern, before, after in _PATHS:
+    for pattern, before, after in PATHS:
         found = re.fullmatch(f"({before})(.*?)({after})", value, re.DOTALL) if isinstance(value, str) else None
         if found and re.fullmatch(pattern, field) and "\0" not in value and not lookup_problem(found[2], root):
             local = local_path(found[2], root)
             return f"{found[1]}{local}{found[3]}" if local and not found[2].startswith("bundled:") else value
     return value
+
+
+def local_files(resolved: Mapping[str, Any]) -> list[Path]:
+    """The files and directories of this machine that a resolved recipe names; of a pattern, the one above it."""
+    found: dict[Path, None] = {}
+    for field, value in _texts(resolved, ()):
+        for pattern, before, after in (*PATHS, (r"eval\.suites\[\]", "lm_eval:", "")):
+            parts = re.fullmatch(f"({before})(.*?)({after})", value, re.DOTALL)
+            if parts and re.fullmatch(pattern, field) and Path(parts[2]).is_absolute():
+                path = Path(parts[2])
+                while not path.exists() and re.search(r"[*?\[]", str(path)):
+                    path = path.parent
+                found[path] = None
+    return list(found)
+
+
+def _texts(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, str]]:
+    """The texts of a recipe with their fields, such as data.train[].path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, index))
+    elif isinstance(value, str):
+        yield re.sub(r"\[\d+\]", "[]", dotted(path)), value

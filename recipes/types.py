@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from recipes.launch_types import Launch
+
 Value = str | int | float | bool | None
 
 
@@ -261,4 +263,5 @@ class Recipe:
     checkpoint: Checkpoint
     eval: Eval
     logging: tuple[str, ...]
+    launch: Launch
     backend_options: Mapping[str, Any]

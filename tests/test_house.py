@@ -26,6 +26,7 @@ LAYERS = (
     "runner.scoring",
     "runner.training",
     "runner.sweeping",
+    "runner.launching",
     "runner.verbs",
     "runner.cli",
 )

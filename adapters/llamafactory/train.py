@@ -38,6 +38,7 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
     if tokenizer:
         _take_tokenizer(tokenizer)
     _save_together()
+    _load_on_cpus()
     at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
     if config.get("neat_packing") and config["flash_attn"] == "auto":
         attention = packed.Attention()
@@ -127,6 +128,20 @@ def _save_together() -> None:
             torch.distributed.barrier()
 
     Trainer._save_rng_state = saved
+
+
+def _load_on_cpus() -> None:
+    """Have an optimizer's state load in each of several CPU processes.
+
+    Accelerate calls their device cpu:0, and the Trainer hands that to torch.load, which knows a `cpu` without number
+    only (`_set_device` of accelerate/state.py): no such run could be resumed.
+    """
+    import torch
+
+    def load(storage: Any, location: str) -> Any:
+        return storage if location.startswith("cpu:") else None
+
+    torch.serialization.register_package(9, lambda _storage: None, load)
 
 
 def keep_inputs(args: Any, model: Any) -> None:

@@ -194,20 +194,20 @@ def end_all(mark: str, child: subprocess.Popen[bytes] | None = None) -> list[int
     """
     if child is not None and child.poll() is None:
         _signal_group(child.pid, signal.SIGTERM)
-        _wait(lambda: child.poll() is not None, GRACE_S)
+        wait_until(lambda: child.poll() is not None, GRACE_S)
         _signal_group(child.pid, signal.SIGKILL)
     left = marked(mark)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in marked(mark):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-        _wait(lambda: not marked(mark), 3)
+        wait_until(lambda: not marked(mark), 3)
     if child is not None:
         child.wait()
     return left
 
 
-def _wait(done: Callable[[], bool], seconds: float) -> None:
+def wait_until(done: Callable[[], bool], seconds: float) -> None:
     """Until it is done, the time is over, or the user has lost patience."""
     deadline = time.monotonic() + seconds
     while not done() and time.monotonic() < deadline and _Signals.count < 2:

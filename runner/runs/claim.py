@@ -26,27 +26,27 @@ class Claimed(Exception):
 
 
 @contextmanager
-def claim(directory: Path, *, take_over: bool = False) -> Iterator[None]:
+def claim(directory: Path, *, take_over: bool = False, wait_s: float = 0.0) -> Iterator[None]:
     """Hold a directory's claim; released by the kernel at the latest.
 
     Args:
         take_over: go on where only a heartbeat from another host says that somebody is there.
+        wait_s: how long to wait for another that may be gone with its host: its heartbeat then grows old.
 
     Raises:
         Claimed: another process holds it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    beating = threading.Event()
+    beating, taken = threading.Event(), False
     try:
-        _lock(descriptor)
-        if not take_over and _beats_elsewhere(directory):
-            raise Claimed(f"a process on host {_beat(directory)[0]} was seen {_age(directory):.0f} s ago")
+        _take(directory, descriptor, take_over, wait_s)
+        taken = True
         thread = threading.Thread(target=_keep_beating, args=(directory, beating), daemon=True)
         thread.start()
         yield
     finally:
-        if not beating.is_set():
+        if taken:  # of another, who was there first, the heartbeat stays
             beating.set()
             with suppress(OSError):
                 (directory / ".heartbeat").unlink(missing_ok=True)
@@ -68,6 +68,28 @@ def held(directory: Path) -> bool:
     finally:
         os.close(descriptor)
     return _beats_elsewhere(directory)
+
+
+def alive(directory: Path) -> bool:
+    """Whether somebody holds the claim, or has until a moment ago: for those who wait for its holder.
+
+    Unlike `held` it does not depend on locks between hosts, nor on hosts having different names.
+    """
+    return held(directory) or _age(directory) < STALE_S
+
+
+def _take(directory: Path, descriptor: int, take_over: bool, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            _lock(descriptor)
+            if not take_over and _beats_elsewhere(directory):
+                raise Claimed(f"a process on host {_beat(directory)[0]} was seen {_age(directory):.0f} s ago")
+            return
+        except Claimed:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(1)
 
 
 def _lock(descriptor: int) -> None:

@@ -29,6 +29,7 @@ from runner.runs.manifest import Runner as Runner
 from runner.runs.manifest import State as State
 
 HERE = Topology()
+LAUNCH = "launch"  # the directory of a run that `recipe launch` makes before the run begins
 
 
 class Damaged(UserError):
@@ -126,19 +127,24 @@ def create(
     name: str | None,
     topology: Topology = HERE,
     parent: Parent | None = None,
+    *,
+    begun: bool = False,
 ) -> Run:
     """Make `directory/<name>`, or `<name>-2`, `-3`, … where it is taken; mkdir is the lock.
+
+    Args:
+        begun: take the directory of that name where it holds no run yet: a launch made it, or a kill came at once.
 
     Raises:
         UserError: `name` was given and is taken, or the directory cannot be written.
     """
     recipe = loaded.recipe
-    path = _make(directory.resolve(), name or recipe.name, exact=name is not None)
+    path = make_directory(directory.resolve(), name or recipe.name, exact=name is not None, begun=begun)
     run = Run(path)
     (path / "recipe.yaml").write_bytes(loaded.source)
     write_text(path / "recipe.resolved.yaml", resolved_yaml(loaded))
     for folder in ("data", "backend", "logs", "checkpoints"):
-        (path / folder).mkdir()
+        (path / folder).mkdir(exist_ok=begun)
     manifest = Manifest(
         id=secrets.token_hex(16),
         name=path.name,
@@ -165,7 +171,8 @@ def resolved_yaml(loaded: LoadedRecipe) -> str:
     return dump(loaded.complete())
 
 
-def _make(directory: Path, base: str, *, exact: bool) -> Path:
+def make_directory(directory: Path, base: str, *, exact: bool, begun: bool = False) -> Path:
+    """An empty directory for a run, as `create` makes it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for number in range(1, 100_000):
@@ -173,6 +180,8 @@ def _make(directory: Path, base: str, *, exact: bool) -> Path:
             try:
                 path.mkdir()
             except FileExistsError:
+                if begun and path.is_dir() and not path.is_symlink() and not (path / "run.json").exists():
+                    return path
                 if exact:
                     raise UserError(f"--name {base}: {path} is there already; see `recipe runs`") from None
                 continue

@@ -14,8 +14,14 @@ from recipes.visible import visible
 from runner.runs.rundir import Run
 
 
-def plan_json(plan: Plan, recipe: Recipe, topology: Topology, fit: Mapping[str, object] | None = None) -> str:
-    """The plan as JSON: argv, env, files, ledger, and the rest; `fit`: the estimate of memory and work."""
+def plan_json(
+    plan: Plan,
+    recipe: Recipe,
+    topology: Topology,
+    fit: Mapping[str, object] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> str:
+    """The plan as JSON: argv, env, files, ledger, the rest, and `more`; `fit`: the estimate of memory and work."""
     from dataclasses import asdict
 
     value = {
@@ -36,7 +42,7 @@ def plan_json(plan: Plan, recipe: Recipe, topology: Topology, fit: Mapping[str, 
     }
     if fit is not None:
         value["fit"] = dict(fit)
-    return json.dumps(value, ensure_ascii=False, indent=1)
+    return json.dumps(value | dict(more or {}), ensure_ascii=False, indent=1)
 
 
 def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path, fit: Sequence[str] = ()) -> str:
@@ -80,21 +86,27 @@ def _indent(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def runs_table(runs: Sequence[Run]) -> str:
-    """One line a run: name, state, backend, method, steps, last loss, perplexity, and why it failed."""
+def runs_table(
+    runs: Sequence[Run], states: Mapping[str, str] | None = None, waiting: Sequence[Sequence[str]] = ()
+) -> str:
+    """One line a run: name, state, backend, method, steps, last loss, perplexity, and why it failed.
+
+    `states`: by name, where they are not the runs' own; `waiting`: the first columns of those that have not begun.
+    """
     header = ("run", "state", "backend", "method", "tuning", "steps", "loss", "perplexity", "created", "reason")
-    rows = [_run_row(run) for run in runs]
+    rows = [_run_row(run, (states or {}).get(run.name) or run.state()) for run in runs]
+    rows += [(*row, *("-",) * 4, "")[: len(header)] for row in waiting]
     shown = len(header) if any(row[-1] for row in rows) else len(header) - 1
     return table([row[:shown] for row in (header, *rows)])
 
 
-def _run_row(run: Run) -> tuple[str, ...]:
+def _run_row(run: Run, state: str) -> tuple[str, ...]:
     manifest = run.read()
     losses = [line for line in run.steps() if "loss" in line]
     last = losses[-1] if losses else {}
     return (
         run.name,
-        run.state(),
+        state,
         manifest.backend,
         manifest.method,
         manifest.tuning,

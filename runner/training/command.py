@@ -9,7 +9,9 @@ from dataclasses import replace
 from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError
 from runner.failure import Failure
+from runner.runs.claim import STALE_S
 from runner.runs.rundir import Run
+from runner.runs.trust import check_trusted
 from runner.scoring.compare import report_over_all
 from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
@@ -59,6 +61,25 @@ def run_all(recipes: Sequence[LoadedRecipe], options: Options, *, score: bool) -
         if scored:
             report_over_all(scored, options.runs_dir, options.say)
     return done, failed
+
+
+def run_or_resume(loaded: LoadedRecipe, options: Options, *, score: bool) -> Run:
+    """Begin the run of this name, go on with it, or only score it: as often as it is called, one finished run.
+
+    Raises:
+        UserError, Failure: as `run_recipe`, `resume_run` and `score_run`.
+    """
+    name = options.name or loaded.recipe.name
+    run = Run((options.runs_dir / name).resolve())
+    if not (run.path / "run.json").is_file():
+        (run,), _ = run_all([loaded], replace(options, name=name, begun=True), score=score)
+    elif run.read().state != "succeeded":
+        # Twice the age of an old heartbeat: a file server can be that late to give the lock of a dead host back.
+        resume(run, replace(options, parent=None, wait_s=2 * STALE_S), score=score)
+    elif score and machines_of(loaded).node_rank == 0:  # stopped while it was scored
+        check_trusted(run, run.recipe().recipe, "eval", trusted=options.trust_run)
+        score_finished(run, options)
+    return run
 
 
 def _prepare_all(recipes: Sequence[LoadedRecipe], machines: Sequence[Topology], each: Sequence[Options]) -> list[Run]:

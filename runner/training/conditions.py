@@ -16,11 +16,20 @@ from typing import Any, Literal
 from adapters import backend
 from adapters.contract import Topology
 from eval.hashes import model_hash
-from recipes import LoadedRecipe, Recipe
+from recipes import LoadedRecipe, Recipe, schema
 from recipes.typed import to_json
 from runner.runs.rundir import Conditions, Manifest, Run
 
-FREE = ("name", "description", "logging", "training.log_every", "training.dataloader_workers", "checkpoint.", "eval.")
+FREE = (
+    "name",
+    "description",
+    "logging",
+    "training.log_every",
+    "training.dataloader_workers",
+    "checkpoint.",
+    "eval.",
+    "launch.",
+)
 CHOOSING = ("eval.best_model", "eval.patience", "eval.combined_score", "eval.suites", "eval.every")  # what is `model/`
 HELD = (
     "backend", "method", "model.", "tuning.", "data.", "training.global_batch_size", "training.optimizer",
@@ -95,9 +104,11 @@ def differences(
 
 
 def _of_recipe(before: Conditions, loaded: LoadedRecipe, accepted: Collection[str]) -> Iterator[Difference]:
-    now = values(loaded)
+    now, defaults = values(loaded), {name: to_json(leaf.get("default")) for name, leaf in schema.leaves().items()}
     for field in sorted(before.recipe.keys() | now.keys()):
         old, new = (to_json(found.get(field)) for found in (before.recipe, now))
+        if field not in before.recipe and new == defaults.get(field):
+            continue  # a field that did not exist then: its default is as it was
         if old != new:
             text = f"{field}: {old!r} before, {new!r} now" if field not in _LONG else f"{field} is another"
             yield Difference(text=text, effect="none" if field in accepted else effect(field))

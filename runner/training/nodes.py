@@ -15,6 +15,7 @@ from adapters.contract import Topology
 from recipes import UserError
 from recipes.files import write_text
 from runner.failure import Failure
+from runner.runs.claim import alive
 from runner.runs.rundir import Run
 
 POLL_S, TELL_S = 0.5, 30.0
@@ -64,7 +65,8 @@ def _called(run: Run) -> int | None:
         return None
     manifest = run.read()
     attempt = len(manifest.attempts)
-    going_on = manifest.state == "running" and (run.path / "backend" / f"ready-{attempt}").is_file()
+    # Of an attempt that died with its host the manifest says `running` still.
+    going_on = manifest.state == "running" and alive(run.path) and (run.path / "backend" / f"ready-{attempt}").is_file()
     return attempt if going_on else None
 
 

@@ -5,6 +5,7 @@ They must feel instant, so what only a run needs is not imported here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,8 +58,20 @@ def make_plan(
     return replace(plan, ledger=(*plan.ledger, *native(recipe)), notes=(*loaded.chosen, *plan.notes))
 
 
-def plan_of(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as_json: bool = False) -> str:
+def plan_of(
+    loaded: LoadedRecipe,
+    runs_dir: Path,
+    name: str | None = None,
+    *,
+    as_json: bool = False,
+    machines: Topology | None = None,
+    more: Mapping[str, object] | None = None,
+) -> str:
     """Check a recipe and return its plan, for a person or as JSON.
+
+    Args:
+        machines: those of a launch; None: these.
+        more: what else the JSON holds.
 
     Raises:
         UserError: everything that the backend refuses.
@@ -67,14 +80,14 @@ def plan_of(loaded: LoadedRecipe, runs_dir: Path, name: str | None = None, *, as
     from runner.runs import show
     from runner.training.micro_batch import settled
 
-    machines = machines_of(loaded)
+    machines = machines or machines_of(loaded)
     loaded = settled(loaded, machines)
     check(loaded, machines)
     run = runs_dir.resolve() / (name or loaded.recipe.name)
     plan = make_plan(loaded, machines, run)
     fit = estimate.estimate(loaded.recipe, machines, runs_dir)
     if as_json:
-        return show.plan_json(plan, loaded.recipe, machines, estimate.as_json(fit))
+        return show.plan_json(plan, loaded.recipe, machines, estimate.as_json(fit), more)
     lines = [f"fits:      {fit}"] if isinstance(fit, str) else estimate.short(fit)
     return show.plan_text(plan, loaded.recipe, machines, run, lines)
 

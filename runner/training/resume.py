@@ -44,7 +44,7 @@ def resume_run(run: Run, topology: Topology, options: Options) -> Run:
     if topology.node_rank:
         return take_part(run, loaded, topology, options, python)
     try:
-        with claim(run.path, take_over=options.take_over):
+        with claim(run.path, take_over=options.take_over, wait_s=options.wait_s):
             if step is None and run.read().state == "succeeded":
                 text = f"{run.name} has succeeded: there is nothing to resume; its model is {run.model}"
                 raise UserError(f"{text} (`recipe eval {run.name}` evaluates it)")

@@ -39,6 +39,8 @@ class Options:
 
     runs_dir: Path
     name: str | None = None
+    begun: bool = False  # whether a directory of that name is taken that holds no run yet
+    wait_s: float = 0.0  # that a resume waits for a process that is perhaps gone with its host
     env: str = "locked"  # or current: this interpreter
     take_over: bool = False  # of a run that seems to run on another host
     trust_run: bool = False  # what a run that somebody else made says of code, endpoints and keys
@@ -70,7 +72,8 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
             return train(run, loaded, topology, options, python)
     except UserError:
         # Rows that cannot be used leave nothing to go on with, and no name in the way; other nodes wait for theirs.
-        if topology.nodes == 1 and not run.read().attempts:
+        # So does a launch its job and that job's log.
+        if topology.nodes == 1 and not run.read().attempts and not (run.path / rundir.LAUNCH).is_dir():
             shutil.rmtree(run.path)
             options.say(f"nothing was trained; {run.path} is removed")
         raise
@@ -79,7 +82,7 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
 def _created(loaded: LoadedRecipe, topology: Topology, options: Options) -> Run:
     # On several nodes all must find the same directory: the name is then exact.
     name = options.name or (loaded.recipe.name if topology.nodes > 1 else None)
-    run = rundir.create(loaded, options.runs_dir, name, topology, options.parent)
+    run = rundir.create(loaded, options.runs_dir, name, topology, options.parent, begun=options.begun)
     remember(run)
     options.say(f"run: {run.path}")
     return run

@@ -15,6 +15,7 @@ VERBS = {
     "data": "check, preview, convert, split and make training data",
     "run": "train and evaluate one or more recipes",
     "sweep": "try values of a recipe's fields, each as a run, and keep the best as a recipe",
+    "launch": "start a recipe on Slurm, on hosts by ssh, or through SkyPilot",
     "resume": "continue a stopped run from its newest complete checkpoint",
     "runs": "list runs, or show one with its checkpoints and scores",
     "rm": "remove runs, or their checkpoints",

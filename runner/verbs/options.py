@@ -80,6 +80,39 @@ def with_seeds(chosen: Sequence[Run]) -> list[Run]:
     return found
 
 
+# Of `recipe launch`: option, the recipe's field that it sets, metavar, help.
+LAUNCH = (
+    ("--on", "on", "PLACE", "slurm, ssh or skypilot"),
+    ("--nodes", "nodes", "N", "machines"),
+    ("--gpus", "gpus", "N", "GPUs of each node; 0 trains on CPUs"),
+    ("--partition", "slurm.partition", "NAME", "of slurm"),
+    ("--account", "slurm.account", "NAME", "of slurm"),
+    ("--time", "slurm.time", "TIME", "of slurm: its limit, such as 12:00:00"),
+)
+
+
+def add_launch(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("launch", "what the recipe's field `launch` says, said here")
+    for flag, _, metavar, text in LAUNCH:
+        group.add_argument(flag, metavar=metavar, help=text)
+    group.add_argument("--hosts", metavar="HOST,HOST", help="of ssh: the hosts, the first is node 0")
+
+
+def launch_overrides(arguments: argparse.Namespace) -> list[str]:
+    """What the options of `add_launch` say, as overrides of the recipe."""
+    from recipes.yaml_text import dump
+
+    said = []
+    for flag, field, _, _ in LAUNCH:
+        value = getattr(arguments, flag.removeprefix("--"))
+        if value is not None:
+            number = field in ("nodes", "gpus") and value.isascii() and value.isdigit()
+            said.append(f"launch.{field}={value if number else dump(value, flow=True)}")
+    if arguments.hosts is not None:
+        said.append(f"launch.ssh.hosts={dump([host.strip() for host in arguments.hosts.split(',')], flow=True)}")
+    return said
+
+
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs-dir", type=path, default=Path("runs"), help="directory of the runs (default: runs)")
 

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from runner.verbs import options
 
-EXAMPLES = ("recipe plan quickstart", "N_GPUS=8 recipe plan qwen3_4b_financial --set backend=verl --json")
+if TYPE_CHECKING:
+    from recipes import LoadedRecipe
+
+EXAMPLES = (
+    "recipe plan quickstart",
+    "N_GPUS=8 recipe plan qwen3_4b_financial --set backend=verl --json",
+    "recipe plan quickstart --on slurm --gpus 0",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_recipe(parser)
     parser.add_argument("--json", action="store_true", help="print argv, env, files and ledger as JSON")
     options.add_parent(parser)
+    options.add_launch(parser)
     options.add_runs_dir(parser)
     options.add_set(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from recipes import load, stages_of
+    from recipes import UserError, load, stages_of
     from runner.training.planning import plan_of
 
     first, *rest = stages_of(arguments.recipe)
+    asked = options.launch_overrides(arguments)
+    if asked:
+        if arguments.parent or arguments.merged:
+            raise UserError(
+                "--from: a launch takes none; name the model in the recipe (model.path, model.adapter_path)"
+            )
+        _launch(load(arguments.recipe, [*arguments.overrides, *asked]), arguments)
+        return
     if arguments.parent or arguments.merged:
         loaded, _ = options.loaded_child(arguments, first, make=False)
     else:
@@ -32,3 +49,16 @@ def run(arguments: argparse.Namespace) -> None:
         print(plans[0] if not rest else f"[{','.join(plans)}]")
     else:
         print("\n\n".join([plans[0], *(f"{options.AFTER}\n{plan}" for plan in plans[1:])]))
+
+
+def _launch(loaded: LoadedRecipe, arguments: argparse.Namespace) -> None:
+    """The plan of a launch: of node 0 on the machines that are asked for, and what the place is given."""
+    from runner.launching.launch import job, launch_json, launch_text, request
+    from runner.training.planning import plan_of
+
+    asked = request(loaded, arguments.runs_dir.resolve() / loaded.recipe.name)
+    made = job(asked)
+    made_json = {"launch": launch_json(asked, made)} if arguments.json else None
+    print(plan_of(loaded, arguments.runs_dir, as_json=arguments.json, machines=asked.machines, more=made_json))
+    if not arguments.json:
+        print(f"\n{launch_text(asked, made)}")

@@ -21,11 +21,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from recipes import UserError
+    from runner.launching.queued import check_gone
     from runner.runs.checkpoints import shown_size
     from runner.runs.remove import removals, remove
 
     found = removals(arguments.runs, arguments.runs_dir, checkpoints=arguments.checkpoints)
     for one in found:
+        check_gone(one.run, options.say)
         what = f"{len(one.paths)} checkpoints" if arguments.checkpoints else one.run.state_or_damaged()
         options.say(f"{one.run.path}: {what}, {shown_size(one.size)}")
     total = shown_size(sum(one.size for one in found))

@@ -23,6 +23,7 @@ EXAMPLES = (
     "recipe run finance_lora --from quickstart:500 --merged",
     "recipe run finance_lora finance_full --seeds 1,2,3",
     "recipe run finance_sft_dpo",
+    "recipe run finance_lora --name nightly --resume",
 )
 
 
@@ -40,6 +41,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N,N,…",
         help="a run for each training seed, RECIPE-seed-N; what has ended before is taken as it is, the rest goes on",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="where the run of this name is there, go on with it, or score it: the command may be repeated",
+    )
     options.add_parent(parser)
     options.add_trust(parser)
     options.add_runs_dir(parser)
@@ -55,11 +61,15 @@ def run(arguments: argparse.Namespace) -> None:
     several = len(arguments.recipes) > 1
     if several and arguments.name:
         raise UserError("--name: works with one recipe only; several runs are named after their recipes")
+    if several and arguments.resume:
+        raise UserError("--resume: works with one recipe only")
     if several and arguments.parent:
         raise UserError("--from: works with one recipe only")
     chain = len(names) > len(arguments.recipes)
     if several and chain:
         raise UserError("a recipe with stages is run by itself: give each a command of its own")
+    if arguments.resume and (chain or arguments.seeds):
+        raise UserError("--resume: stages and --seeds go on by themselves when the command is repeated")
     if arguments.parent or arguments.merged:
         loaded, parent = options.loaded_child(arguments, names[0], make=not arguments.dry_run)
         recipes = [loaded]
@@ -69,12 +79,21 @@ def run(arguments: argparse.Namespace) -> None:
         _show(recipes, arguments)
         return
     from runner.failure import Failure
-    from runner.training.command import run_all, run_chains, run_seeds
+    from runner.training.command import run_all, run_chains, run_or_resume, run_seeds
     from runner.training.train import Options
 
-    how = Options(runs_dir=arguments.runs_dir, name=arguments.name, env=arguments.env, parent=parent, say=options.say)
+    how = Options(
+        runs_dir=arguments.runs_dir,
+        name=arguments.name,
+        env=arguments.env,
+        parent=parent,
+        trust_run=arguments.trust_run,
+        say=options.say,
+    )
     score, failed = not arguments.no_eval, list[str]()
-    if chain:
+    if arguments.resume:
+        done = [run_or_resume(recipes[0], how, score=score)]
+    elif chain:
         chains = _chains(names, recipes[0], how, arguments)
         if arguments.dry_run:
             _show_chains(chains, arguments.runs_dir)

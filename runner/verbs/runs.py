@@ -34,9 +34,16 @@ def _one(name: str, directory: Path, *, as_json: bool) -> None:
     import json
 
     from recipes.typed import to_json
+    from runner.launching.queued import queued
     from runner.runs.rundir import find
     from runner.scoring.about import about, about_text
 
+    waiting = queued(directory, options.say, only=name).get(name)
+    if waiting and not waiting.begun:
+        print(json.dumps(waiting.as_json(), ensure_ascii=False) if as_json else str(waiting))
+        return
+    if waiting and waiting.place:
+        options.say(str(waiting))
     found = about(find(name, directory))
     print(json.dumps(to_json(found), ensure_ascii=False) if as_json else about_text(found))
 
@@ -45,24 +52,32 @@ def _all(directory: Path, *, failed: bool, as_json: bool) -> None:
     import json
 
     from recipes.typed import to_json
+    from runner.launching.queued import queued
     from runner.runs.rundir import Damaged, runs
     from runner.runs.show import runs_table
     from runner.scoring.about import STOPPED, reason, stopped_table
 
-    whole = []
+    launched = queued(directory, options.say)
+    whole, states = [], {}
     for one in runs(directory):
         try:
             manifest = one.read()
         except Damaged as error:
             options.say(f"left out: {error}")
             continue
-        if failed and one.state() not in STOPPED:
+        placed = launched.get(one.name)
+        states[one.name] = placed.state(one.state()) if placed else one.state()
+        if failed and states[one.name] not in STOPPED:
             continue
         whole.append(one)
         if as_json:
-            more = {"state": one.state(), "path": str(one.path)} | ({"reason": reason(one)} if failed else {})
-            print(json.dumps(to_json(manifest) | more, ensure_ascii=False))
-    if whole and not as_json:
-        print(stopped_table(whole) if failed else runs_table(whole))
-    elif not whole:
+            more = {"state": states[one.name], "path": str(one.path)} | ({"reason": reason(one)} if failed else {})
+            print(json.dumps(to_json(manifest) | (placed.as_json() if placed else {}) | more, ensure_ascii=False))
+    waiting = [one for one in launched.values() if not one.begun and not failed]
+    if as_json:
+        for other in waiting:
+            print(json.dumps(other.as_json(), ensure_ascii=False))
+    elif whole or waiting:
+        print(stopped_table(whole) if failed else runs_table(whole, states, [one.row() for one in waiting]))
+    if not whole and not waiting:
         options.say(f"no {'stopped or failed ' if failed else ''}runs in {directory.resolve()}")

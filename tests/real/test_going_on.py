@@ -93,6 +93,37 @@ def test_a_resume_names_what_changed_and_asks(
     recipe(*back)  # what was accepted is the run's own from then on
 
 
+def test_the_same_command_begins_a_run_goes_on_with_it_and_only_scores_it(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    """What a scheduler repeats: whatever was there, one finished run is left, and no other."""
+    command = [*trains("quickstart", tiny_model, LORA, "training.max_steps=4"), "--name", "again", "--resume"]
+    run = tmp_path / "runs/again"
+    (run / "launch").mkdir(parents=True)
+    recipe(*command)
+    ended = weights(run)
+    recipe(*command)
+    assert weights(run) == ended and len(json.loads((run / "run.json").read_text())["attempts"]) == 1
+    recipe("resume", "again", "--from", "2", "--no-eval")
+    manifest = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(manifest | {"state": "interrupted", "trained_steps": None}))
+    told = recipe(*command)
+    assert weights(run) == ended and steps(run) == [1, 2, 3, 4] and told.stdout.splitlines() == [str(run)]
+    scored = [word for word in command if word != "--no-eval"]
+    recipe(*scored)
+    assert (run / "eval/results.json").is_file() and [one.name for one in run.parent.glob("*/run.json")] == ["run.json"]
+
+
+def test_several_cpu_processes_go_on(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NPROC_PER_NODE", "2")
+    recipe(*trains("quickstart", tiny_model, LORA, "training.max_steps=4"), "--name", "two")
+    ended = losses(tmp_path / "runs/two")
+    recipe("resume", "two", "--from", "2", "--no-eval")
+    assert losses(tmp_path / "runs/two") == pytest.approx(ended, abs=1e-6)
+
+
 def parent(run: Path) -> dict[str, str | int]:
     found: dict[str, str | int] = json.loads((run / "run.json").read_text())["parent"]
     return found

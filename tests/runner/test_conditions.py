@@ -115,3 +115,15 @@ def test_a_run_that_never_started_or_is_of_old_is_compared_by_what_it_has(tmp_pa
     assert found(run, "training.seed=77", torch="2") == [("result", "torch: 2.11.0 before, 2 now")]
     run.update(attempts=())
     assert found(run, "training.seed=77", torch="2") == []
+
+
+def test_a_field_that_did_not_exist_at_the_last_start_is_as_its_default(tmp_path: Path) -> None:
+    """A run goes on under a newer version: its fields are no changes, unless they are given."""
+    run = started(tmp_path)
+    before = run.read().conditions
+    assert before is not None
+    older = {name: value for name, value in before.recipe.items() if not name.startswith(("launch.", "data.seed"))}
+    run.update(conditions=replace(before, recipe=older))
+    assert found(run) == []
+    assert found(run, "launch.gpus=8") == [("none", "launch.gpus: None before, 8 now")]
+    assert found(run, "data.seed=7") == [("refused", "data.seed: None before, 7 now")]

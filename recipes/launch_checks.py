@@ -1,0 +1,75 @@
+"""Where a recipe is launched: what the schema cannot say of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from recipes.errors import Problem, did_you_mean
+from recipes.yaml_text import Document, Values
+
+# What the launch itself gives, with the field that says it.
+SBATCH = {
+    "nodes": "launch.nodes", "gpus": "launch.gpus", "gpus-per-node": "launch.gpus",
+    "partition": "launch.slurm.partition", "account": "launch.slurm.account", "qos": "launch.slurm.qos",
+    "constraint": "launch.slurm.constraint",
+    "time": "launch.slurm.time", "cpus-per-task": "launch.slurm.cpus", "mem": "launch.slurm.memory",
+    "job-name": "--name", "output": "", "error": "", "open-mode": "", "requeue": "", "no-requeue": "", "ntasks": "",
+    "ntasks-per-node": "", "chdir": "", "array": "", "wrap": "", "parsable": "",
+}  # fmt: skip
+# The keys of a task that may be given: SkyPilot 0.14's, but those that the launch makes.
+TASK = (
+    "workdir", "event_callback", "resources", "file_mounts", "setup", "envs", "secrets", "managed_secrets", "inputs",
+    "outputs", "config", "volumes", "volume_mounts", "api_server_access",
+)  # fmt: skip
+SECRET = re.compile(r"(token|key|secret|password)$", re.IGNORECASE)
+SET = {"N_GPUS": "launch.gpus", "NNODES": "launch.nodes", "NODE_RANK": "launch.nodes"}
+
+
+def launch_problems(value: Values, document: Document) -> Iterator[Problem]:
+    """Each mistake of `launch`, of the place that it names and of those that it does not."""
+    launch = value.get("launch", {})
+    for name in launch.get("env", {}):
+        if name in SET:
+            yield document.problem(("launch", "env", name), f"is set by the launch, from {SET[name]}; take it out")
+        elif SECRET.search(name):
+            text = "a secret must not stand in a recipe; set the variable where `recipe launch` is called"
+            yield document.problem(("launch", "env", name), text)
+    for kind in ("sbatch", "srun"):
+        for n, option in enumerate(launch.get("slurm", {}).get(kind, [])):
+            name = option[2:].partition("=")[0]
+            if name in SBATCH:
+                by = f", from {SBATCH[name]}" if SBATCH[name] else ""
+                yield document.problem(
+                    ("launch", "slurm", kind, n), f"--{name} is given by the launch{by}; take it out"
+                )
+    yield from _of_ssh(launch, document)
+    sky = launch.get("skypilot", {})
+    if launch.get("on") == "skypilot":
+        if not sky.get("storage"):
+            text = "missing; a run must outlive its machine: give a bucket, such as s3://name, or a SkyPilot volume"
+            yield document.problem(("launch", "skypilot", "storage"), text)
+        elif "://" in sky["storage"] and (launch.get("nodes") or 1) > 1:
+            text = (
+                "several nodes see each other's files in a bucket too late; give a SkyPilot volume that all can write"
+            )
+            yield document.problem(("launch", "skypilot", "storage"), text)
+        if launch.get("gpus", 1) and not sky.get("accelerator"):
+            text = "missing; launch.gpus asks for GPUs: give their kind, such as H100, or set launch.gpus to 0"
+            yield document.problem(("launch", "skypilot", "accelerator"), text)
+    for key in sky.get("task", {}):
+        if key not in TASK:
+            text = f"not allowed; allowed, of a SkyPilot task: {', '.join(TASK)}{did_you_mean(key, TASK)}"
+            yield document.problem(("launch", "skypilot", "task", key), text)
+
+
+def _of_ssh(launch: Values, document: Document) -> Iterator[Problem]:
+    if launch.get("on") != "ssh":
+        return
+    hosts, nodes = launch.get("ssh", {}).get("hosts", []), launch.get("nodes")
+    if not hosts:
+        text = "missing; ssh needs the hosts, the first of which is node 0: hosts: [node-a, node-b]"
+        yield document.problem(("launch", "ssh", "hosts"), text)
+    elif nodes is not None and nodes != len(hosts):
+        text = f"{nodes}, but launch.ssh.hosts names {len(hosts)}; take it out, or name as many hosts"
+        yield document.problem(("launch", "nodes"), text)

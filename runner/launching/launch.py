@@ -1,0 +1,150 @@
+"""Launches a recipe: what `recipe launch` and `recipe plan --on` share."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.contract import Topology
+from recipes import LoadedRecipe, UserError
+from recipes.files import write_text
+from recipes.typed import write_typed
+from runner.launching import place
+from runner.launching.contract import Job, Launched, Request, Say
+from runner.launching.queued import RECORD, check_gone
+from runner.launching.ssh import address
+from runner.machine.topology import topology
+from runner.runs import rundir
+from runner.runs.rundir import LAUNCH, Run
+from runner.runs.trust import check_links, check_trusted
+from runner.training.copying import copy_recipe
+from runner.training.micro_batch import settled
+from runner.training.planning import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to launch, as the command line says it."""
+
+    runs_dir: Path
+    name: str | None = None
+    resume: bool = False  # a run of that name that is there is gone on with
+    trust_run: bool = False
+    flags: tuple[str, ...] = ()  # of the `recipe run` on each node
+    say: Say = print
+
+
+def machines_asked(loaded: LoadedRecipe) -> Topology:
+    """The machines that a recipe asks to be launched on, less what it is scored on meanwhile; node 0's."""
+    launch = loaded.recipe.launch
+    nodes = launch.nodes or (len(launch.ssh.hosts) if launch.on == "ssh" else 1)
+    first = address(launch.ssh.hosts[0]) if launch.on == "ssh" else "node-0"
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(launch.gpus))), "NNODES": str(nodes), "MASTER_ADDR": first}
+    env |= {name: launch.env[name] for name in ("NPROC_PER_NODE", "MASTER_ADDR", "MASTER_PORT") if name in launch.env}
+    return topology(env, without=loaded.recipe.eval.devices)
+
+
+def request(loaded: LoadedRecipe, run: Path, flags: Sequence[str] = ()) -> Request:
+    """What is launched of a recipe, checked against the machines that it asks for.
+
+    Raises:
+        UserError: no place is named, or the backend refuses the recipe on these machines.
+    """
+    if loaded.recipe.launch.on is None:
+        raise UserError("where to launch? give --on slurm, --on ssh or --on skypilot, or launch.on in the recipe")
+    machines = machines_asked(loaded)
+    check(settled(loaded, machines), machines)
+    return Request(loaded=loaded, run=run, machines=machines, flags=tuple(flags))
+
+
+def job(asked: Request) -> Job:
+    """What its place makes of a request.
+
+    Raises:
+        UserError: something of it cannot be said there.
+    """
+    return place(str(asked.launch.on)).job(asked)
+
+
+def launch_text(asked: Request, made: Job) -> str:
+    """The files and commands of a launch, for a person."""
+    where, launch = asked.machines, asked.launch
+    kind = _number(where.gpus, "GPU") if where.gpus else _number(where.processes, "CPU process")
+    lines = [f"launch on {launch.on}: {_number(where.nodes, 'node')}, {kind} each", f"run: {asked.run}"]
+    for name, text in made.files.items():
+        lines += ["", f"{LAUNCH}/{name}:", *(f"  {line}" for line in text.splitlines())]
+    lines += ["", "command:", *(f"  {shlex.join(command)}" for command in made.commands)]
+    return "\n".join([*lines, *(f"note: {note}" for note in made.notes)])
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}{'es' if what.endswith('s') else 's'}"
+
+
+def launch_json(asked: Request, made: Job) -> dict[str, object]:
+    """The same for a program."""
+    commands = [list(command) for command in made.commands]
+    return {"on": asked.launch.on, "files": dict(made.files), "commands": commands, "notes": list(made.notes)}
+
+
+def start(loaded: LoadedRecipe, options: Options) -> Run:
+    """Launch a recipe; where the place tells of its end (ssh), return after it.
+
+    Raises:
+        UserError, Failure: it cannot be launched; a directory that was made for it is gone again.
+    """
+    name = options.name or loaded.recipe.name
+    path = options.runs_dir.resolve() / name
+    asked = request(loaded, path, options.flags)
+    made = job(asked)
+    there = options.resume and path.is_dir()
+    if there:
+        _check_free(Run(path), options)
+    else:
+        path = rundir.make_directory(path.parent, name, exact=options.name is not None or options.resume)
+        asked = request(loaded, path, options.flags)
+        made = job(asked)
+    options.say(f"run: {path}")
+    try:
+        asked.directory.mkdir(exist_ok=True)
+        if not asked.recipe_file.is_file():
+            copy_recipe(loaded, asked.recipe_file)
+        for file, text in made.files.items():
+            write_text(asked.directory / file, text)
+        _record(asked, "")
+        number = place(str(asked.launch.on)).start(asked, made, options.say)
+    except BaseException:
+        said = any(file.stat().st_size for file in asked.directory.glob("*.log"))
+        if not there and not said and not (path / "run.json").exists():
+            shutil.rmtree(path)
+        raise
+    _record(asked, number)
+    return Run(path)
+
+
+def _record(asked: Request, number: str) -> None:
+    recipe = asked.loaded.recipe
+    launched = Launched(
+        on=str(asked.launch.on),
+        id=number,
+        recipe=str(asked.loaded.path.resolve()),
+        overrides=asked.loaded.overrides,
+        backend=recipe.backend,
+        method=recipe.method,
+        tuning=recipe.tuning.type,
+        created=rundir.now(),
+    )
+    write_typed(asked.directory / RECORD, launched)
+
+
+def _check_free(run: Run, options: Options) -> None:
+    """A run can be gone on with: nobody works on it, it waits in no queue, and it is the user's own."""
+    check_links(run)
+    check_gone(run, options.say)
+    if (run.path / "run.json").is_file():
+        if run.state() in ("running", "prepared"):
+            raise UserError(f"{run.name} is {run.state()} already; stop it first, or wait")
+        check_trusted(run, run.recipe().recipe, "resume", trusted=options.trust_run)
