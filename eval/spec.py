@@ -109,7 +109,7 @@ class Chat:
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """What eval/merge.py is asked to do.
+    """What eval/models/merge.py is asked to do.
 
     revision: of a base on the hub; None is the newest. dtype: auto is the base's own. prompts: message lists.
     check: whether the merged model is compared with base and adapter. test_prompt: asked of both; empty: none.
@@ -151,6 +151,21 @@ class Merged:
     adapter: str
     compared: Compared | None
     replies: tuple[str, str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """What eval/models/push.py is asked to do: files by their names in the repository, put there in one commit.
+
+    revision: a branch, made where it is missing; None is the main one.
+    """
+
+    repository: str
+    private: bool
+    revision: str | None
+    files: Mapping[str, str]
+    message: str
+    target: str  # where the address of what was pushed is written
 
 
 def read_spec(path: Path, suites: Collection[str], engines: Collection[str]) -> Spec:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
+
+import yaml
 
 from eval.report.markdown import escaped, table
 from eval.report.results import Results, read_results
@@ -11,6 +14,7 @@ from eval.report.tables import summary
 from recipes.errors import UserError
 from recipes.files import write_text
 from recipes.model_files import ADAPTER
+from recipes.paths import hub_name, local_files, scheme
 from runner.machine import bundled
 from runner.runs.manifest import Manifest
 from runner.runs.rundir import Run
@@ -24,8 +28,50 @@ def write_card(run: Run) -> None:
     write_text(run.path / "README.md", "\n\n".join(_of_run(run)) + "\n")
 
 
+def public_card(run: Run, directory: Path, repository: str, license: str | None) -> str:
+    """The card of a model that is pushed: without paths of this machine, and with what the Hub reads at its head.
+
+    Args:
+        directory: of what is pushed, the adapter or the merged model.
+        repository: USER/NAME on the Hub.
+        license: as the Hub names it.
+
+    Raises:
+        UserError: an adapter of a base that nobody else has.
+    """
+    recipe = run.recipe()
+    model, adapter = recipe.recipe.model, (directory / ADAPTER).is_file()
+    if adapter and _here(model.path):
+        raise UserError(
+            f"the base of this adapter lies on this machine alone, {model.path}: push the merged model (--merged)"
+        )
+    datasets = [path for source in recipe.recipe.data.train for path in source.paths if not _here(path)]
+    head = {
+        **({} if _here(model.path) else {"base_model": model.path}),
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["recipe-runner", recipe.recipe.method, recipe.recipe.backend],
+        "datasets": [(hub_name(path) or (path, None))[0] for path in datasets if hub_name(path) or not scheme(path)],
+        "license": license,
+    }
+    told = yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=False, allow_unicode=True)
+    text = "\n\n".join(_what(run, directory, repository))
+    manifest = run.read()
+    private = {*local_files(recipe.resolved), recipe.path, run.path, Path(bundled.located(model.path))}
+    private |= {Path(manifest.parent.run), Path(manifest.parent.path)} if manifest.parent else set()
+    for path in sorted(filter(Path.is_absolute, private), key=lambda path: -len(str(path))):
+        for written in (str(path), escaped(str(path))):
+            text = text.replace(written, path.name)
+    text = text.replace(str(Path.home()), "~")
+    return f"---\n{told}---\n\n{text}\n"
+
+
+def _here(path: str) -> bool:
+    return Path(path).is_absolute() or path.startswith("bundled:")
+
+
 def _of_run(run: Run) -> Iterator[str]:
-    yield from what(run)
+    yield from _what(run, run.model, "model")
     yield "## Go on"
     name = run.name
     commands = {
@@ -42,8 +88,8 @@ def _of_run(run: Run) -> Iterator[str]:
     yield "`recipe runs " + name + "` lists its checkpoints, `eval/report.html` has its scores with examples."
 
 
-def what(run: Run) -> Iterator[str]:
-    """What a run is: heading, scores, data, how it was made, how to load it."""
+def _what(run: Run, directory: Path, place: str) -> Iterator[str]:
+    """What a run is: heading, scores, data, how to load its model from a place, how it was made."""
     manifest, recipe = run.read(), run.recipe().recipe
     method = f"{recipe.method} ({recipe.tuning.type})"
     yield f"# {escaped(run.name)}"
@@ -61,20 +107,18 @@ def what(run: Run) -> Iterator[str]:
         yield table(summary(scores))
     yield "## Data"
     yield from _data(run, manifest)
-    if (run.model / "config.json").is_file() or (run.model / ADAPTER).is_file():
-        yield "## Load it"
-        yield loading(run, "model")
+    yield "## Load it"
+    yield _loading(run, place, adapter=(directory / ADAPTER).is_file())
     yield "## How it was made"
     yield "\n".join(f"- {line}" for line in _how(manifest))
     recipe_text = (run.path / "recipe.resolved.yaml").read_text(encoding="utf-8").rstrip()
     yield f"<details><summary>The recipe</summary>\n\n{_code('yaml', recipe_text)}\n\n</details>"
 
 
-def loading(run: Run, place: str) -> str:
+def _loading(run: Run, place: str, *, adapter: bool) -> str:
     """A few lines of Python that load a run's model from a directory or a hub."""
     model = run.recipe().recipe.model
     base = f"{bundled.located(model.path)!r}" + (f", revision={model.revision!r}" if model.revision else "")
-    adapter = (run.model / ADAPTER).is_file()
     return _code(
         "python",
         *(["from peft import PeftModel"] if adapter else []),

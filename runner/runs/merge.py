@@ -169,7 +169,7 @@ def _work(python: Path, logs: Path, part: Path, mark: str) -> Merged:
     log.unlink(missing_ok=True)
     with process.signals_raise():
         code = process.run(
-            [str(python), "-m", "eval.merge", str(logs / "merge.json")],
+            [str(python), "-m", "eval.models.merge", str(logs / "merge.json")],
             cwd=logs,
             env=clean_environment({"PYTHONPATH": str(code_directory())}),
             log=log,

@@ -26,6 +26,7 @@ VERBS = {
     "score": "score existing prediction files, without a model",
     "chat": "talk to a run's model, or to two beside each other",
     "merge": "merge a run's LoRA adapter into its base model and check the result",
+    "push": "put a run's model on the Hub, with a card",
     "serve": "serve a run's model with vLLM behind an OpenAI-compatible API",
     "reward": "try a GRPO recipe's rewards on sample replies",
     "completion": "print what makes a shell complete recipe's commands",

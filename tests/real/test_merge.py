@@ -81,7 +81,8 @@ def test_an_adapter_on_resized_embeddings_is_scored_and_merged(
     asked = Merge(base=str(tiny_model), revision=None, adapter=str(adapter), target=str(tmp_path / "merged"),
                   dtype="auto", trust_remote_code=False, prompts=())  # fmt: skip
     write_typed(tmp_path / "merge.json", asked)
-    code = "import runpy, sys; sys.argv = ['merge', 'merge.json']; runpy.run_module('eval.merge', run_name='__main__')"
+    code = "import runpy, sys; sys.argv = ['merge', 'merge.json']; "
+    code += "runpy.run_module('eval.models.merge', run_name='__main__')"
     inside(eval_python, code, cwd=tmp_path)
     whole = recipe("eval", "--model", str(tmp_path / "merged"), "--data", str(rows), "--json", "--output", "whole")
     assert json.loads(whole.stdout)["metrics"]["test_loss"]["value"] == pytest.approx(expected, abs=1e-4)

@@ -1,6 +1,6 @@
 """Merges a LoRA adapter into its base, and proves it; inside the evaluation environment.
 
-Usage: python -m eval.merge SPEC.json
+Usage: python -m eval.models.merge SPEC.json
 
 SPEC holds an eval.spec.Merge; what was checked, an eval.spec.Merged, goes to merge.json beside the merged model.
 Exit code 2, and a sentence on stderr, where the merged model is not what base and adapter were. Memory: the model once.
