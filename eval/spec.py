@@ -168,6 +168,17 @@ class Push:
     target: str  # where the address of what was pushed is written
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """What eval/models/tokens.py is asked to do: `variables` are given to the chat template."""
+
+    model: str
+    prompts: tuple[tuple[Mapping[str, Any], ...], ...]
+    variables: Mapping[str, Any]
+    trust_remote_code: bool
+    target: str
+
+
 def read_spec(path: Path, suites: Collection[str], engines: Collection[str]) -> Spec:
     """The specification in a JSON file; `suites` are those that may be asked, LM_EVAL for all of lm-eval's.
 

@@ -69,11 +69,11 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 class Rows:
     """The token ids and labels of an Arrow file's rows, read where they lie."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, prefix: str = "") -> None:
         from datasets import Dataset
 
         table = Dataset.from_file(str(file)).data.table
-        self._columns = [self._chunks(table.column(name)) for name in ("input_ids", "labels")]
+        self._columns = [self._chunks(table.column(prefix + name)) for name in ("input_ids", "labels")]
         self._starts = [0]
         for offsets, _ in self._columns[0]:
             self._starts.append(self._starts[-1] + len(offsets) - 1)

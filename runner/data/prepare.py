@@ -31,6 +31,7 @@ from runner.data.notes import printable
 from runner.data.packs import Packed
 from runner.data.passes import Preparation, Stop
 from runner.data.read import BadData
+from runner.data.replies import write_replies
 from runner.data.spec import Accounting, PrepareSpec
 from runner.data.written import Splits, Writer, split_rows, write_lines, write_test_prompts, write_tokenized
 
@@ -70,6 +71,8 @@ def prepare(spec: PrepareSpec) -> Accounting:
         packed = write_tokenized(written, directory / "tokenized", spec.max_length, packing=spec.data.packing)
     if METHODS[spec.method].rows.chat:
         write_test_prompts(spec.data.test_prompts, splits, directory)
+        if METHODS[spec.method].rows.columns:
+            write_replies(rows, order, spec.method, directory, last_only=train.last_only)
     if spec.model.get("tokenizer") or spec.model.get(
         "add_tokens"
     ):  # what trains, and scores the base, loads it from here

@@ -17,6 +17,7 @@ from runner.machine.process import clean_environment
 from runner.machine.topology import topology
 from runner.runs.merge import whole_model
 from runner.runs.rundir import Run
+from runner.runs.tokens import check_server
 from runner.runs.trust import check_links, check_trusted
 
 # A process that gives itself a title overwrites the environment by which we find it again; and no word to anyone.
@@ -46,7 +47,7 @@ def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str
     log = run.path / "logs" / "serve.log"
     log.unlink(missing_ok=True)
     say(f"starting vLLM on {model}; its log: {log}")
-    waiting = _Waiting(host, port, run.name, say)
+    waiting = _Waiting(host, port, run, say)
     defaults = {} if device == "cuda" else VLLM_ON_CPU
     with process.signals_raise():
         code = process.run(
@@ -76,8 +77,8 @@ def _answers(host: str, port: int) -> bool:
 class _Waiting:
     """Says once that the server answers, and how to ask it."""
 
-    def __init__(self, host: str, port: int, name: str, say: Callable[[str], None]) -> None:
-        self.host, self.port, self.name, self.say, self.ready = host, port, name, say, False
+    def __init__(self, host: str, port: int, run: Run, say: Callable[[str], None]) -> None:
+        self.host, self.port, self.run, self.say, self.ready = host, port, run, say, False
 
     def __call__(self) -> None:
         if self.ready:
@@ -91,8 +92,9 @@ class _Waiting:
         finally:
             connection.close()
         if self.ready:
-            asked = json.dumps({"model": self.name, "messages": [{"role": "user", "content": "What is a bond?"}]})
+            asked = json.dumps({"model": self.run.name, "messages": [{"role": "user", "content": "What is a bond?"}]})
             address = f"http://{self.host}:{self.port}/v1/chat/completions"
+            self.say(check_server(self.run, f"http://{self.host}:{self.port}"))
             self.say(
                 f"ready; ^C ends it. Ask it so:\n  curl {address} -H 'Content-Type: application/json' -d '{asked}'"
             )

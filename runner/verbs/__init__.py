@@ -28,6 +28,7 @@ VERBS = {
     "merge": "merge a run's LoRA adapter into its base model and check the result",
     "push": "put a run's model on the Hub, with a card",
     "serve": "serve a run's model with vLLM behind an OpenAI-compatible API",
+    "tokens": "say whether a model is asked by the tokens that its replies were trained behind",
     "reward": "try a GRPO recipe's rewards on sample replies",
     "completion": "print what makes a shell complete recipe's commands",
     "schema": "print the JSON Schema of recipes",

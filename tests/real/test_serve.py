@@ -54,14 +54,21 @@ def test_a_run_is_served_until_interrupted(recipe: Recipe, tiny_model: Path, tmp
     server = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     run = Run(tmp_path / "runs/r")
     try:
-        said = ""
-        while "ready; ^C" not in said:
+        said = [""]
+        while "ready; ^C" not in said[-1]:
             assert server.poll() is None and server.stderr, (run.path / "logs/serve.log").read_text()[-3000:]
-            said = server.stderr.readline()
+            said.append(server.stderr.readline())
+        assert "4 prompts are equal" in said[-2]
         assert "'trust_remote_code': True" in (run.path / "logs/serve.log").read_text()
         assert ask(port, "r") and (run.path / "merged/merge.json").is_file()
         with pytest.raises(urllib.error.HTTPError):
             ask(port, "another")
+        compare = ["tokens", "r", "--server", f"http://127.0.0.1:{port}/v1"]
+        assert recipe(*compare).stdout.count("4 of 4 prompts are as they were trained") == 2
+        template = run.model / "chat_template.jinja"
+        template.write_text(template.read_text() + "{{ ' ' if add_generation_prompt }}")
+        told = recipe(*compare, code=1).stdout.splitlines()
+        assert "transformers: 0 of 4" in told[0] and "row 1, turn 2: token " in told[1] and "4 of 4" in told[-1]
     finally:
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 130

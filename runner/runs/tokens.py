@@ -1,0 +1,135 @@
+"""Whether a model in use is asked by the tokens that its replies were trained behind: `recipe tokens`, and `serve`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.spec import Prompts
+from recipes import UserError
+from recipes.files import read_json
+from recipes.typed import read_typed, write_typed
+from runner.data.replies import FILE, Reply
+from runner.failure import Failure
+from runner.files import code_directory
+from runner.machine import diagnose, environments, process
+from runner.machine.environments import environment
+from runner.machine.process import clean_environment
+from runner.runs.rundir import Run
+
+TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A reply that is asked for by other tokens; `at`: the first place at which they differ."""
+
+    reply: Reply
+    asked: tuple[int, ...]
+    at: int
+
+    def __str__(self) -> str:
+        trained, asked = self.reply.ids[self.at : self.at + 6], self.asked[self.at : self.at + 6]
+        place = f"row {self.reply.row}, turn {self.reply.turn}: token {self.at + 1} of {len(self.reply.ids)}"
+        return f"{place}: trained behind {list(trained)}, asked by {list(asked)}"
+
+
+def replies(run: Run) -> tuple[Reply, ...]:
+    """The replies that are compared.
+
+    Raises:
+        UserError: a run without them, such as of GRPO, of plain text, or of rows with tools.
+    """
+    file = run.path / "data" / FILE
+    found = read_typed(tuple[Reply, ...], file) if file.is_file() else ()
+    if not found:
+        raise UserError(f"{run.name} has no replies to compare: {file} holds none (GRPO, plain text, rows with tools)")
+    return found
+
+
+def differences(trained: Sequence[Reply], asked: Sequence[Sequence[int]]) -> list[Difference]:
+    found = []
+    for reply, ids in zip(trained, asked, strict=True):
+        if tuple(ids) != reply.ids:
+            pairs = enumerate(zip(reply.ids, ids, strict=False))
+            at = next((n for n, (one, other) in pairs if one != other), min(len(reply.ids), len(ids)))
+            found.append(Difference(reply, tuple(ids), at))
+    return found
+
+
+def of_transformers(run: Run, trained: Sequence[Reply], say: Callable[[str], None]) -> list[list[int]]:
+    """The tokens of `model/`'s own tokenizer and chat template.
+
+    Raises:
+        Failure: they cannot be loaded, or refuse a conversation.
+    """
+    python = environments.ensure(environment("eval", "cpu"), say)
+    work, log, model = run.path / "logs", run.path / "logs" / "tokens.log", run.recipe().recipe.model
+    target = work / "tokens.json"
+    spec = Prompts(
+        model=str(run.model),
+        prompts=tuple(tuple(reply.messages) for reply in trained),
+        variables=model.chat_template_kwargs,
+        trust_remote_code=model.trust_remote_code,
+        target=str(target),
+    )
+    write_typed(work / "tokens-spec.json", spec)
+    log.unlink(missing_ok=True)
+    with process.signals_raise():
+        code = process.run(
+            [str(python), "-m", "eval.models.tokens", str(work / "tokens-spec.json")],
+            cwd=work,
+            env=clean_environment({"PYTHONPATH": str(code_directory())}),
+            log=log,
+            mark=run.mark("tokens"),
+        )
+    if code:
+        last = diagnose.tail(log)
+        raise Failure("the comparison", cause=diagnose.cause(last, code), tail=last, log=log)
+    found: list[list[int]] = read_json(target)
+    return found
+
+
+def of_server(run: Run, trained: Sequence[Reply], address: str) -> list[list[int]]:
+    """The tokens of a vLLM server, by its `/tokenize`.
+
+    Args:
+        address: http://HOST:PORT, with or without /v1.
+
+    Raises:
+        UserError: nothing answers there as vLLM does.
+    """
+    where = f"{address.rstrip('/').removesuffix('/v1')}/tokenize"
+    variables = dict(run.recipe().recipe.model.chat_template_kwargs)
+    found = []
+    for reply in trained:
+        body: dict[str, Any] = {
+            "messages": [dict(message) for message in reply.messages],
+            "add_generation_prompt": True,
+            "add_special_tokens": False,
+            **({"chat_template_kwargs": variables} if variables else {}),
+        }
+        try:
+            asked = urllib.request.Request(where, json.dumps(body).encode(), {"Content-Type": "application/json"})
+            with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+                found.append([int(number) for number in json.load(answer)["tokens"]])
+        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException, urllib.error.URLError) as error:
+            raise UserError(f"{where} does not answer as vLLM does: {error}") from None
+    return found
+
+
+def check_server(run: Run, address: str) -> str:
+    """A sentence on a server that has just been started."""
+    try:
+        trained = replies(run)
+        found = differences(trained, of_server(run, trained, address))
+    except UserError as error:
+        return f"note: whether it is asked by the tokens that were trained behind is not known: {error}"
+    if found:
+        return f"warning: it is not asked by the tokens that its replies were trained behind: {found[0]}"
+    return f"asked by the tokens that its replies were trained behind: {len(trained)} prompts are equal"
