@@ -136,14 +136,15 @@ def test_every_advantage_trains(advantage: str, recipe: Recipe, tiny_qwen3: Path
 
 @pytest.mark.slow
 def test_an_engine_that_dies_ends_the_run(tiny_qwen3: Path, tmp_path: Path) -> None:
-    """verl by itself waits for its replies for ever."""
+    """verl by itself waits for its replies for ever, where it does not ask the engine just then."""
     run = tmp_path / "runs" / "died"
     runner = start([*short(tiny_qwen3, "training.max_steps=500"), "--name", "died"], tmp_path)
     wait_for_step(run, 1, runner)
     held = shared_memory(run)
     kill_one(run, "VLLM::EngineCore")
     assert runner.wait(120) == 1 and nothing_left(run, held)
-    assert "a process of the training died" in json.loads((run / "run.json").read_text())["reason"]
+    reason = json.loads((run / "run.json").read_text())["reason"]
+    assert "a process of the training died" in reason or "a training process died" in reason
 
 
 def on_both(arguments: list[str], cwd: Path) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
