@@ -34,6 +34,8 @@ TOP = {
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
+# What a link to a directory leads to: its first page.
+FIRST = {"docs/guides": "docs/guides/which_method.md"}
 # What the menu shows, in this order; a document that is in none is an error of the build.
 MENU = {
     "Begin": ("first_hour", "中文 <zh>"),
@@ -87,6 +89,7 @@ def _moved(text: str, document: str, documents: dict[str, str]) -> str:
 
     def moved(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(document), match[2]))
+        target = FIRST.get(target, target)
         if target not in documents:
             raise SystemExit(f"{document}: {match[2]} is no page of the site; allowed: {', '.join(documents)}")
         return f"{match[1]}{_relative(documents[target], page)}{match[3] or ''}{match[4]}"
