@@ -24,13 +24,33 @@ from runner.verbs.parser import parser_with
 from tests.conftest import MINIMAL
 
 ROOT = Path(__file__).parent.parent
-GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
+FIRST_HOUR = ROOT / "docs/first_hour.md"
+GUIDES = [FIRST_HOUR, *sorted((ROOT / "docs/guides").glob("*.md"))]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PARSER = parser_with(VERBS)
 # What takes a second and needs no backend's environment; `data check` where it is of a file of rows.
 CHEAP = ("list", "show", "new", "import", "validate", "plan", "fit", "reward", "data sample", "data check")
-AXOLOTL = "base_model: acme/base\ndatasets:\n  - {path: rows.jsonl, type: alpaca}\nadapter: lora\nsequence_len: 512\n"
-LLAMAFACTORY = "model_name_or_path: acme/base\nstage: sft\nfinetuning_type: lora\ndataset: rows\ndataset_dir: .\n"
+AXOLOTL = """\
+base_model: acme/base
+datasets: [{path: rows.jsonl, type: alpaca}]
+adapter: lora
+sequence_len: 2048
+sample_packing: true
+micro_batch_size: 2
+gradient_accumulation_steps: 2
+evals_per_epoch: 4
+"""
+LLAMAFACTORY = """\
+model_name_or_path: acme/base
+stage: sft
+finetuning_type: lora
+template: llama3
+dataset: rows
+dataset_dir: .
+cutoff_len: 2048
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+"""
 INFO = '{"rows": {"file_name": "rows.jsonl", "columns": {"prompt": "prompt", "response": "response"}}}'
 
 
@@ -75,7 +95,7 @@ def test_every_command_of_a_document_is_one(
             assert unknown(parsed(words, capsys)) == []
 
 
-@pytest.mark.parametrize("guide", [*GUIDES, ROOT / "docs/first_hour.md"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_commands_within_the_text_of_a_guide_are_ones(guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for code in re.findall(r"`((?:[A-Z_]+=\S+ )*recipe [^`]+)`", guide.read_text("utf-8")):
         for _, words in commands(code):
@@ -102,7 +122,7 @@ def test_a_guides_commands_run_in_their_order(
     monkeypatch.chdir(tmp_path)
     blocks_of_shell = "\n".join(blocks(guide, "sh"))
     prepare(guide, blocks_of_shell, tmp_path)
-    ran = 0
+    ran, shown = 0, ""
     for variables, words in commands(blocks_of_shell):
         verb = " ".join(words[:2]) if words[0] == "data" else words[0]
         if words[0] in ("run", "sweep"):
@@ -116,8 +136,20 @@ def test_a_guides_commands_run_in_their_order(
         said = capsys.readouterr()
         too_large = words[0] == "fit" and "what makes it fit" in said.out
         assert code == 0 or too_large, f"recipe {shlex.join(words)}: {code}\n{said.err}"
-        ran += 1
+        ran, shown = ran + 1, shown + said.out + said.err
     assert ran
+    if guide == FIRST_HOUR:
+        shown += mistaken(tmp_path / "mine.yaml", capsys)
+    printed = " ".join(shown.split())
+    for line in "\n".join(blocks(guide, "text")).splitlines():
+        assert " ".join(line.removesuffix("…").split()) in printed, f"not printed: {line}"
+
+
+def mistaken(recipe: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is said of the slip of the first hour."""
+    recipe.write_text(recipe.read_text("utf-8").replace("max_steps:", "max_stepz:"), encoding="utf-8")
+    assert main(["validate", recipe.name]) == 2
+    return capsys.readouterr().err
 
 
 def prepare(guide: Path, shell: str, directory: Path) -> None:
