@@ -153,7 +153,7 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 def _described(parser: argparse.ArgumentParser) -> Iterator[str]:
     """What the help says, but the examples: description, usage, arguments, then the same of each verb below."""
-    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
+    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=88)
     own = _choices(parser)
     yield from (_text(parser.description), "", "```text", parser.format_usage().strip(), "```", "")
     shown = [action for action in parser._actions if action.dest != "help" and action.help != argparse.SUPPRESS]
