@@ -1,4 +1,4 @@
-"""docs/first_hour.md as a newcomer types it, on a CPU; and the site that holds it is built."""
+"""docs/first_hour.md as a newcomer types it, on a CPU; what the guides do with a run; the site that holds both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from docs.pages import pages
 from runner.machine.process import clean_environment
-from tests.test_guides import ROOT, blocks
+from tests.real.conftest import Recipe
+from tests.test_guides import GUIDES, ROOT, blocks, commands
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -35,6 +36,22 @@ def test_the_first_hour_goes_as_it_is_written(tmp_path: Path) -> None:
     for said in (first / "README.md", first / "eval/report.html", mine / "merged/config.json"):
         assert said.is_file(), said
     assert "⟦" in done.stdout and "What is a bond" in (mine / "merged/merge.json").read_text()
+
+
+def test_what_the_guides_do_with_a_run_that_is_there(recipe: Recipe, tiny_model: Path) -> None:
+    """Looking at it, at its rows and its earlier steps: the commands that the unit tests cannot run."""
+    given = {"model.path": tiny_model, "training.max_steps": 102, "checkpoint.every": 50, "eval.suites": "[perplexity]"}
+    sets = [part for field, value in given.items() for part in ("--set", f"{field}={value}")]
+    recipe("new", "quickstart", "-o", "mine.yaml", *sets)
+    recipe("run", "mine.yaml")
+    ran = set()
+    for guide in GUIDES:
+        if guide.stem in ("slow", "loss_does_not_fall", "over_fitting"):
+            for _, words in commands("\n".join(blocks(guide, "sh"))):
+                if words[0] in ("data", "runs", "logs", "compare", "merge", "resume") and "eight" not in words:
+                    recipe(*words)
+                    ran.add(words[0])
+    assert ran == {"data", "runs", "logs", "compare", "merge", "resume"}
 
 
 def test_the_site_is_built_by_one_command() -> None:
