@@ -20,7 +20,7 @@ endef
 BUDGET = $(BIN)/python -m tests.budget
 REAL := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-.PHONY: quickstart test test-all test-fast coverage mutation test-browser test-newest test-oldest lock golden bench gpu-check clean
+.PHONY: quickstart test test-all test-fast coverage mutation test-browser test-newest test-oldest lock docs golden bench gpu-check clean
 
 quickstart: .venv/ready ## train the bundled model with the quickstart recipe on a CPU, and score it
 	$(BIN)/recipe run quickstart
@@ -51,6 +51,12 @@ test-browser: .venv/dev ## the report in headless Chromium, which must be instal
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-browser
 	$(BIN)/uv pip install --quiet --python .venv-browser/bin/python --editable '.[dev,browser]'
 	.venv-browser/bin/python -m pytest -m browser
+
+docs: .venv/dev ## the docs site, in site/; it loads nothing from elsewhere, and a link that leads nowhere is an error
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-docs
+	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --editable '.[docs]'
+	rm -rf site
+	.venv-docs/bin/python -m docs.pages site
 
 golden: .venv/dev ## rewrite the golden plans, and the table of recipes that are made
 	$(BIN)/python -m benchmarks.catalogue
@@ -89,4 +95,4 @@ test-oldest: .venv/ready ## and on the oldest versions that pyproject.toml allow
 	$(call unit_tests_with,lowest-direct,.venv-oldest)
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest .venv-mutation .venv-browser .venv-skypilot mutants runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered
+	rm -rf .venv .venv-newest .venv-oldest .venv-mutation .venv-browser .venv-skypilot .venv-docs site mutants runs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .covered

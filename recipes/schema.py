@@ -107,7 +107,7 @@ def _sentences(error: Any, document: Document) -> Iterator[Problem]:
                 yield document.problem((*path, key), f"unknown field{hint}")
     elif error.validator == "required":
         missing = next(key for key in error.validator_value if key not in value and repr(key) in error.message)
-        yield document.problem((*path, missing), f"missing; allowed: {_allowed(_child(path, missing))}")
+        yield document.problem((*path, missing), f"missing; allowed: {allowed(_child(path, missing))}")
     else:
         yield document.problem(path, _sentence(error.validator, node, value))
 
@@ -115,17 +115,17 @@ def _sentences(error: Any, document: Document) -> Iterator[Problem]:
 def _sentence(keyword: str, node: Node, value: Any) -> str:
     if "x-refused" in node:
         return str(node["x-refused"])
-    allowed = _allowed(node)
+    words = allowed(node)
     hint = did_you_mean(value, [v for v in node.get("enum", []) if v]) if isinstance(value, str) else ""
     shown = json.dumps(value, ensure_ascii=False, default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "…"
     kind = {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value))
     if keyword in ("type", "enum", "oneOf") and kind:
-        return f"expected {'one of ' if 'enum' in node else ''}{allowed}, got {kind}"
+        return f"expected {'one of ' if 'enum' in node else ''}{words}, got {kind}"
     if keyword == "uniqueItems":
         return f"{shown} names something twice"
     reason = node.get("x-reasons", {}).get(value, "") if isinstance(value, str) else ""
-    return f"{shown} is not allowed{f': {reason}' if reason else ''}; allowed: {allowed}{'' if reason else hint}"
+    return f"{shown} is not allowed{f': {reason}' if reason else ''}; allowed: {words}{'' if reason else hint}"
 
 
 def _child(path: tuple[str | int, ...], key: str) -> Node:
@@ -155,7 +155,7 @@ _BOUNDS = {
 }
 
 
-def _allowed(node: Node) -> str:
+def allowed(node: Node) -> str:
     """What a field may be, in words: `a whole number, at least 1`."""
     if "x-allowed" in node:
         return str(node["x-allowed"])
@@ -170,4 +170,4 @@ def _allowed(node: Node) -> str:
     return ", ".join(filter(None, [words, *bounds]))
 
 
-__all__ = ["dotted", "leaves", "problems", "schema", "with_defaults"]
+__all__ = ["allowed", "dotted", "leaves", "problems", "schema", "with_defaults"]
