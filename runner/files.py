@@ -16,6 +16,16 @@ PACKAGES = ("recipes", "adapters", "eval", "runner")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def own_version() -> str:
+    """This tool's; of a checkout that is not installed, a word for it."""
+    from importlib import metadata  # an eighth of what `recipe plan` costs
+
+    try:
+        return metadata.version("recipe-runner")
+    except metadata.PackageNotFoundError:
+        return "unreleased"
+
+
 def cache_directory() -> Path:
     """`$RECIPE_CACHE`, else `recipe-runner` under the user's cache directory."""
     own = os.environ.get("RECIPE_CACHE")

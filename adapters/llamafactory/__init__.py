@@ -61,6 +61,9 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
         found.append(document.problem(("model", "attention"), text))
     if recipe.training.kernels == "liger" and not topology.gpus:
         found.append(document.problem(("training", "kernels"), "liger needs a GPU; allowed on a CPU: auto, none"))
+    if recipe.training.kernels == "liger" and recipe.training.compile:
+        text = "liger cannot be traced by torch.compile; take training.compile out, or set it to auto or none"
+        found.append(document.problem(("training", "kernels"), text))
     if recipe.training.optimizer in EIGHT_BIT and not topology.gpus:
         text = f"{recipe.training.optimizer} needs a GPU; allowed on a CPU: adamw, adafactor, muon"
         found.append(document.problem(("training", "optimizer"), text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapters.contract import Keeping, Loss, Topology
-from adapters.llamafactory.kernels import LIGER
+from adapters.llamafactory.kernels import LIGER, takes_liger
 from adapters.llamafactory.sharding import strategy
 from adapters.native import precision
 from recipes import Recipe
@@ -20,7 +20,7 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
         return "no estimate for tuning.type: freeze; it needs less than full, and more than lora"
     if second and recipe.model.adapter_path and recipe.tuning.quantization:
         return "no estimate for a second, quantized model as the reference model"
-    liger = recipe.training.kernels != "none" and bool(topology.gpus)
+    liger = takes_liger(recipe, topology)
     offload = {"states"} if spread.offload_optimizer else set()
     offload |= {"weights"} if spread.offload_parameters else set()
     deepspeed, fsdp = name.startswith("deepspeed"), name.startswith("fsdp")

@@ -135,6 +135,8 @@ def _kernels(recipe: Recipe, topology: Topology) -> Entry:
     asked, field, key = recipe.training.kernels, "training.kernels", "enable_liger_kernel"
     if not topology.gpus:
         return runner(field, "none: they are for GPUs")
+    if recipe.training.compile and asked == "auto":
+        return mapped(field, key, False, "none: torch.compile cannot trace Liger's")
     if asked == "auto":
         return mapped(field, key, True, "liger, where LLaMA-Factory knows the model's family; its log says which")
     return mapped(field, key, asked == "liger")

@@ -20,7 +20,7 @@ from recipes import UserError
 from recipes.paths import local_files
 from recipes.yaml_text import dump, parse
 from runner.failure import Failure
-from runner.files import ROOT
+from runner.files import ROOT, own_version
 from runner.launching.contract import Job, Launched, Request, Say
 
 FILE = "task.yaml"
@@ -78,7 +78,7 @@ def _task(request: Request) -> Values:
         mounts[RUNS] = {"source": asked.storage, "mode": "MOUNT_CACHED"}
     else:
         task["volumes"] = {RUNS: asked.storage}
-    task["setup"] = asked.setup or SETUP.format(what="." if checkout else f"recipe-runner=={_version()}")
+    task["setup"] = asked.setup or SETUP.format(what="." if checkout else f"recipe-runner=={own_version()}")
     command = request.command(launch.command or "recipe", recipe, RUNS)
     task["run"] = RUN.format(variables="\n".join(variables), command=command)
     return task
@@ -93,12 +93,6 @@ def _yaml(key: str, value: Any) -> str:
             if parse(text.encode(), FILE).value == {key: value}:
                 return text
     return dump({key: value})
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    return metadata.version("recipe-runner")
 
 
 def _over(ours: Values, theirs: Mapping[str, Any]) -> Values:

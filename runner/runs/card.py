@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -15,6 +14,7 @@ from recipes.errors import UserError
 from recipes.files import write_text
 from recipes.model_files import ADAPTER
 from recipes.paths import hub_name, local_files, scheme
+from runner.files import own_version
 from runner.machine import bundled
 from runner.runs.manifest import Manifest
 from runner.runs.rundir import Run
@@ -96,10 +96,7 @@ def _what(run: Run, directory: Path, place: str) -> Iterator[str]:
     if recipe.description:
         yield escaped(recipe.description)
     at = f", step {manifest.model_step}" if manifest.model_step else ""
-    yield (
-        f"`{manifest.model}` trained by {method} on {manifest.backend}{at}, with recipe-runner "
-        f"{metadata.version('recipe-runner')}."
-    )
+    yield (f"`{manifest.model}` trained by {method} on {manifest.backend}{at}, with recipe-runner {own_version()}.")
     scores = _scores(run)
     if scores:
         yield "## Scores"

@@ -178,7 +178,7 @@ def launch(
         Failure: it ended with another exit code than 0, or its loss is no number.
     """
     log = run.log(number, topology.node_rank)
-    progress = Progress(_tokens_per_step(run, recipe), say)
+    progress = Progress(say)
     follow = metrics.Splicer(
         run.path / plan.metrics,
         run.metrics,
@@ -237,10 +237,3 @@ def _mfu(run: Run, recipe: Recipe, topology: Topology) -> float | None:
     if not topology.gpus:
         return None
     return mfu_of_a_token(recipe, topology, read_typed(Accounting, run.accounting), cards(topology.devices))
-
-
-def _tokens_per_step(run: Run, recipe: Recipe) -> float:
-    accounting = read_typed(Accounting, run.accounting)
-    if not accounting.supervised_tokens or not accounting.trained:
-        return 0.0  # rows are prompts: what a step takes depends on the replies
-    return accounting.tokens / accounting.epoch_rows * recipe.training.global_batch_size

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 PLAIN_EVERY_S = 5.0
+RECENT = 20  # steps that a rate is of
 
 
 def duration(seconds: float) -> str:
@@ -22,15 +23,15 @@ class Progress:
     """Takes each step's metrics.
 
     Args:
-        tokens_per_step: mean tokens of a global batch, for tokens/s; 0 shows none.
         say: takes plain lines where there is no bar.
     """
 
-    def __init__(self, tokens_per_step: float, say: Callable[[str], None]) -> None:
-        self.tokens_per_step, self.say = tokens_per_step, say
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
         self.total = 0
         self.last = 0.0
-        self.times: list[float] = []
+        self.times: list[float] = []  # seconds of the last steps, and their tokens
+        self.tokens: list[float] = []
         self.bar: Any = None
 
     def begin(self, total: int) -> None:
@@ -42,7 +43,8 @@ class Progress:
             if f"eval_{kind}" in values:
                 self.line(f"step {values['step']:.0f}: validation {kind} {values[f'eval_{kind}']:.4f}")
         if "loss" in values:
-            self.times = [*self.times, values.get("step_time_s", 0.0)][-20:]
+            self.times = [*self.times, values.get("step_time_s", 0.0)][-RECENT:]
+            self.tokens = [*self.tokens, values.get("tokens", 0.0)][-RECENT:]
             self._show(values)
 
     def _show(self, values: dict[str, float]) -> None:
@@ -62,8 +64,8 @@ class Progress:
             if name in values:
                 parts.append(f"{label} {values[name]:.3f}")
         mean = sum(self.times) / len(self.times) if self.times else 0.0
-        if mean and self.tokens_per_step:
-            parts.append(f"{self.tokens_per_step / mean:,.0f} tok/s")
+        if mean and any(self.tokens):
+            parts.append(f"{sum(self.tokens) / sum(self.times):,.0f} tok/s")
         if values.get("mfu"):
             parts.append(f"MFU {values['mfu']:.0%}")
         if mean and self.total:

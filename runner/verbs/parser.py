@@ -50,6 +50,6 @@ class _Version(str):
     """Read only when it is printed: importlib.metadata is a tenth of what `--help` costs."""
 
     def __mod__(self, _values: object) -> str:
-        from importlib import metadata
+        from runner.files import own_version
 
-        return f"recipe-runner {metadata.version('recipe-runner')}"
+        return f"recipe-runner {own_version()}"

@@ -125,6 +125,11 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
         (["model.add_tokens=[<a>]", "tuning={type: freeze}"], GPUS, "model.add_tokens: embeddings are not trained"),
         (["training.optimizer=muon", "tuning.lora_plus_ratio=4"], GPUS, "takes adamw in the place of muon"),
         (["training.kernels=liger"], Topology(), "training.kernels: liger needs a GPU"),
+        (
+            ["training={kernels: liger, compile: true}"],
+            GPUS,
+            "training.kernels: liger cannot be traced",
+        ),
         (["training.optimizer=adamw_8bit"], Topology(), "adamw_8bit needs a GPU; allowed on a CPU: adamw, adafactor"),
         (["backend_options={plot_loss: 'yes please'}"], GPUS, "allowed: bool"),
         (

@@ -152,6 +152,14 @@ def test_the_help_of_each_verb_has_examples_that_its_parser_takes(
         _parse(words[words.index("recipe") + 1 :])
 
 
+def test_a_checkout_that_is_not_installed_has_no_version_and_works() -> None:
+    """As on a machine of which `--env current` takes the Python: runs end with a card that names it."""
+    code = "from runner.files import own_version; print(own_version())"
+    command = [sys.executable, "-S", "-c", code]  # -S: without site-packages
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert done.stdout == "unreleased\n"
+
+
 def test_a_verb_that_is_misspelled_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["evl"])
@@ -163,7 +171,7 @@ def test_what_nobody_hears_ends_no_work(tmp_path: Path, device: str) -> None:
     """`recipe resume X 2> >(head -2)`: the training goes on, whatever becomes of what is said."""
     code = (
         "from pathlib import Path\nfrom runner.training.progress import Progress\n"
-        "from runner.verbs.options import say\nshown = Progress(10, say); shown.begin(300)\n"
+        "from runner.verbs.options import say\nshown = Progress(say); shown.begin(300)\n"
         "for step in range(300): shown.step({'step': step, 'loss': 1.0, 'eval_loss': 2.0}); say('x' * 1000)\n"
         "Path('done').touch()"
     )
