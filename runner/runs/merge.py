@@ -12,12 +12,10 @@ from eval.spec import Merge, Merged
 from recipes import UserError
 from recipes.files import read_json
 from recipes.model_files import ADAPTER, adapter_base
-from recipes.typed import read_typed, write_typed
-from runner.failure import Failure
-from runner.files import code_directory
-from runner.machine import bundled, diagnose, environments, process
+from recipes.typed import read_typed
+from runner.machine import bundled, environments
 from runner.machine.environments import environment
-from runner.machine.process import clean_environment
+from runner.machine.module import ask
 from runner.runs.rundir import Run
 from runner.runs.trust import check_links, check_trusted
 
@@ -136,9 +134,9 @@ def _merge(spec: Merge, target: Path, logs: Path, mark: str, say: Callable[[str]
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     spec = replace(spec, base=bundled.located(spec.base), target=str(part))
-    write_typed(logs / "merge.json", spec)
     say(f"merging {spec.adapter} into {spec.base}")
-    merged = _work(python, logs, part, mark)
+    ask(python, "eval.models.merge", spec, logs, "the merge", mark)
+    merged = read_typed(Merged, part / "merge.json")
     part.rename(target)
     _tell(merged, spec, say)
     return target
@@ -162,20 +160,3 @@ def _tell(merged: Merged, spec: Merge, say: Callable[[str], None]) -> None:
             if adapted == whole
             else f"the replies differ, which rounding to {merged.dtype} can do"
         )
-
-
-def _work(python: Path, logs: Path, part: Path, mark: str) -> Merged:
-    log = logs / "merge.log"
-    log.unlink(missing_ok=True)
-    with process.signals_raise():
-        code = process.run(
-            [str(python), "-m", "eval.models.merge", str(logs / "merge.json")],
-            cwd=logs,
-            env=clean_environment({"PYTHONPATH": str(code_directory())}),
-            log=log,
-            mark=mark,
-        )
-    if code:
-        last = diagnose.tail(log)
-        raise Failure("the merge", cause=diagnose.cause(last, code), tail=last, log=log)
-    return read_typed(Merged, part / "merge.json")

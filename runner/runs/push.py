@@ -11,12 +11,9 @@ from pathlib import Path
 from eval.spec import Push
 from recipes import UserError
 from recipes.files import read_json, write_text
-from recipes.typed import write_typed
-from runner.failure import Failure
-from runner.files import code_directory
-from runner.machine import diagnose, environments, process
+from runner.machine import environments
 from runner.machine.environments import environment
-from runner.machine.process import clean_environment
+from runner.machine.module import ask
 from runner.machine.secrets import redact, secrets
 from runner.runs.card import public_card
 from runner.runs.rundir import Run
@@ -84,7 +81,7 @@ def push(run: Run, where: Where, what: Content, say: Callable[[str], None]) -> s
         Failure: the Hub did not take it.
     """
     python = environments.ensure(environment("eval", "cpu"), say)
-    work, log = run.path / "logs", run.path / "logs" / "push.log"
+    work = run.path / "logs"
     write_text(work / "card.md", what.card)
     spec = Push(
         repository=where.repository,
@@ -94,17 +91,5 @@ def push(run: Run, where: Where, what: Content, say: Callable[[str], None]) -> s
         message=f"{run.name}, by recipe-runner",
         target=str(work / "pushed.json"),
     )
-    write_typed(work / "push.json", spec)
-    log.unlink(missing_ok=True)
-    with process.signals_raise():
-        code = process.run(
-            [str(python), "-m", "eval.models.push", str(work / "push.json")],
-            cwd=work,
-            env=clean_environment({"PYTHONPATH": str(code_directory())}),
-            log=log,
-            mark=run.mark("push"),
-        )
-    if code:
-        last = diagnose.tail(log)
-        raise Failure("the push", cause=diagnose.cause(last, code), tail=last, log=log)
+    ask(python, "eval.models.push", spec, work, "the push", run.mark("push"))
     return str(read_json(work / "pushed.json"))

@@ -13,13 +13,11 @@ from typing import Any
 from eval.spec import Prompts
 from recipes import UserError
 from recipes.files import read_json
-from recipes.typed import read_typed, write_typed
+from recipes.typed import read_typed
 from runner.data.replies import FILE, Reply
-from runner.failure import Failure
-from runner.files import code_directory
-from runner.machine import diagnose, environments, process
+from runner.machine import environments
 from runner.machine.environments import environment
-from runner.machine.process import clean_environment
+from runner.machine.module import ask
 from runner.runs.rundir import Run
 
 TIMEOUT_S = 20.0
@@ -69,8 +67,8 @@ def of_transformers(run: Run, trained: Sequence[Reply], say: Callable[[str], Non
         Failure: they cannot be loaded, or refuse a conversation.
     """
     python = environments.ensure(environment("eval", "cpu"), say)
-    work, log, model = run.path / "logs", run.path / "logs" / "tokens.log", run.recipe().recipe.model
-    target = work / "tokens.json"
+    work, model = run.path / "logs", run.recipe().recipe.model
+    target = work / "tokens-asked.json"
     spec = Prompts(
         model=str(run.model),
         prompts=tuple(tuple(reply.messages) for reply in trained),
@@ -78,19 +76,7 @@ def of_transformers(run: Run, trained: Sequence[Reply], say: Callable[[str], Non
         trust_remote_code=model.trust_remote_code,
         target=str(target),
     )
-    write_typed(work / "tokens-spec.json", spec)
-    log.unlink(missing_ok=True)
-    with process.signals_raise():
-        code = process.run(
-            [str(python), "-m", "eval.models.tokens", str(work / "tokens-spec.json")],
-            cwd=work,
-            env=clean_environment({"PYTHONPATH": str(code_directory())}),
-            log=log,
-            mark=run.mark("tokens"),
-        )
-    if code:
-        last = diagnose.tail(log)
-        raise Failure("the comparison", cause=diagnose.cause(last, code), tail=last, log=log)
+    ask(python, "eval.models.tokens", spec, work, "the comparison", run.mark("tokens"))
     found: list[list[int]] = read_json(target)
     return found
 
