@@ -37,7 +37,7 @@ model, directory, target = sys.argv[1:]
 try:
     model_args, data_args, training_args, _, _ = get_train_args({
         "model_name_or_path": model, "stage": "sft", "do_train": True, "finetuning_type": "lora", "template": "chatml",
-        "dataset": "rows", "dataset_dir": directory, "cutoff_len": 2048, "preprocessing_num_workers": 1,
+        "dataset": "rows", "dataset_dir": directory, "cutoff_len": 4096, "preprocessing_num_workers": 1,
         "output_dir": target + "-out", "overwrite_cache": True, "tokenized_path": target, "use_cpu": True,
     })
     tokens = load_tokenizer(model_args)
@@ -103,7 +103,7 @@ def measured(python: Path, work: Path, count: int) -> dict[str, tuple[float, flo
     directory = work / f"{count}"
     write_rows(directory, count)
     overrides = {"data.train[0].path": directory / "rows.json", "data.validation": "{}", "eval": "{}",
-                 "data.max_length": 2048, "model.chat_template": "chatml"}  # fmt: skip
+                 "data.max_length": 4096, "model.chat_template": "chatml"}  # fmt: skip
     loaded = load("finance_lora", [f"{name}={value}" for name, value in overrides.items()])
     model = located(loaded.recipe.model.path)
     ours = directory / "ours"
