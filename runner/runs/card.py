@@ -12,6 +12,7 @@ from eval.report.results import Results, read_results
 from eval.report.tables import summary
 from recipes.errors import UserError
 from recipes.files import write_text
+from recipes.methods import METHODS
 from recipes.model_files import ADAPTER
 from recipes.paths import hub_name, local_files, scheme
 from runner.files import own_version
@@ -21,6 +22,12 @@ from runner.runs.rundir import Run
 
 MODELS = {"base": "eval/base", "tuned": "eval"}
 NAMED = ("torch", "transformers", "peft", "trl", "llamafactory", "verl", "vllm", "datasets")  # versions that are told
+
+
+CHAT = (
+    'chat = [{"role": "user", "content": "…"}]',
+    'ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)',
+)
 
 
 def write_card(run: Run) -> None:
@@ -66,6 +73,11 @@ def public_card(run: Run, directory: Path, repository: str, license: str | None)
     return f"---\n{told}---\n\n{text}\n"
 
 
+def _talks(run: Run) -> bool:
+    """Whether it was trained on conversations: plain text needs no chat template, and the model may have none."""
+    return METHODS[run.recipe().recipe.method].rows.chat
+
+
 def _here(path: str) -> bool:
     return Path(path).is_absolute() or path.startswith("bundled:")
 
@@ -73,11 +85,11 @@ def _here(path: str) -> bool:
 def _of_run(run: Run) -> Iterator[str]:
     yield from _what(run, run.model, "model")
     yield "## Go on"
-    name = run.name
+    name, adapter = run.name, (run.model / ADAPTER).is_file()
     commands = {
-        f"recipe chat {name} base": "talk to it, beside its base",
+        **({f"recipe chat {name} base": "talk to it, beside its base"} if _talks(run) else {}),
         f"recipe eval {name} --suites lm_eval:gsm8k": "add a suite to its scores",
-        f"recipe merge {name}": "one model of adapter and base, checked",
+        **({f"recipe merge {name}": "one model of adapter and base, checked"} if adapter else {}),
         f"recipe serve {name}": "an OpenAI-compatible server",
         f"recipe run RECIPE --from {name}": "another training that begins with these weights",
         f"recipe resume {name} --more-epochs 1": "train on",
@@ -123,8 +135,7 @@ def _loading(run: Run, place: str, *, adapter: bool) -> str:
         f"tokenizer = AutoTokenizer.from_pretrained({place!r})",
         f"model = AutoModelForCausalLM.from_pretrained({base if adapter else repr(place)})",
         *([f"model = PeftModel.from_pretrained(model, {place!r})"] if adapter else []),
-        'chat = [{"role": "user", "content": "…"}]',
-        'ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)',
+        *(CHAT if _talks(run) else ('ids = tokenizer("…", return_tensors="pt")',)),
         "print(tokenizer.decode(model.generate(**ids, max_new_tokens=256)[0]))",
     )
 

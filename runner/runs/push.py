@@ -65,12 +65,13 @@ def content(run: Run, where: Where) -> Content:
     directory = run.path / "merged" if where.merged else run.model
     if where.merged and not (directory / "merge.json").is_file():
         raise UserError(f"{directory} is not there; make it with `recipe merge {run.name}`")
-    found = sorted(file for file in directory.rglob("*") if file.is_file() and not file.is_symlink())
-    files = {str(f.relative_to(directory)): f for f in found if f.parent == directory and OF_A_MODEL.fullmatch(f.name)}
+    below = sorted(file for file in directory.rglob("*") if file.is_file() and not file.is_symlink())
+    found = {str(file.relative_to(directory)): file for file in below}
+    files = {name: file for name, file in found.items() if OF_A_MODEL.fullmatch(name) and file.parent == directory}
     if not any(name.endswith(".safetensors") for name in files):
         raise UserError(f"{directory} holds no weights as *.safetensors")
     card = redact(public_card(run, directory, where.repository, where.license), secrets(os.environ))
-    left_out = tuple(str(f.relative_to(directory)) for f in found if str(f.relative_to(directory)) not in files)
+    left_out = tuple(name for name in found if name not in files)
     return Content(files=files, card=card, left_out=left_out)
 
 
