@@ -25,7 +25,7 @@ VERBS = {
     "gate": "say whether a run may replace another, or its base: ship, don't ship, can't tell",
     "score": "score existing prediction files, without a model",
     "chat": "talk to a run's model, or to two beside each other",
-    "merge": "merge a run's LoRA adapter into its base model and check the result",
+    "merge": "merge a LoRA adapter into its base model and check the result",
     "push": "put a run's model on the Hub, with a card",
     "serve": "serve a run's model with vLLM behind an OpenAI-compatible API",
     "tokens": "say whether a model is asked by the tokens that its replies were trained behind",

@@ -1,4 +1,4 @@
-"""`recipe merge`: one model of a run's adapter and its base."""
+"""`recipe merge`: one model of an adapter and its base."""
 
 from __future__ import annotations
 
