@@ -1,8 +1,8 @@
 """Which keys of verl's trees act under our plan; the others are refused, with the recipe field to use.
 
-For 0.9.1, from its source and, where that was not read, from what the keys are for: our own data sets hand out
-prepared rows, so that nothing under `data` is asked but what the adapter writes; the engine's batches are set by the
-trainer of `data`; GRPO has no critic and no reward model.
+For 0.9.1, from its source, and from what it was seen to read while it trains (tests/real/test_native_walk.py). Our own
+data sets hand out prepared rows, so that nothing under `data` is asked but what the adapter writes; the engine's
+batches are set by the trainer of `data`; GRPO has no critic and no reward model.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ _ENGINE: tuple[Rule, ...] = (
     (r"(infer_|ppo_infer_)?micro_batch_size_per_gpu", _MICRO),
     (r"(infer_|ppo_infer_)?max_token_len_per_gpu|use_dynamic_bsz", _TOKENS),
     (r"use_remove_padding", "use the recipe's distributed.remove_padding"),
+    (r"use_fused_kernels", "verl lays the model's over it; set the model's use_fused_kernels"),
     (r"forward_only", "a training goes backward too: the adapter leaves it false"),
     (r"dtype|mixed_precision(\..*)?|model_dtype", "use the recipe's training.precision"),
     (r"param_offload|offload_policy", "use the recipe's distributed.offload_parameters"),
@@ -171,21 +172,32 @@ _GRPO: tuple[Rule, ...] = (
     (rf"{_POLICY}data_loader_seed", "use the recipe's training.seed"),
     (rf"{_POLICY}(engine|model_config|global_batch_info)", _LOADED),
     (rf"{_POLICY}fsdp_config\.router_replay.*", "of Megatron, which runs sft only; use the recipe's distributed"),
+    (rf"{_POLICY}use_torch_compile", "verl reads it where the engine's is; set fsdp_config.use_torch_compile"),
+    (r"actor_rollout_ref\.actor\.qat\..*", "verl reads it where the engine's is; set fsdp_config.qat"),
     # The reference model answers only: it learns nothing, and is clipped by nothing.
     (
-        r"actor_rollout_ref\.ref\.(?!fsdp_config\.|profiler\.|use_torch_compile|use_fused_kernels|entropy_).*",
+        r"actor_rollout_ref\.ref\.(?!fsdp_config\.|profiler\.).*",
         "the reference model only scores replies; the key acts under actor_rollout_ref.actor",
     ),
     # Read by verl's older trainers and its asynchronous ones only, or by nothing at all.
     (
-        r"actor_rollout_ref\.(nccl_timeout|actor\.(freeze_vision_tower|use_rollout_log_probs|use_prefix_grouper)"
+        r"actor_rollout_ref\.(nccl_timeout"
+        r"|actor\.(freeze_vision_tower|use_rollout_log_probs|use_prefix_grouper|calculate_sum_pi_squared)"
         r"|rollout\.(over_sample_rate|layer_name_map|multi_stage_wake_up|sglang_engine_mode|checkpoint_manager_class"
-        r"|standalone_gpu_memory_utilization))",
+        r"|standalone_gpu_memory_utilization|custom|agent\.custom_async_server\..*))",
         _UNREAD,
+    ),
+    (
+        r"actor_rollout_ref\.rollout\.do_sample",
+        "rollouts are always sampled; use the recipe's grpo.rollouts.temperature",
+    ),
+    (
+        r"actor_rollout_ref\.rollout\.val_kwargs\.do_sample",
+        "verl goes by the temperature; set actor_rollout_ref.rollout.val_kwargs.temperature",
     ),
     (r"actor_rollout_ref\.rollout\.checkpoint_engine\.backend", "verl's synchronous trainer sets it to naive itself"),
     (
-        r"actor_rollout_ref\.rollout\.(moe_tensor_parallel_size|engine_kwargs\.trtllm)",
+        r"actor_rollout_ref\.rollout\.(moe_tensor_parallel_size|server|engine_kwargs\.trtllm)",
         "of TensorRT-LLM; use the recipe's grpo.rollouts.engine",
     ),
     (r"transfer_queue\.enable", "verl's synchronous trainer sets it to true itself"),
@@ -208,12 +220,15 @@ _GRPO: tuple[Rule, ...] = (
     (r"(custom_reward_function|reward_model|reward|sandbox_fusion)\..*", _REWARDS),
     (r".*", None),
 )
-# Keys of the KL term, which is in the loss or in the reward, or nowhere.
-KL_KEYS = {
-    "actor_rollout_ref.actor.kl_loss_type": "loss",
-    **dict.fromkeys(
-        ("algorithm.kl_penalty", *(f"algorithm.kl_ctrl.{k}" for k in ("type", "horizon", "target_kl"))), "reward"
-    ),
+# Keys that act with one value of a recipe's field: the KL term is in the loss or in the reward, or nowhere.
+_WITH: dict[str, tuple[str, str]] = {
+    "actor_rollout_ref.actor.kl_loss_type": ("grpo.kl_in", "loss"),
+    "algorithm.kl_penalty": ("grpo.kl_in", "reward"),
+    **{f"algorithm.kl_ctrl.{key}": ("grpo.kl_in", "reward") for key in ("type", "horizon", "target_kl")},
+    **{
+        f"actor_rollout_ref.rollout.engine_kwargs.{engine}": ("grpo.rollouts.engine", engine)
+        for engine in ("vllm", "sglang")
+    },
 }
 # Keys that act beside another alone: the key that turns them on, or gives them the value behind the sign.
 _BESIDE: tuple[tuple[str, str], ...] = (
@@ -235,21 +250,25 @@ _BESIDE: tuple[tuple[str, str], ...] = (
     (r"(.*policy_loss\.)clip_cov_.+", r"\1loss_mode=clip_cov"),
     (r"(.*policy_loss\.)(kl_cov_ratio|ppo_kl_coef)", r"\1loss_mode=kl_cov"),
     (r"(.*policy_loss\.)dro_beta", r"\1loss_mode=dro"),
+    (r"(.*policy_loss\.)rollout_correction", r"\1loss_mode=bypass_mode"),
+    (r"(transfer_queue\.metrics)\.(?!enabled$).+", r"\1.enabled"),
     (r"(.*actor\.)tau_(pos|neg)", r"\1policy_loss.loss_mode=sapo"),
     (r"(.*actor\.)loss_scale_factor", r"\1loss_agg_mode=seq-mean-token-sum-norm"),
 )
 RULES: dict[str, tuple[Rule, ...]] = {"sft-fsdp": _FSDP, "sft-megatron": _MEGATRON, "grpo": _GRPO}
 
 
-def cannot_act(key: str, tree: str, kl_in: str = "") -> str | None:
+def cannot_act(key: str, tree: str, fields: Mapping[str, str]) -> str | None:
     """Why a key of one of verl's trees would do nothing, or harm; None where it acts.
 
     Args:
-        kl_in: where GRPO's recipe has its KL term, `loss` or `reward`; an empty string where it has none.
+        fields: the recipe's values that decide it, by field (GRPO's alone); where there is no KL term, grpo.kl_in is
+            an empty string.
     """
-    where = KL_KEYS.get(key)
-    if tree == "grpo" and where and where != kl_in:
-        return f"acts with the recipe's grpo.kl_in: {where} and a grpo.kl_coef above 0 only"
+    field, value = _WITH.get(key, ("", ""))
+    if field in fields and fields[field] != value:
+        kl = " and a grpo.kl_coef above 0" if field == "grpo.kl_in" else ""
+        return f"acts with the recipe's {field}: {value}{kl} only"
     return next(reason for pattern, reason in RULES[tree] if re.fullmatch(pattern, key))
 
 

@@ -54,7 +54,8 @@ def tree_of(recipe: Recipe) -> str:
 def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
     """What is wrong with the recipe's `backend_options`: unknown, owned by a recipe field, or of a wrong type."""
     name, grpo = tree_of(loaded.recipe), loaded.recipe.grpo
-    kl_in = grpo.kl_in if grpo.kl_coef > 0 else ""
+    fields = {"grpo.kl_in": grpo.kl_in if grpo.kl_coef > 0 else "", "grpo.rollouts.engine": grpo.rollouts.engine}
+    deciding = fields if name == "grpo" else {}
     found: list[Problem] = []
     given = list(_leaves(plain(loaded.recipe.backend_options), ()))
     options = {".".join(path): value for path, value in given}
@@ -63,7 +64,7 @@ def problems(loaded: LoadedRecipe, own: dict[str, str]) -> list[Problem]:
             found.append(loaded.document.problem(("backend_options",), "keys after these were not looked at"))
             break
         key = ".".join(path)
-        text = _problem(key, value, own, name, kl_in, options)
+        text = _problem(key, value, own, name, deciding, options)
         if not text and loaded.recipe.tuning.type == "lora" and CHANGES_MODEL.fullmatch(key):
             text = NOT_KEPT
         if text:
@@ -80,13 +81,16 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield (*path, str(key)), value
 
 
-def _problem(key: str, value: Any, own: dict[str, str], name: str, kl_in: str, options: dict[str, Any]) -> str | None:
+def _problem(
+    key: str, value: Any, own: dict[str, str], name: str, fields: dict[str, str], options: dict[str, Any]
+) -> str | None:
     known = tree(name)
     leaf = known.get(key) or _free(key, known)
     # A key below one that the adapter sets, or that does nothing, is no other case than that one.
     parents = [key.rsplit(".", n)[0] for n in range(key.count(".") + 1)]
     owned = next((parent for parent in parents if parent in own), None)
-    inert = None if leaf is None else next(filter(None, (cannot_act(parent, name, kl_in) for parent in parents)), None)
+    reasons = (cannot_act(parent, name, fields) for parent in parents if leaf is not None)
+    inert = next(filter(None, reasons), None)
     if owned and (own[owned] or not inert):
         field = own[owned]
         return f"the adapter sets this key itself; use the recipe's {field}" if field else OWN

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,14 @@ import yaml
 from adapters.contract import Topology
 from recipes import load
 from recipes.files import write_text
-from runner.runs import rundir as rundir
+from runner.files import code_directory
+from runner.machine.process import clean_environment
+from runner.runs import rundir
 from runner.training.planning import make_plan
 from runner.training.prepare import prepare
 from tests.adapters.test_native_keys import ACTS
 from tests.real.conftest import inside
+from tests.real.test_verl_grpo import SMALL
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -146,3 +151,71 @@ def test_verl_reads_each_key_that_is_taken(verl_python: Path, tiny_model: Path, 
     unread = {key for key in acting if f"{VERL_CLASSES.get(key.split('.')[0])}.{key.split('.')[1]}" not in read}
     assert unread == {"engine.use_orig_params"}  # of the strategy fsdp; this one is fsdp2
     assert not {"HFModelConfig.tiled_mlp", "CheckpointConfig.strict"} & read  # so the walk tells them apart
+
+
+WATCHED = Path(__file__).with_name("watched")
+# The places of verl's tree that a key reaches: its own, and those that are made of it (`${oc.select:...}`). Each by its
+# name, by the class that verl makes of the section, and by a section that is read whole, as a dictionary is.
+PLACES = """
+import copy, json, sys
+from pathlib import Path
+from omegaconf import OmegaConf, open_dict
+from adapters.verl.compose import compose
+
+config = compose(Path(sys.argv[1]))
+
+def leaves(node, name=""):
+    if not isinstance(node, dict) or not node:
+        return {name: node}
+    return {k: leaf for part in node for k, leaf in leaves(node[part], f"{name}.{part}".lstrip(".")).items()}
+
+def names(key):
+    parent, _, leaf = key.rpartition(".")
+    section = OmegaConf.select(config, parent)
+    kind = section.get("_target_") if OmegaConf.is_dict(section) else None
+    return [key, *([f"{kind.rsplit('.', 1)[-1]}.{leaf}"] if kind else names(parent) if parent.count(".") > 1 else [])]
+
+before, found = leaves(OmegaConf.to_container(config, resolve=True)), {}
+for key in json.loads(sys.argv[2]):
+    other = copy.deepcopy(config)
+    with open_dict(other):
+        OmegaConf.update(other, key, "other", merge=False)
+    after = leaves(OmegaConf.to_container(other, resolve=True))
+    found[key] = [name for place in after if after[place] != before.get(place) for name in names(place)]
+print(json.dumps(found))
+"""
+# What this training, on a CPU, by FSDP2 and with a model of text, does not come to.
+GRPO_ELSEWHERE = {
+    "of the strategy fsdp": r".*\.(use_orig_params|wrap_policy\.min_num_params)",
+    "of Ray's own start, which takes them all": r"ray_kwargs\.ray_init\..*",
+    "of a section that verl makes into a class itself": r"skip\.rollout_tq\.enable",
+}
+
+
+@pytest.mark.parametrize("kl_in", ["loss", "reward"])
+def test_verl_reads_each_key_of_grpo_that_is_taken(
+    kl_in: str, verl_python: Path, tiny_qwen3: Path, tmp_path: Path
+) -> None:
+    given = [f"model.path={tiny_qwen3}", *SMALL, "training.max_steps=2", f"grpo.kl_in={kl_in}", "grpo.kl_coef=0.01"]
+    loaded = load("grpo_sums", given)
+    run = rundir.create(loaded, tmp_path, "run")
+    prepare(run, loaded.recipe, verl_python, str(tiny_qwen3), print)
+    plan = make_plan(loaded, Topology(), run.path, python=verl_python)
+    for name, text in plan.files.items():
+        write_text(run.path / name, text)
+    (tmp_path / "reads").mkdir()
+    path = os.pathsep.join([str(WATCHED), str(code_directory()), plan.env.get("PYTHONPATH", "")])
+    watched = {**plan.env, "PYTHONPATH": path, "READS": str(tmp_path / "reads"), "RECIPE_RUN": run.mark()}
+    for command in (*plan.before, plan.argv):
+        subprocess.run(command, cwd=run.path, env=clean_environment(watched), check=True)
+    read = {name for file in (tmp_path / "reads").iterdir() for name in file.read_text().splitlines()}
+    acting = json.loads(ACTS.read_text(encoding="utf-8"))[
+        "verl grpo kl in reward" if kl_in == "reward" else "verl grpo"
+    ]
+    config = str(run.path / "backend/train.yaml")
+    places = json.loads(inside(verl_python, PLACES, config, json.dumps(acting), cwd=run.path))
+    # What verl hands on is named from there: a section of two words and more.
+    ends = {name for whole in read for name in (whole, f"transfer_queue.{whole}")}
+    elsewhere = re.compile("|".join(GRPO_ELSEWHERE.values()))
+    assert not {key for key in acting if not ends & set(places[key]) and not elsewhere.fullmatch(key)}
+    assert not {"HFModelConfig.tiled_mlp", "RolloutConfig.do_sample"} & read  # so the walk tells them apart
