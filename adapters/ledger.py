@@ -125,6 +125,7 @@ def runner_fields() -> list[Entry]:
                     "max_samples",
                     "thinking",
                     "max_new_tokens",
+                    "max_thought_tokens",
                     "data",
                     "longbench_subsets",
                     "engine",

@@ -76,6 +76,7 @@ class Spec:
     max_samples: int | None = None
     max_generation_samples: int | None = None
     max_new_tokens: int = 128
+    max_thought_tokens: int = 0  # of a thought, apart from its answer; 0: the answer's limit holds for both
     batch_tokens: int = 4096
     dtype: str = "auto"
     device: str = "auto"

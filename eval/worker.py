@@ -24,7 +24,7 @@ from eval.engines.ask import ask
 from eval.engines.cache import Answer, AnswerCache
 from eval.engines.directory import ModelFiles, locate
 from eval.engines.progress import duration, say
-from eval.engines.requests import Generate, Request
+from eval.engines.requests import Generate, Request, Sample
 from eval.metrics.thoughts import opened, without
 from eval.report.results import FILE, ModelProvenance, Provenance, Results, SuiteProvenance
 from eval.spec import Model, Spec, read_spec
@@ -120,14 +120,24 @@ def _load_suites(spec: Spec, files: ModelFiles) -> tuple[Text, dict[str, Loaded]
     for name in spec.suites:
         try:
             own = asking if name in GENERATING else text  # the others read rows as training does
-            what = suite(name).load(spec, own, files.max_positions())
+            thought = spec.max_thought_tokens if name in GENERATING else 0
+            what = suite(name).load(spec, own, files.max_positions() - thought)
             settings = {**what.settings, "thinking": spec.thinking} if own is not text else what.settings
             loaded[name] = replace(what, settings=settings)
+            if thought:
+                samples = [_with_thought(sample, thought) for sample in what.samples]
+                loaded[name] = replace(what, samples=samples, settings={**settings, "max_thought_tokens": thought})
         except UserError as error:
             problems += map(str, error.problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
     return text, loaded
+
+
+def _with_thought(sample: Sample, tokens: int) -> Sample:
+    """A sample whose replies may take so many tokens for a thought before their answer."""
+    asked = (replace(r, max_thought_tokens=tokens) if isinstance(r, Generate) else r for r in sample.requests)
+    return replace(sample, requests=tuple(asked))
 
 
 def _score_suite(
@@ -153,7 +163,10 @@ def _score_suite(
 
 
 def _answer(request: Request, answer: Answer, text: Text) -> Answer:
-    return without(answer, opened(text.tokenizer, request.ids)) if isinstance(request, Generate) else answer
+    if not isinstance(request, Generate):
+        return answer
+    limit = "eval.max_thought_tokens" if request.max_thought_tokens else "eval.max_new_tokens"
+    return without(answer, opened(text.tokenizer, request.ids), limit)
 
 
 def versions() -> dict[str, str]:

@@ -107,6 +107,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("eval.patience", "early_stopping_patience early_stopping_steps"),
     ("eval.best_model", "load_best_model_at_end metric_for_best_model"),
     ("eval.max_new_tokens", "generation_max_length"),
+    ("eval.max_thought_tokens", "thinking_budget thinking_token_budget max_thinking_tokens"),
     ("eval.max_samples", "max_eval_samples val_max_samples"),
     ("logging", "report_to logger use_wandb wandb wandb_project use_swanlab"),
 )

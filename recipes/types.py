@@ -231,6 +231,7 @@ class Eval:
     max_samples: int | None
     thinking: Literal["auto", "on", "off"]
     max_new_tokens: int
+    max_thought_tokens: int
     data: Mapping[str, str]
     measures: tuple[OwnMeasure, ...]
     lm_eval: LmEval

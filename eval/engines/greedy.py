@@ -39,10 +39,10 @@ def decode(
             if broken[place]:
                 out[row] = None
                 continue
-            stopped = token in ends or token in requests[row].stop
+            stopped = token in ends or token in requests[row].ends
             if not stopped:
                 made[row].append(token)
-            if stopped or len(made[row]) == requests[row].max_new_tokens:
+            if stopped or len(made[row]) == requests[row].most:
                 out[row] = (made[row], stopped)
             else:
                 going.append(place)
@@ -58,12 +58,12 @@ def decode(
 
 def _allowed(logits: torch.Tensor, requests: list[Generate], ends: frozenset[int], first: bool) -> torch.Tensor:
     """The logits (rows × vocabulary) without the tokens that may not come first; every request has its row then."""
-    if not first or not any(request.stop for request in requests):
+    if not first or not any(request.ends for request in requests):
         return logits
     logits = logits.clone()
     for row, request in enumerate(requests):
-        if request.stop:
-            logits[row, sorted(ends | request.stop)] = -math.inf
+        if request.ends:
+            logits[row, sorted(ends | request.ends)] = -math.inf
     return logits
 
 

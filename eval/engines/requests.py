@@ -45,6 +45,8 @@ class Generate:
     Args:
         ids: token ids of the prompt.
         max_new_tokens: the most tokens to make.
+        max_thought_tokens: the most of a thought before the answer, which then has max_new_tokens to itself; 0: the
+            thought is a part of them.
         stop: token ids that end it besides the model's own; where there are any, the first token is neither one of them
             nor one of the model's own, but the likeliest other (LongBench's samsum: `min_length` of transformers).
         shared: lengths of prefixes (ascending) that other requests of the suite begin with too.
@@ -54,10 +56,22 @@ class Generate:
     max_new_tokens: int
     stop: frozenset[int] = field(default_factory=frozenset)
     shared: tuple[int, ...] = ()
+    max_thought_tokens: int = 0
+
+    @property
+    def most(self) -> int:
+        """The most tokens that an engine makes: thought and answer."""
+        return self.max_thought_tokens + self.max_new_tokens
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The stop tokens that end it at once: where there may be a thought, they end the answer alone."""
+        return frozenset() if self.max_thought_tokens else self.stop
 
     def key(self) -> Mapping[str, Any]:
         key = {"kind": "generate", "ids": self.ids, "max_new_tokens": self.max_new_tokens, "stop": sorted(self.stop)}
-        return key | ({"first": "no stop"} if self.stop else {})
+        thought = {"max_thought_tokens": self.max_thought_tokens} if self.max_thought_tokens else {}
+        return key | ({"first": "no stop"} if self.stop else {}) | thought
 
 
 Request = Score | Generate

@@ -18,7 +18,7 @@ from eval.engines.loading import load_model
 from eval.engines.pack import PACK, Group, group_by_prefix, pack, packs, size
 from eval.engines.prefix import fork, prefix_groups, shareable, takes_trees
 from eval.engines.requests import Generate, Score
-from eval.metrics.thoughts import reply_text
+from eval.metrics.thoughts import as_answer
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
 
@@ -65,9 +65,7 @@ class TransformersEngine:
         yield from self._all(requests, lambda r: r.first_needed, lambda r: len(r.ids), self._score)
 
     def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]:
-        yield from self._all(
-            requests, lambda r: len(r.ids) - 1, lambda r: len(r.ids) + r.max_new_tokens, self._generate
-        )
+        yield from self._all(requests, lambda r: len(r.ids) - 1, lambda r: len(r.ids) + r.most, self._generate)
 
     def _all(
         self,
@@ -178,11 +176,8 @@ class TransformersEngine:
     def _generate(self, requests: list[Generate], cache: Cache, past: int) -> list[Answer]:
         decoded = decode(self.model, self.head, requests, self._ends, fork(cache, len(requests)), past)
         broken: Answer = {"error": "the model's logits are no numbers"}
-        return [broken if found is None else self._reply(*found) for found in decoded]
-
-    def _reply(self, ids: list[int], finished: bool) -> Answer:
-        text = reply_text(self.tokenizer, ids)
-        return {"text": text, "tokens": len(ids), "finished": finished}
+        replies = zip(requests, decoded, strict=True)
+        return [broken if found is None else as_answer(self.tokenizer, request, *found) for request, found in replies]
 
 
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from eval.engines.directory import ModelFiles, locate
 from eval.engines.greedy import end_tokens
 from eval.engines.loading import device_of, dtype_of, load_model
 from eval.engines.requests import Generate, Score
-from eval.metrics.thoughts import reply_text
+from eval.metrics.thoughts import as_answer
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
 from recipes.errors import UserError
@@ -150,13 +150,13 @@ class VllmEngine:
     def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]:
         from vllm import SamplingParams
 
-        fitting, too_long = fits([len(r.ids) + r.max_new_tokens for r in requests], self.max_positions)
+        fitting, too_long = fits([len(r.ids) + r.most for r in requests], self.max_positions)
         if too_long:
             yield too_long
         for n in _by_prefix(fitting, requests):
             parameters = SamplingParams(
-                temperature=0, max_tokens=requests[n].max_new_tokens, detokenize=False,
-                stop_token_ids=sorted(self._ends | requests[n].stop), min_tokens=1 if requests[n].stop else 0,
+                temperature=0, max_tokens=requests[n].most, detokenize=False,
+                stop_token_ids=sorted(self._ends | requests[n].ends), min_tokens=1 if requests[n].ends else 0,
             )  # fmt: skip
             self.llm.add_request(str(n), {"prompt_token_ids": requests[n].ids}, parameters)
         for outputs in self._finished():
@@ -172,9 +172,8 @@ class VllmEngine:
 
     def _reply(self, request: Generate, output: Any) -> Answer:
         made = list(output.outputs[0].token_ids)
-        end = next((n for n, t in enumerate(made) if t in self._ends or t in request.stop), None)
-        text = reply_text(self.tokenizer, made[:end])
-        return {"text": text, "tokens": len(made[:end]), "finished": end is not None}
+        end = next((n for n, t in enumerate(made) if t in self._ends or t in request.ends), None)
+        return as_answer(self.tokenizer, request, made[:end], finished=end is not None)
 
 
 def _by_prefix(members: Sequence[int], requests: Sequence[Score] | Sequence[Generate]) -> list[int]:

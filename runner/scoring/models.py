@@ -35,6 +35,8 @@ class EvalOptions:
     skip: tuple[str, ...] = ()
     max_samples: int | None = None
     max_generation_samples: int | None = None
+    max_new_tokens: int | None = None
+    max_thought_tokens: int | None = None
     engine: str | None = None
     scorer: str | None = None
     subsets: tuple[str, ...] = ()
@@ -180,7 +182,8 @@ def _run_spec(
         trust_remote_code=recipe.model.trust_remote_code,
         max_samples=options.max_samples or judged.max_samples,
         max_generation_samples=options.max_generation_samples,
-        max_new_tokens=judged.max_new_tokens,
+        max_new_tokens=options.max_new_tokens or judged.max_new_tokens,
+        max_thought_tokens=options.max_thought_tokens or judged.max_thought_tokens,
         engine=options.engine or judged.engine,
         scorer=options.scorer or judged.scorer,
         subsets=options.subsets or judged.longbench_subsets,
@@ -207,6 +210,8 @@ def _check_options(options: EvalOptions, suites: Collection[str]) -> None:
         ("--subsets", options.subsets, ("longbench",)),
         # What a task of lm-eval generates, it alone knows.
         ("--thinking", options.thinking, (*GENERATING, LM_EVAL)),
+        ("--max-new-tokens", options.max_new_tokens, ("generation", "qmsum", "reference")),
+        ("--max-thought-tokens", options.max_thought_tokens, GENERATING),
         ("--max-generation-samples", options.max_generation_samples, (*GENERATING, LM_EVAL)),
     )
     kinds = {LM_EVAL if suite.startswith(LM_EVAL) else suite for suite in suites}
@@ -240,6 +245,8 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         thinking=options.thinking or "auto",
         max_samples=options.max_samples,
         max_generation_samples=options.max_generation_samples,
+        max_new_tokens=options.max_new_tokens or Spec.max_new_tokens,
+        max_thought_tokens=options.max_thought_tokens or 0,
         engine=options.engine or "transformers",
         scorer=options.scorer or "rougeL",
         subsets=options.subsets,

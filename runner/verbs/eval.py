@@ -41,6 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip", nargs="+", default=[], type=_suite, metavar="SUITE", help="suites to leave out")
     add("--max-samples", type=options.count, help="rows per suite")
     add("--max-generation-samples", type=options.count, help="rows per suite that generates")
+    add("--max-new-tokens", type=options.count, help="tokens of a reply (default: the recipe's, or 128)")
+    add("--max-thought-tokens", type=options.count, help="tokens of a reply's thinking, beside those of its answer")
     add(
         "--max-length",
         type=options.count,
@@ -92,6 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
         skip=tuple(arguments.skip),
         max_samples=arguments.max_samples,
         max_generation_samples=arguments.max_generation_samples,
+        max_new_tokens=arguments.max_new_tokens,
+        max_thought_tokens=arguments.max_thought_tokens,
         engine=arguments.engine,
         scorer=_scorer(arguments.scorer),
         subsets=tuple(arguments.subsets),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics.thoughts import opened, parted, reply_text, without
+from eval.engines.requests import Generate
+from eval.metrics.thoughts import as_answer, opened, parted, reply_text, without
 from recipes.words import TAG
 
 WORDS = st.text(st.sampled_from("ab <>/[]\nthink"), max_size=30).filter(lambda text: not TAG.search(text))
@@ -103,3 +104,58 @@ def test_tags_that_are_control_tokens_are_not_lost() -> None:
 def test_what_a_prompt_has_opened(prompt: list[str], expected: str) -> None:
     tokenizer = Words(prompt, [word for word in prompt if word.startswith("<|")])
     assert opened(tokenizer, range(len(prompt))) == expected
+
+
+VOCABULARY = ["<think>", "</think>", "a", "b", "\n", "."]
+WORDS_ONLY = st.lists(st.sampled_from([2, 3, 4]), max_size=8)
+
+
+@given(
+    thought=st.none() | WORDS_ONLY,
+    answer=WORDS_ONLY,
+    by_prompt=st.booleans(),
+    ended=st.booleans(),
+    thought_room=st.integers(1, 8),
+    room=st.integers(1, 8),
+    stops=st.booleans(),
+)
+def test_thought_and_answer_have_rooms_of_their_own(
+    thought: list[int] | None,
+    answer: list[int],
+    by_prompt: bool,
+    ended: bool,
+    thought_room: int,
+    room: int,
+    stops: bool,
+) -> None:
+    """What is kept is what two questions would give: one for the thought, and one for the answer after it."""
+    tokenizer, line = Words(VOCABULARY, ["<think>", "</think>"]), 4
+    begun = [] if by_prompt or thought is None else [0]
+    prompt = [2, 0] if by_prompt and thought is not None else [2]
+    before = [] if thought is None else [*begun, *thought, 1]
+    stop = frozenset({line} if stops else ())
+    request = Generate(ids=prompt, max_new_tokens=room, stop=stop, max_thought_tokens=thought_room)
+    made = [*before, *answer][: request.most]
+    found = as_answer(tokenizer, request, made, ended and len(made) < request.most)
+    if len(before) > thought_room:
+        assert "error" in without(found, "<think>" if by_prompt else "")
+        assert found["tokens"] == thought_room or not ended
+        return
+    left = made[len(before) :]
+    while stops and left[:1] == [line]:
+        left = left[1:]
+    whole = left[: left.index(line)] if stops and line in left else left
+    text = "".join(VOCABULARY[n] for n in whole[:room])
+    told = without(found, "<think>" if by_prompt and thought is not None else "")
+    assert told["text"].lstrip() == text.lstrip()
+    stopped = (ended and len(made) < request.most) or whole != left
+    assert found["finished"] == (stopped and len(whole) < room)
+
+
+def test_without_a_room_for_thoughts_nothing_is_cut() -> None:
+    tokenizer = Words(VOCABULARY, [])
+    request = Generate(ids=[2], max_new_tokens=9)
+    assert as_answer(tokenizer, request, [0, 2, 1, 3], True) == {
+        "text": "<think>a</think>b", "tokens": 4, "finished": True,
+    }  # fmt: skip
+    assert "max_thought_tokens" not in request.key() and request.most == 9
