@@ -155,8 +155,8 @@ class TransformersEngine:
                 use_cache=True,
             )
         counts = [requests[n].tokens for n in packed.members]
-        nll = _nll(self.head.kept(out.logits), packed.targets[kept]).split(counts)
-        return [(n, {"nll": float(r.sum()), "tokens": len(r)}) for n, r in zip(packed.members, nll, strict=True)]
+        answers = self._scored(self.head.kept(out.logits), packed.targets[kept], counts)
+        return list(zip(packed.members, answers, strict=True))
 
     def _score(self, requests: list[Score], cache: Cache, past: int) -> list[Answer]:
         rows = [request.ids[past:] for request in requests]
@@ -170,7 +170,11 @@ class TransformersEngine:
         kept = targets != IGNORE
         with self.head.keeping(kept.to(self.model.device)):
             out = self.model(input_ids=ids, past_key_values=fork(cache, len(rows)), use_cache=cache is not None)
-        nll = _nll(self.head.kept(out.logits), targets[kept]).split(kept.sum(1).tolist())
+        return self._scored(self.head.kept(out.logits), targets[kept], kept.sum(1).tolist())
+
+    def _scored(self, logits: torch.Tensor, targets: torch.Tensor, counts: list[int]) -> list[Answer]:
+        """The answers to requests of so many tokens each, by the logits (tokens × vocabulary) before these targets."""
+        nll = _nll(logits, targets).split(counts)
         return [{"nll": float(row.sum()), "tokens": len(row)} for row in nll]
 
     def _generate(self, requests: list[Generate], cache: Cache, past: int) -> list[Answer]:

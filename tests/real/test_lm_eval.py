@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import statistics
 import subprocess
 from collections.abc import Mapping
@@ -19,6 +21,8 @@ pytestmark = pytest.mark.real
 
 WORDS = ["bond", "share", "loan", "bank", "coin", "rent", "cash", "debt", "fund", "rate", "risk", "cost"]
 
+POSITIONS = 256
+
 CHOICE = """
 task: words_mc
 dataset_path: json
@@ -32,7 +36,19 @@ doc_to_target: answer
 metric_list:
   - {metric: acc}
   - {metric: acc_norm}
+  - {metric: exact_match}
 metadata: {version: 2.0}
+"""
+# The likelihood of one continuation; of one row with more context than the model has positions (POSITIONS).
+LIKELIHOOD = """
+task: words_next
+dataset_path: json
+dataset_kwargs: {data_files: {test: words.jsonl}}
+test_split: test
+output_type: loglikelihood
+doc_to_text: "{{text * 40 if letter == 'e' else choices[0]}}"
+doc_to_target: " {{choices[1]}}"
+metric_list: [{metric: perplexity}, {metric: acc}]
 """
 GENERATION = """
 task: words_gen
@@ -85,7 +101,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     (directory / "words.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (directory / "half.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:6]))
-    for name, text in {"mc": CHOICE, "gen": GENERATION, "ppl": ROLLING}.items():
+    for name, text in {"mc": CHOICE, "gen": GENERATION, "ppl": ROLLING, "next": LIKELIHOOD}.items():
         (directory / f"words_{name}.yaml").write_text(text)
     (directory / "words_mean.yaml").write_text(CHOICE.replace("words_mc", "words_mean"))
     (directory / "words_half.yaml").write_text(CHOICE.replace("words_mc", "words_half").replace("words.", "half."))
@@ -149,19 +165,30 @@ def test_numbers_are_those_of_the_command_line_to_the_last_digit(
 ) -> None:
     """Choices, replies through two filters and rolling likelihoods; a chat template, examples, a system prompt, an
     adapter and a limit."""
-    adapter = tmp_path / "adapter"
-    inside(eval_python, ADAPTER, str(tiny_model), str(adapter), cwd=tmp_path)
+    adapter, short = tmp_path / "adapter", shutil.copytree(tiny_model, tmp_path / "short")
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": POSITIONS}))
+    inside(eval_python, ADAPTER, str(short), str(adapter), cwd=tmp_path)
     how = {"num_fewshot": 2, "system": "Be brief.", "generation": {"max_gen_toks": 6}, "batch": 4}
-    suites = [f"lm_eval:{tasks / name}.yaml" for name in NAMES]
-    path = spec(tmp_path, adapter, suites, base=tiny_model, lm_eval=how, max_samples=10)
+    suites = [f"lm_eval:{tasks / name}.yaml" for name in (*NAMES, "words_next")]
+    path = spec(tmp_path, adapter, suites, base=short, lm_eval=how, max_samples=10)
     worker(lm_python, path)
     theirs = command_line(
-        lm_python, tasks, f"pretrained={tiny_model},peft={adapter},dtype=float32", [f"{name}.yaml" for name in NAMES],
+        lm_python, tasks, f"pretrained={short},peft={adapter},dtype=float32",
+        [f"{name}.yaml" for name in (*NAMES, "words_next")],
         *("--num_fewshot", "2", "--system_instruction", "Be brief.", "--apply_chat_template", "--limit", "10"),
         *("--gen_kwargs", "max_gen_toks=6", "--batch_size", "4"),
     )  # fmt: skip
     found = results(tmp_path / "out")
     assert {name: ours(found, name) for name in NAMES} == {name: numbers(theirs, name) for name in NAMES}
+    # Not in the same batches as lm-eval's, whose float32 rounds otherwise by their shape.
+    assert ours(found, "words_next") == pytest.approx(numbers(theirs, "words_next"), rel=1e-5)
+    cache = tmp_path / "out/cache/lm_eval.jsonl"
+    kept_answers = cache.read_bytes()
+    cache.write_bytes(kept_answers[: len(kept_answers) // 2])  # as if it had been killed in the middle
+    again = worker(lm_python, path)
+    assert re.search(r"m: [1-9]\d* of \d+ requests were answered before", again)
+    assert results(tmp_path / "out")["metrics"] == found["metrics"]
     base = results(tmp_path / "out" / "base")
     assert all(abs(ours(base, "words_ppl")[key] - value) > 1e-3 for key, value in ours(found, "words_ppl").items())
     assert 0 < found["metrics"]["lm_eval:words_mc.acc"]["value"] < 1

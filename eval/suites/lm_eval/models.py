@@ -45,7 +45,7 @@ def _in_transformers(model: Model, files: ModelFiles, spec: Spec) -> Any:
     But for one thing: lm-eval cuts the base's embedding to the length of the tokenizer, where ours keeps the padding
     rows that a base and its adapter were trained with.
     """
-    from lm_eval.models.huggingface import HFLM
+    from eval.suites.lm_eval.choices import ChoiceLM
 
     whole = load_model(model, replace(files, directory=files.base or files.directory, base=None), spec)
     if files.base:
@@ -55,7 +55,10 @@ def _in_transformers(model: Model, files: ModelFiles, spec: Spec) -> Any:
             raise UserError(f"model {model.name}: {error}") from None
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"model {model.name}: cannot load {files.directory}: {cause(error)}") from None
-    return HFLM(
+    return ChoiceLM(
+        batch_tokens=spec.batch_tokens,
+        label=f"{model.name}: log-likelihoods",
+        bar=spec.progress,
         pretrained=whole,
         tokenizer=str(files.tokenizer),
         batch_size=spec.lm_eval.batch,

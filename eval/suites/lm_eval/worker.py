@@ -20,6 +20,7 @@ from typing import Any
 
 from eval.encode import load_text
 from eval.engines import ENGINES
+from eval.engines.cache import AnswerCache
 from eval.engines.directory import locate
 from eval.engines.progress import duration, say
 from eval.hashes import file_hash, json_hash
@@ -27,6 +28,7 @@ from eval.report.results import FILE, ModelProvenance, Provenance, Results, Suit
 from eval.spec import Model, Spec, read_spec
 from eval.statistics import Measure
 from eval.suites.lm_eval import records, tasks
+from eval.suites.lm_eval.answers import keep
 from eval.suites.lm_eval.models import loaded
 from eval.worker import quiet, versions
 from recipes.errors import UserError
@@ -70,6 +72,9 @@ def _score(model: Model, found: Mapping[str, tasks.Loaded], spec: Spec, *, add: 
     metrics: dict[str, Measure] = {}
     suites: dict[str, SuiteProvenance] = {}
     with loaded(model, files, spec, text) as (lm, engine):
+        by = {"lm_eval": metadata.version("lm_eval"), "think_end_token": spec.lm_eval.think_end_token}
+        identity = {"hash": about.hash, "tokenizer": about.tokenizer, "template": about.template, **engine, **by}
+        keep(lm, AnswerCache(model.output / "cache" / "lm_eval.jsonl", identity), model.name)
         for name, what in found.items():
             start = time.monotonic()
             outcome = _asked(lm, what, spec, chat=chat)
