@@ -126,6 +126,7 @@ def runner_fields() -> list[Entry]:
                     "thinking",
                     "max_new_tokens",
                     "max_thought_tokens",
+                    "allow_code",
                     "data",
                     "longbench_subsets",
                     "engine",

@@ -86,6 +86,7 @@ class Spec:
     measures: tuple[OwnMeasure, ...] = ()  # of the same, the user's own
     subsets: tuple[str, ...] = ()  # of LongBench; `e`: all of LongBench-E; empty: what there is
     lm_eval: LmEval = field(default_factory=LmEval)
+    allow_code: bool = False  # of a task of lm-eval's that runs what the model writes
     seed: int = 42
     progress: bool = False
 

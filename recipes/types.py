@@ -235,6 +235,7 @@ class Eval:
     data: Mapping[str, str]
     measures: tuple[OwnMeasure, ...]
     lm_eval: LmEval
+    allow_code: bool
     longbench_subsets: tuple[str, ...]
     engine: Literal["transformers", "vllm"]
     scorer: str

@@ -63,6 +63,8 @@ def _asked(recipe: Recipe, verb: str) -> Iterator[str]:
     for measure in recipe.eval.measures if verb in ("resume", "eval") else ():
         if measure.path:
             yield f"run Python code of {measure.path} (eval.measures)"
+    if verb in ("resume", "eval") and recipe.eval.allow_code:
+        yield "run code that the model writes, in a sandbox (eval.allow_code)"
     files = filter(None, map(task_file, recipe.eval.suites)) if verb in ("resume", "eval") else ()
     for path in files:
         yield f"take the task file {path}, which can run Python code (eval.suites)"

@@ -48,6 +48,7 @@ class EvalOptions:
     chat_template: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     thinking: str | None = None
+    allow_code: bool = False
     output: Path | None = None
     trust_run: bool = False
 
@@ -190,6 +191,7 @@ def _run_spec(
         judge=options.judge or _judge(recipe),
         measures=judged.measures,
         lm_eval=_lm_eval(recipe),
+        allow_code=options.allow_code or judged.allow_code,
     )
 
 
@@ -212,6 +214,7 @@ def _check_options(options: EvalOptions, suites: Collection[str]) -> None:
         ("--thinking", options.thinking, (*GENERATING, LM_EVAL)),
         ("--max-new-tokens", options.max_new_tokens, ("generation", "qmsum", "reference")),
         ("--max-thought-tokens", options.max_thought_tokens, GENERATING),
+        ("--allow-code", options.allow_code, (LM_EVAL,)),
         ("--max-generation-samples", options.max_generation_samples, (*GENERATING, LM_EVAL)),
     )
     kinds = {LM_EVAL if suite.startswith(LM_EVAL) else suite for suite in suites}
@@ -251,6 +254,7 @@ def evaluate_model(path: str, rows: Path | None, options: EvalOptions, say: Call
         scorer=options.scorer or "rougeL",
         subsets=options.subsets,
         judge=options.judge,
+        allow_code=options.allow_code,
     )
     with process.signals_raise():
         earlier = earlier_results(model, say)

@@ -55,6 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--chat-template-kwargs", nargs="+", default=[], metavar="NAME=VALUE", help="with --model: template variables")
     add("--thinking", choices=("auto", "on", "off"), help="ask generating suites with the template's enable_thinking")
+    add("--allow-code", action="store_true", help="run the code that a model writes for a task, in a sandbox")
     add("--base-model", help="score this as the base model")
     add("--engine", choices=("transformers", "vllm"), help="inference engine (default: the recipe's)")
     add("--subsets", nargs="+", default=[], help="LongBench subsets; e for all of LongBench-E")
@@ -106,6 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
         chat_template=_chat_template(arguments),
         chat_template_kwargs=_variables(arguments.chat_template_kwargs),
         thinking=arguments.thinking,
+        allow_code=arguments.allow_code,
         output=arguments.output.resolve() if arguments.output else None,
         trust_run=arguments.trust_run,
     )

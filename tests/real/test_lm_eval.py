@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 from collections.abc import Mapping
@@ -314,3 +315,59 @@ def test_vllm_answers_as_transformers_does(
         assert other[name]["value"] == pytest.approx(one[name]["value"], rel=1e-4), name
     settings = [f["provenance"]["suites"]["lm_eval:words_mc"]["settings"] for f in found.values()]
     assert [s.pop("engine").split()[0] for s in settings] == ["transformers", "vllm"] and settings[0] == settings[1]
+
+
+CODE = """
+task: programs
+dataset_path: json
+dataset_kwargs: {data_files: {test: programs.jsonl}}
+test_split: test
+unsafe_code: true
+output_type: generate_until
+doc_to_text: "Write {{name}}:"
+doc_to_target: "{{test}}"
+generation_kwargs: {until: ["\\n\\n"], max_gen_toks: 2, do_sample: false}
+filter_list: [{name: program, filter: [{function: custom, filter_fn: !function own.programs}]}]
+metric_list: [{metric: !function own.passes, aggregation: mean, higher_is_better: true}]
+"""
+OWN = """
+def programs(replies, docs):  # a small model writes none
+    return [[doc["program"]] for doc in docs]
+
+def passes(references, predictions):
+    try:
+        exec(predictions[0][0] + "\\n" + references[0], {})
+        return 1.0
+    except Exception:
+        return 0.0
+"""
+
+
+@pytest.mark.slow
+def test_code_of_a_model_runs_where_it_reaches_nothing(lm_python: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """A right program, a wrong one, and those that go for the network, a file, their parent, and their own end."""
+    out = Path.home() / f"of_a_model_{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        reach = f"import socket; socket.create_connection({server.getsockname()!r}, 2)"
+        programs = {
+            "right": "def f(n): return n + 1",
+            "wrong": "def f(n): return n",
+            "network": f"{reach}\ndef f(n): return n + 1",
+            "file": f"open({str(out)!r}, 'w')\ndef f(n): return n + 1",
+            "parent": "import os\nos.kill(os.getppid() or 10**6, 9)\ndef f(n): return n + 1",
+            "end": "import os; os._exit(0)",
+        }
+        rows = [{"name": name, "program": text, "test": "assert f(3) == 4"} for name, text in programs.items()]
+        (tmp_path / "programs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / "own.py").write_text(OWN)
+        (tmp_path / "programs.yaml").write_text(CODE)
+        path = spec(tmp_path, tiny_model, [f"lm_eval:{tmp_path / 'programs.yaml'}"])
+        assert "eval.allow_code: true (--allow-code) runs it in a sandbox" in worker(lm_python, path, "--check", code=2)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"allow_code": True}))
+        said = worker(lm_python, path)
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    found = {r["doc"]["name"]: r["passes,program"] for r in records(tmp_path / "out", "programs")}
+    assert found == {name: float(name == "right") for name in programs}
+    assert not out.exists() and "1 programs counted as wrong: the process ended by itself" in said

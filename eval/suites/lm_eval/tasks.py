@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eval.spec import Spec
+from eval.suites.lm_eval import sandbox
+from eval.suites.lm_eval.records import plain
 from recipes.errors import UserError, did_you_mean
 from recipes.suites import LM_EVAL, suite_id, task_file
 
@@ -22,12 +26,17 @@ LOCAL = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """A suite's tasks and groups, as lm-eval takes them; `path` is its task file's, where it has one."""
+    """A suite's tasks and groups, as lm-eval takes them.
+
+    path: its task file's, where it has one.
+    ended: programs of a model that ended the sandbox they ran in, by how.
+    """
 
     items: list[Any]
     tasks: Mapping[str, Any]
     path: str | None
     manager: Any
+    ended: Counter[str]
 
 
 def load(spec: Spec) -> dict[str, Loaded]:
@@ -42,7 +51,7 @@ def load(spec: Spec) -> dict[str, Loaded]:
     with _naming_data():
         for suite in spec.suites:
             try:
-                found[suite_id(suite)] = _load(suite, index)
+                found[suite_id(suite)] = _load(suite, index, allow_code=spec.allow_code)
             except UserError as error:
                 problems += map(str, error.problems)
     if problems:
@@ -83,14 +92,14 @@ def _content(path: str) -> Mapping[str, Any]:
     return content
 
 
-def _load(suite: str, index: Any) -> Loaded:
+def _load(suite: str, index: Any, *, allow_code: bool) -> Loaded:
     path, name = task_file(suite), suite.removeprefix(LM_EVAL)
     content = _content(path) if path else {}
     if not path and name not in index.all_tasks:
         text = f"{suite}: lm-eval has no task, group or tag {name!r}{did_you_mean(name, index.all_tasks)}"
         raise UserError(f"{text}; `lm_eval:FILE.yaml` takes a task file of your own")
     unsafe = sorted(set(_unsafe(content or name, index)))
-    if unsafe:
+    if unsafe and not allow_code:
         _refuse_code(suite, unsafe)  # before anything of the task is run: its own module may ask for more
     if "group" in content and index.task_index[content["group"]].yaml_path != Path(path or ""):
         other = index.task_index[content["group"]].yaml_path
@@ -104,21 +113,38 @@ def _load(suite: str, index: Any) -> Loaded:
         raise UserError(f"{suite}: lm-eval cannot load it: {_first(error)}") from None
     tasks, groups = loaded["tasks"], loaded.get("groups", {})
     unsafe = [one for one, task in tasks.items() if getattr(task, "UNSAFE_CODE", False)]
-    if unsafe:
+    if unsafe and not allow_code:
         _refuse_code(suite, unsafe)
+    if unsafe:
+        sandbox.check()
+    ended: Counter[str] = Counter()
+    for one in unsafe:
+        tasks[one].process_results = partial(_in_sandbox, tasks[one], tasks[one].process_results, ended)
     if pictured := [one for one, task in tasks.items() if getattr(task, "MULTIMODAL", False)]:
         raise UserError(f"{suite}: {', '.join(pictured[:3])}: tasks with pictures or sound are not scored here")
     if not tasks:
         raise UserError(f"{suite}: it holds no task")
     below = {name for children in loaded.get("group_map", {}).values() for name in children}
-    return Loaded([one for name, one in {**groups, **tasks}.items() if name not in below], tasks, path, index)
+    return Loaded([one for name, one in {**groups, **tasks}.items() if name not in below], tasks, path, index, ended)
+
+
+def _in_sandbox(task: Any, process: Callable[..., Any], ended: Counter[str], doc: Any, results: Any) -> dict[str, Any]:
+    """The measures of a reply that is code: nought where its program ended the sandbox that it ran in."""
+    try:
+        told = sandbox.run(lambda: plain(process(doc, results)))
+    except sandbox.Ended as error:
+        ended[str(error)] += 1
+        return dict.fromkeys(task.aggregation(), 0.0)
+    except sandbox.Raised as error:
+        raise UserError(f"task {task.config.task}: its measures failed on a reply: {error}") from None
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
 
 
 def _refuse_code(suite: str, tasks: list[str]) -> None:
     names = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
     raise UserError(
-        f"{suite}: {names}: runs code that the model writes (unsafe_code), for which there is no sandbox here; "
-        "take it out, and run it with lm-eval itself on a machine that may be lost"
+        f"{suite}: {names}: runs code that the model writes (unsafe_code); "
+        "eval.allow_code: true (--allow-code) runs it in a sandbox without a network"
     )
 
 

@@ -52,6 +52,8 @@ def main(arguments: list[str]) -> int:
 def _run(spec: Spec, *, check: bool, add: bool) -> None:
     quiet()
     os.environ["DISABLE_MULTIPROC"] = "1"  # lm-eval's bootstrap would fork a process that holds a model
+    if spec.allow_code:
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # which the measures of HumanEval and MBPP ask for
     found = tasks.load(spec)
     if check:
         return
@@ -87,6 +89,9 @@ def _score(model: Model, found: Mapping[str, tasks.Loaded], spec: Spec, *, add: 
                 data=_data(name, what, outcome, told), settings=settings, seconds=round(seconds, 3), engine=engine
             )
             say(f"{model.name}: {name}: {len(told.records)} samples in {duration(seconds)}")
+            for reason, count in what.ended.most_common():
+                say(f"{model.name}: {name}: {count} programs counted as wrong: {reason}")
+            what.ended.clear()
     new = Results(
         metrics=metrics,
         provenance=Provenance(
@@ -130,6 +135,7 @@ def _asked(lm: Any, what: tasks.Loaded, spec: Spec, *, chat: bool) -> records.Ou
         fewshot_as_multiturn=chat,
         system_instruction=how.system,
         log_samples=True,
+        confirm_run_unsafe_code=spec.allow_code,
         bootstrap_iters=BOOTSTRAPS,
         task_manager=what.manager,
     )
