@@ -85,6 +85,7 @@ class Spec:
     measures: tuple[OwnMeasure, ...] = ()  # of the same, the user's own
     subsets: tuple[str, ...] = ()  # of LongBench; `e`: all of LongBench-E; empty: what there is
     lm_eval: LmEval = field(default_factory=LmEval)
+    reward: bool = False  # whether the model is one that scores; the worker sees it by its files
     seed: int = 42
     progress: bool = False
 

@@ -1,4 +1,4 @@
-"""LLaMA-Factory: SFT, DPO, ORPO, SimPO and KTO with LoRA, QLoRA, frozen layers or full training.
+"""LLaMA-Factory: SFT, DPO, ORPO, SimPO, KTO and reward models with LoRA, QLoRA, frozen layers or full training.
 
 Keys and traps are those of LLaMA-Factory 0.9.5; arguments.json (made by describe.py) lists the options it knows.
 """
@@ -49,6 +49,9 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     strategy = sharding.strategy(recipe)
     if strategy != "ddp" and not topology.gpus:
         text = f"{strategy} needs GPUs on llamafactory; on a CPU: ddp"
+        found.append(document.problem(("distributed", "strategy"), text))
+    if recipe.method == "reward" and strategy != "ddp":
+        text = f"llamafactory writes no whole checkpoint of a reward model under {strategy}; use ddp"
         found.append(document.problem(("distributed", "strategy"), text))
     if recipe.tuning.quantization == "8bit" and strategy in ("deepspeed-zero3", "fsdp", "fsdp2"):
         found.append(document.problem(("tuning", "quantization"), f"{strategy} takes 4bit only; use 4bit or ddp"))
@@ -166,6 +169,7 @@ _NAMES = {
     "rewards/rejected": "rewards/rejected",
     "rewards/accuracies": "rewards/accuracies",
     "rewards/margins": "rewards/margins",
+    "eval_accuracy": "eval_rewards/accuracies",  # of a reward model
     "logps/chosen": "logps/chosen",
     "logps/rejected": "logps/rejected",
     "sft_loss": "sft_loss",

@@ -15,7 +15,7 @@ from recipes import Recipe, schema
 from recipes.methods import METHODS, methods_with
 
 # Rows come with labels on every token for pretrain: its own stage pt would take the end tokens from the loss.
-STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto"}
+STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto", "reward": "rm"}
 ATTENTION = {"auto": "auto", "sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 # By transformers' names; muon has a key of its own.
 OPTIMIZERS = {

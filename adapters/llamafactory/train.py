@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.initial_adapter import base_model, check_modules
-from adapters.llamafactory import packed
+from adapters.llamafactory import packed, train_reward
 from adapters.llamafactory.kernels import LIGER
 from adapters.schedule import follow
 
@@ -39,6 +39,8 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
         _take_tokenizer(tokenizer)
     _save_together()
     _load_on_cpus()
+    if config["stage"] == "rm":
+        train_reward.install(config)
     at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
     if config.get("neat_packing") and config["flash_attn"] == "auto":
         attention = packed.Attention()
