@@ -104,10 +104,17 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
             "train_sampling_strategy",
             "group_by_length" if training.group_by_length else None,
         ),
-        mapped("training.neftune_alpha", "neftune_noise_alpha", training.neftune_alpha),
+        _neftune(recipe),
         mapped("training.log_every", "logging_steps", training.log_every),
         mapped("training.seed", "seed", training.seed),
     ]
+
+
+def _neftune(recipe: Recipe) -> Entry:
+    field = "training.neftune_alpha"
+    if recipe.method == "reward" and recipe.tuning.type == "lora":
+        return refused(field, "the Trainer does not find the embeddings of a reward model with an adapter")
+    return mapped(field, "neftune_noise_alpha", recipe.training.neftune_alpha)
 
 
 def _optimizer(recipe: Recipe, topology: Topology) -> Entry:

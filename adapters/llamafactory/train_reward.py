@@ -4,7 +4,8 @@ By itself LLaMA-Factory 0.9.5 (train/rm, hparams/parser.py)
 - goes on from no checkpoint: it takes the asked-for one out of the arguments, or loads its optimizer and no weights,
 - writes a checkpoint in two steps, with trainer_state.json, by which we tell a whole one, after the first,
 - cannot write a whole model whose output layer is its embeddings, which share their memory,
-- tells the accuracy of the validation rows only.
+- tells the accuracy of the validation rows only,
+- computes the logits of all tokens, and their loss, which nobody reads: in fp32 most of what a large vocabulary needs.
 
 Losses and weights are the same with and without.
 """
@@ -36,11 +37,15 @@ def _trainer(checkpoint: str | None) -> Any:
             super().__init__(*args, **kwargs)
             self.remove_callback(FixValueHeadModelCallback)
             self.scored: list[Any] = []
+            layer = self.model.pretrained_model.get_output_embeddings()
+            if layer is not None:
+                layer.register_forward_pre_hook(_last_token)
 
         def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
             return super().train(resume_from_checkpoint=checkpoint, **kwargs)
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+            inputs = {name: tensor for name, tensor in inputs.items() if name != "labels"}
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
             if model.training:
                 self.scored.append(_sums(outputs[1].detach().float(), outputs[2].detach().float()))
@@ -75,6 +80,9 @@ def _trainer(checkpoint: str | None) -> Any:
             tied = set(getattr(whole.pretrained_model, "all_tied_weights_keys", ()))
             if set(missing) - tied or unknown:
                 raise ValueError(f"{directory} holds another model: {sorted(set(missing) - tied) or unknown}")
+
+    def _last_token(_layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0][:, -1:], *inputs[1:])
 
     def _sums(chosen: Any, rejected: Any) -> Any:
         """Of scores (rows): their number, the sums of chosen, rejected and margins, and how many are right."""

@@ -48,7 +48,9 @@ def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -
     cleanup_dist_env_and_memory()  # of the model before this one
     files = locate(model)
     if files.value_head:
-        raise UserError(f"model {model.name}: engine vllm: it does not take a reward model; use the engine transformers")
+        raise UserError(
+            f"model {model.name}: engine vllm: it does not take a reward model; use the engine transformers"
+        )
     try:
         with whole_model(model, files, spec) as directory:
             return _engine(directory, files, spec, tokenizer, turn)

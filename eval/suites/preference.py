@@ -90,10 +90,7 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
         name: mean(values, failures=failures, seed=seed, implementation=how, share=name == "accuracy")
         for name, values in columns.items()
     }
-    bare = {
-        name: count(value, n=len(good), failures=failures, implementation=how)
-        for name, value in counts.items()
-    }
+    bare = {name: count(value, n=len(good), failures=failures, implementation=how) for name, value in counts.items()}
     return {f"preference.{name}": measure for name, measure in (means | bare).items()}
 
 

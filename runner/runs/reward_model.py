@@ -16,4 +16,6 @@ def check_writes(run: Run, verb: str) -> None:
     """Raise UserError where a run's model is a reward model; `verb`: what it cannot be, such as `served`."""
     if is_reward_model(run):
         ask = f"`recipe eval {run.name}` measures it, its README.md has the lines that ask it for a score"
-        raise UserError(f"{run.name} made a reward model, which scores replies and writes none: it cannot be {verb}; {ask}")
+        raise UserError(
+            f"{run.name} made a reward model, which scores replies and writes none: it cannot be {verb}; {ask}"
+        )
