@@ -139,7 +139,7 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
     if not topology.gpus and precision(recipe, topology) == "bf16":
         notes.append("bf16 on a CPU is very slow (minutes a step); training.precision: auto would take fp32")
     if recipe.model.attention == "flash_attention_2":
-        notes.append("flash_attention_2 needs flash-attn, which the locked environment has not: use --env current")
+        notes.append("flash_attention_2 needs flash-attn over the lock: recipe setup llamafactory --with flash-attn")
     if recipe.method in ("dpo", "kto") and recipe.model.adapter_path:
         notes.append("the reference model is the base with model.adapter_path, as it is now: a second model in memory")
     if recipe.method == "dpo" and recipe.tuning.type != "lora":

@@ -110,7 +110,7 @@ def _check_attention(config: Any) -> None:
     if config.get("flash_attn") == "fa2" and not is_flash_attn_2_available():
         sys.exit(
             "model.attention: flash_attention_2 needs the package flash-attn, which this environment does not have; "
-            "use sdpa, or install it beside llamafactory and use --env current"
+            "use sdpa, or put it there: recipe setup llamafactory --with flash-attn"
         )
 
 
