@@ -267,6 +267,8 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
     }
     if recipe.method in ("orpo", "simpo"):
         own["pref_loss"] = recipe.method
+    if recipe.method == "reward":
+        own["ddp_find_unused_parameters"] = False  # train_reward.py leaves none unused
     if recipe.model.adapter_path and recipe.method in ("dpo", "kto"):
         # By itself it takes the base without any adapter for the reference model, not what the training starts from.
         bits = {None: None, "4bit": 4, "8bit": 8}[recipe.tuning.quantization]

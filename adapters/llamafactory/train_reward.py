@@ -5,7 +5,8 @@ By itself LLaMA-Factory 0.9.5 (train/rm, hparams/parser.py)
 - writes a checkpoint in two steps, with trainer_state.json, by which we tell a whole one, after the first,
 - cannot write a whole model whose output layer is its embeddings, which share their memory,
 - tells the accuracy of the validation rows only,
-- computes the logits of all tokens, and their loss, which nobody reads: in fp32 most of what a large vocabulary needs.
+- computes the logits of all tokens, and their loss, which nobody reads: in fp32 most of what a large vocabulary needs,
+- fails on several processes where the output layer is trained: it gets no gradient.
 
 Losses and weights are the same with and without.
 """
@@ -37,9 +38,14 @@ def _trainer(checkpoint: str | None) -> Any:
             super().__init__(*args, **kwargs)
             self.remove_callback(FixValueHeadModelCallback)
             self.scored: list[Any] = []
-            layer = self.model.pretrained_model.get_output_embeddings()
+            inner = self.model.pretrained_model
+            layer, embeddings = inner.get_output_embeddings(), inner.get_input_embeddings()
             if layer is not None:
                 layer.register_forward_pre_hook(_last_token)
+                # It gets no gradient, for which DDP would wait, and with checkpointed layers fail.
+                shared = set(map(id, embeddings.parameters()))
+                for parameter in layer.parameters():
+                    parameter.requires_grad_(parameter.requires_grad and id(parameter) in shared)
 
         def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
             return super().train(resume_from_checkpoint=checkpoint, **kwargs)

@@ -18,6 +18,16 @@ from tests.real.test_llamafactory_backend import FULL, LONG, LORA, short, start_
 pytestmark = pytest.mark.real
 
 TUNINGS = [LORA, pytest.param(FULL, marks=pytest.mark.slow)]
+UNTIED = """
+import sys
+from transformers import AutoModelForCausalLM, AutoTokenizer
+source, target = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(source)
+model.config.tie_word_embeddings = False
+model.lm_head.weight = type(model.lm_head.weight)(model.lm_head.weight.detach().clone())
+model.save_pretrained(target)
+AutoTokenizer.from_pretrained(source).save_pretrained(target)
+"""
 # One pair at a time, unpadded, and the head's weights by hand.
 BY_HAND = """
 import json, sys, torch
@@ -104,11 +114,17 @@ def test_the_lines_of_its_readme_give_the_score(
     assert score == pytest.approx(records(run / "eval")[0]["chosen_score"], abs=1e-4)
 
 
-@pytest.mark.parametrize("tuning", TUNINGS)
+@pytest.mark.parametrize(
+    "tuning,tied", [(LORA, True), *(pytest.param(FULL, tied, marks=pytest.mark.slow) for tied in (True, False))]
+)
 def test_losses_and_head_are_those_of_llamafactory_without_us(
-    tuning: str, run_once: RunOnce, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
+    tuning: str, tied: bool, run_once: RunOnce, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
 ) -> None:
-    run = run_once(*short("finance_reward", tiny_model, "--set", tuning))
+    model = tiny_model if tied else tmp_path / "untied"
+    if not tied:
+        inside(llamafactory_python, UNTIED, str(tiny_model), str(model), cwd=tmp_path)
+        assert json.loads((model / "config.json").read_text())["tie_word_embeddings"] is False
+    run = run_once(*short("finance_reward", model, "--set", tuning))
     config = yaml.safe_load((run / "backend/train.yaml").read_text())
     own, file = tmp_path / "own", tmp_path / "own.yaml"
     config |= {"output_dir": str(own), "save_strategy": "no"}
@@ -117,7 +133,7 @@ def test_losses_and_head_are_those_of_llamafactory_without_us(
         [str(llamafactory_python.parent / "llamafactory-cli"), "train", str(file)],
         cwd=run, env=clean_environment({"OMP_NUM_THREADS": "1"}), check=False, capture_output=True, text=True,
     )  # fmt: skip
-    if tuning == FULL:  # what train_reward.py is for: it trains, and cannot write the tied weights
+    if tuning == FULL and tied:  # what train_reward.py is for: it trains, and cannot write the tied weights
         assert done.returncode and "share memory" in done.stderr
         shown = [line for line in done.stdout.splitlines() if line.startswith("{'loss'")]
         assert [float(yaml.safe_load(line)["loss"]) for line in shown] == pytest.approx(losses(run), abs=1e-3)
@@ -125,7 +141,7 @@ def test_losses_and_head_are_those_of_llamafactory_without_us(
     assert done.returncode == 0, done.stderr[-2000:]
     history = json.loads((own / "trainer_state.json").read_text())["log_history"]
     assert [line["loss"] for line in history if "loss" in line] == losses(run)
-    for name in ("value_head.safetensors", "adapter_model.safetensors"):
+    for name in ("value_head.safetensors", "adapter_model.safetensors" if tuning == LORA else "model.safetensors"):
         assert (own / name).read_bytes() == (run / "model" / name).read_bytes()
 
 
@@ -196,6 +212,8 @@ def test_two_processes_have_the_losses_of_one(
     one = Path(recipe(*arguments, "--name", "one").stdout.splitlines()[-1])
     monkeypatch.setenv("NPROC_PER_NODE", "2")
     two = Path(recipe(*arguments, "--name", "two").stdout.splitlines()[-1])
+    both = ["--set", "tuning={type: full}", "--set", "training.gradient_checkpointing=true"]
+    assert len(losses(Path(recipe(*short("finance_reward", model, *both)).stdout.splitlines()[-1]))) == 2
     for name in ("loss", "rewards/chosen", "rewards/margins", "rewards/accuracies"):
         alone, together = ([line[name] for line in metrics(run) if name in line] for run in (one, two))
         assert together == pytest.approx(alone, abs=1e-5)
