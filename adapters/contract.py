@@ -26,7 +26,7 @@ from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
 Precision = Literal["bf16", "fp16", "fp32"]
-Loss = Literal["plain", "fused", "pairs", "compared", "rows", "entropy"]
+Loss = Literal["plain", "fused", "pairs", "compared", "rows", "entropy", "scores"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +139,7 @@ class Keeping:
     reference: the precision of a second model beside the trained one.
     loss: plain: the logits whole, in fp32 as transformers has it; fused: in chunks; pairs: the
         log-probabilities that preference methods take of them; compared: and a reference model's beside them;
+        scores: of a reward model, without logits;
         rows: verl's, of one row after the other; entropy: and the entropy beside them, as its GRPO asks for.
     liger: the families, by `model_type`, that Liger's kernels compute: norms, MLPs, and in place of the plain loss
         the fused one.

@@ -87,6 +87,7 @@ class Spec:
     subsets: tuple[str, ...] = ()  # of LongBench; `e`: all of LongBench-E; empty: what there is
     lm_eval: LmEval = field(default_factory=LmEval)
     allow_code: bool = False  # of a task of lm-eval's that runs what the model writes
+    reward: bool = False  # whether the model is one that scores; the worker sees it by its files
     seed: int = 42
     progress: bool = False
 

@@ -32,7 +32,7 @@ from eval.statistics import Measure
 from eval.suites import Loaded, suite
 from recipes.errors import UserError
 from recipes.files import write_jsonl
-from recipes.suites import GENERATING, SUITES
+from recipes.suites import GENERATING, SUITES, no_replies
 from recipes.typed import write_typed
 
 PACKAGES = (
@@ -115,9 +115,13 @@ def _load_suites(spec: Spec, files: ModelFiles) -> tuple[Text, dict[str, Loaded]
     asking = text if spec.thinking == "auto" else load_text(files.tokenizer, spec.asking)
     loaded: dict[str, Loaded] = {}
     problems: list[str] = []
+    spec = replace(spec, reward=files.value_head is not None)
     if spec.thinking != "auto" and "enable_thinking" not in text.template:
         problems.append(f"thinking: {spec.thinking}: the chat template knows no enable_thinking; use auto")
     for name in spec.suites:
+        if spec.reward and (why := no_replies(name)):
+            problems.append(why)
+            continue
         try:
             own = asking if name in GENERATING else text  # the others read rows as training does
             thought = spec.max_thought_tokens if name in GENERATING else 0

@@ -18,7 +18,8 @@ from recipes.methods import METHODS
 from recipes.tables import ASKING, DATA, KINDS, MACHINES, MODELS, TUNING_WORDS, Kind, Machine
 
 TABLE = Path(__file__).with_name("made.json")
-SUITES = {"sft": "perplexity, generation", "kto": "perplexity, generation"}
+WORDS = {"reward": "A reward model"}  # of a method; others are abbreviations
+SUITES = {"sft": "perplexity, generation", "kto": "perplexity, generation", "reward": "preference"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,8 @@ def thinks(model: str) -> bool:
 def description(name: str) -> str:
     model, kind, machine = parts(name)
     hub = MODELS[model].rpartition("/")[2]
-    return f"{kind.method.upper()} of {hub} with {TUNING_WORDS[kind.tuning]}, for {machine.words}"
+    what = WORDS.get(kind.method, kind.method.upper())
+    return f"{what} of {hub} with {TUNING_WORDS[kind.tuning]}, for {machine.words}"
 
 
 def text(name: str, settings: Settings | None = None) -> str:

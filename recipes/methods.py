@@ -42,6 +42,7 @@ class Method:
     learning_rate: the default peak learning rate of LoRA and of full training.
     preference: the leaves of the recipe's `preference` section that it takes; `beta` is that leaf's default.
     rewards: whether it learns from `grpo.rewards`, and takes the section `grpo`.
+    scores: whether it makes a reward model, which scores replies by a head of its own and writes none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Method:
     preference: tuple[str, ...] = ()
     beta: float = 0.1
     rewards: bool = False
+    scores: bool = False
 
 
 METHODS = {
@@ -77,6 +79,7 @@ METHODS = {
             learning_rate={"lora": 5e-5, "full": 1e-6},
             preference=("beta", "sft_weight", "chosen_weight", "rejected_weight"),
         ),
+        Method(name="reward", rows=PAIRS, learning_rate={"lora": 1e-4, "full": 1e-5}, scores=True),
         Method(name="grpo", rows=PROMPTS, learning_rate={"lora": 5e-5, "full": 1e-6}, rewards=True),
     )
 }

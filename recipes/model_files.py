@@ -11,6 +11,7 @@ from recipes.errors import UserError
 from recipes.template import BadRow
 
 ADAPTER = "adapter_config.json"
+HEAD = "value_head.safetensors"  # of a reward model, beside its other weights; so LLaMA-Factory calls it
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "consolidated*.safetensors")
 
 

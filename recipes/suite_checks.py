@@ -9,7 +9,7 @@ from recipes import schema
 from recipes.errors import Problem, did_you_mean
 from recipes.methods import METHODS
 from recipes.paths import local_path
-from recipes.suites import LM_EVAL, ROW_SUITES, absolute_suite, suite_id, task_file
+from recipes.suites import LM_EVAL, ROW_SUITES, absolute_suite, no_replies, suite_id, task_file
 from recipes.yaml_text import Document, Values
 
 ANSWERED = ("generation", "reference")  # of data.test_prompts, which are training rows where none are held out
@@ -19,7 +19,13 @@ def suite_problems(value: Values, document: Document, root: Path, *, held_out: b
     """The suites without rows to ask, and a scorer without a model; `held_out`: the recipe has validation rows."""
     judged, method = value.get("eval", {}), value["method"]
     prompts = value["data"].get("test_prompts", schema.leaves()["data.test_prompts"]["default"])
+    scores = METHODS[method].scores
+    if scores and judged.get("engine") == "vllm":
+        yield document.problem(("eval", "engine"), "vllm takes no reward model; use transformers")
     for index, suite in enumerate(judged.get("suites", [])):
+        if scores and (text := no_replies(suite)):
+            yield document.problem(("eval", "suites", index), text)
+            continue
         if suite not in ROW_SUITES or suite in judged.get("data", {}):
             continue
         text = lacking(suite, method)

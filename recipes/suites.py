@@ -11,6 +11,7 @@ JUDGED = "reference"  # the one whose replies a judge is asked about, and measur
 REFERENCE_METRICS = ("rougeL", "style", "coverage", "numbers", "similarity", "usefulness", "judge")  # its own
 SCORED = ("truthfulqa", "reference")  # those whose free answers a scorer sets beside the reference
 GENERATING = (*SCORED, "qmsum", "longbench", "generation")
+OF_SCORES = "preference"  # the one that a reward model answers, by its own score
 LM_EVAL = "lm_eval:"  # begins the name of a suite that lm-evaluation-harness asks: lm_eval:TASK, lm_eval:FILE.yaml
 
 # Metric ids begin with their suite's name and a dot, but for these.
@@ -20,6 +21,12 @@ _MEASURED_BY = {
     "truthfulqa.mc1": ("truthfulqa", "truthfulqa_mc"),
     "truthfulqa.mc2": ("truthfulqa", "truthfulqa_mc"),
 }
+
+
+def no_replies(suite: str) -> str:
+    """Why a reward model cannot be asked a suite; "" where it can."""
+    text = f"{suite} cannot be asked of a reward model, which scores replies and writes none; allowed: {OF_SCORES}"
+    return "" if suite == OF_SCORES else text
 
 
 def suites_of(metric: str) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ KINDS = {
         ("orpo", ("lora", "qlora"), "llamafactory", "pairs", None),
         ("simpo", ("lora", "qlora"), "llamafactory", "pairs", None),
         ("kto", ("lora", "qlora"), "llamafactory", "thumbs", None),
+        ("reward", ("lora",), "llamafactory", "pairs", None),
         ("grpo", ("lora", "full"), "verl", "sums", "sums"),
     )
     for tuning in tunings

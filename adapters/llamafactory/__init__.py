@@ -1,4 +1,4 @@
-"""LLaMA-Factory: SFT, DPO, ORPO, SimPO and KTO with LoRA, QLoRA, frozen layers or full training.
+"""LLaMA-Factory: SFT, DPO, ORPO, SimPO, KTO and reward models with LoRA, QLoRA, frozen layers or full training.
 
 Keys and traps are those of LLaMA-Factory 0.9.5; arguments.json (made by describe.py) lists the options it knows.
 """
@@ -49,6 +49,9 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     strategy = sharding.strategy(recipe)
     if strategy != "ddp" and not topology.gpus:
         text = f"{strategy} needs GPUs on llamafactory; on a CPU: ddp"
+        found.append(document.problem(("distributed", "strategy"), text))
+    if recipe.method == "reward" and strategy != "ddp":
+        text = f"llamafactory writes no whole checkpoint of a reward model under {strategy}; use ddp"
         found.append(document.problem(("distributed", "strategy"), text))
     if recipe.tuning.quantization == "8bit" and strategy in ("deepspeed-zero3", "fsdp", "fsdp2"):
         found.append(document.problem(("tuning", "quantization"), f"{strategy} takes 4bit only; use 4bit or ddp"))
@@ -136,7 +139,7 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
     if not topology.gpus and precision(recipe, topology) == "bf16":
         notes.append("bf16 on a CPU is very slow (minutes a step); training.precision: auto would take fp32")
     if recipe.model.attention == "flash_attention_2":
-        notes.append("flash_attention_2 needs flash-attn, which the locked environment has not: use --env current")
+        notes.append("flash_attention_2 needs flash-attn over the lock: recipe setup llamafactory --with flash-attn")
     if recipe.method in ("dpo", "kto") and recipe.model.adapter_path:
         notes.append("the reference model is the base with model.adapter_path, as it is now: a second model in memory")
     if recipe.method == "dpo" and recipe.tuning.type != "lora":
@@ -166,6 +169,7 @@ _NAMES = {
     "rewards/rejected": "rewards/rejected",
     "rewards/accuracies": "rewards/accuracies",
     "rewards/margins": "rewards/margins",
+    "eval_accuracy": "eval_rewards/accuracies",  # of a reward model
     "logps/chosen": "logps/chosen",
     "logps/rejected": "logps/rejected",
     "sft_loss": "sft_loss",

@@ -17,9 +17,10 @@ from pathlib import Path
 from adapters.initial_adapter import subtracted
 from adapters.llamafactory.checkpoints import whole_checkpoints
 from adapters.stops import write_end_tokens
+from recipes.model_files import HEAD
 
 WANTED = (
-    "adapter_model*", "adapter_config.json", "model*.safetensors", "model.safetensors.index.json", "config.json",
+    "adapter_model*", "adapter_config.json", HEAD, "model*.safetensors", "model.safetensors.index.json", "config.json",
     "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
     "chat_template.*",
 )  # fmt: skip

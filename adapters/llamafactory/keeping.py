@@ -10,7 +10,7 @@ from recipes import Recipe
 
 # DeepSpeed's own defaults, in elements: what ZeRO sums at once (twice, as it overlaps), and what stage 3 keeps whole.
 BUCKET, LIVE = 2 * 500_000_000, 1_000_000_000
-LOSSES: dict[str, Loss] = {"dpo": "compared", "kto": "compared", "orpo": "pairs", "simpo": "pairs"}
+LOSSES: dict[str, Loss] = {"dpo": "compared", "kto": "compared", "orpo": "pairs", "simpo": "pairs", "reward": "scores"}
 
 
 def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:

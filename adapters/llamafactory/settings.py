@@ -15,7 +15,7 @@ from recipes import Recipe, schema
 from recipes.methods import METHODS, methods_with
 
 # Rows come with labels on every token for pretrain: its own stage pt would take the end tokens from the loss.
-STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto"}
+STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto", "reward": "rm"}
 ATTENTION = {"auto": "auto", "sdpa": "sdpa", "flash_attention_2": "fa2", "eager": "disabled"}
 # By transformers' names; muon has a key of its own.
 OPTIMIZERS = {
@@ -104,10 +104,17 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
             "train_sampling_strategy",
             "group_by_length" if training.group_by_length else None,
         ),
-        mapped("training.neftune_alpha", "neftune_noise_alpha", training.neftune_alpha),
+        _neftune(recipe),
         mapped("training.log_every", "logging_steps", training.log_every),
         mapped("training.seed", "seed", training.seed),
     ]
+
+
+def _neftune(recipe: Recipe) -> Entry:
+    field = "training.neftune_alpha"
+    if recipe.method == "reward" and recipe.tuning.type == "lora":
+        return refused(field, "the Trainer does not find the embeddings of a reward model with an adapter")
+    return mapped(field, "neftune_noise_alpha", recipe.training.neftune_alpha)
 
 
 def _optimizer(recipe: Recipe, topology: Topology) -> Entry:
@@ -260,6 +267,8 @@ def _own(recipe: Recipe, topology: Topology, paths: Paths) -> Config:
     }
     if recipe.method in ("orpo", "simpo"):
         own["pref_loss"] = recipe.method
+    if recipe.method == "reward":
+        own["ddp_find_unused_parameters"] = False  # train_reward.py leaves none unused
     if recipe.model.adapter_path and recipe.method in ("dpo", "kto"):
         # By itself it takes the base without any adapter for the reference model, not what the training starts from.
         bits = {None: None, "4bit": 4, "8bit": 8}[recipe.tuning.quantization]

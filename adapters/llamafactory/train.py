@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.initial_adapter import base_model, check_modules
-from adapters.llamafactory import packed
+from adapters.llamafactory import packed, train_reward
 from adapters.llamafactory.kernels import LIGER
 from adapters.schedule import follow
 
@@ -39,6 +39,8 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
         _take_tokenizer(tokenizer)
     _save_together()
     _load_on_cpus()
+    if config["stage"] == "rm":
+        train_reward.install(config)
     at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
     if config.get("neat_packing") and config["flash_attn"] == "auto":
         attention = packed.Attention()
@@ -108,7 +110,7 @@ def _check_attention(config: Any) -> None:
     if config.get("flash_attn") == "fa2" and not is_flash_attn_2_available():
         sys.exit(
             "model.attention: flash_attention_2 needs the package flash-attn, which this environment does not have; "
-            "use sdpa, or install it beside llamafactory and use --env current"
+            "use sdpa, or put it there: recipe setup llamafactory --with flash-attn"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from eval.engines.cache import Answer
-from eval.engines.requests import Generate, Score
+from eval.engines.requests import Generate, Score, Value
 from eval.spec import Model, Spec
 
 # vLLM on a CPU: threads as OMP_NUM_THREADS says, and 4 GiB of cache, not most of the machine's memory. It would compile
@@ -20,8 +20,8 @@ Batch = list[tuple[int, Answer]]  # index of the request, its answer
 class Engine(Protocol):
     """A loaded model that answers requests, batch by batch, in the order that suits it.
 
-    An answer is `{"nll": nats, "tokens": n}` to Score, `{"text", "tokens", "finished"}` to Generate, or
-    `{"error": why}`.
+    An answer is `{"nll": nats, "tokens": n}` to Score, `{"text", "tokens", "finished"}` to Generate, `{"value": score}`
+    to Value, or `{"error": why}`.
     """
 
     identity: dict[str, Any]  # what determines the answers beside model and request: name, dtype, device, versions
@@ -29,6 +29,7 @@ class Engine(Protocol):
 
     def score(self, requests: Sequence[Score]) -> Iterator[Batch]: ...
     def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]: ...
+    def value(self, requests: Sequence[Value]) -> Iterator[Batch]: ...
 
 
 class EngineModule(Protocol):

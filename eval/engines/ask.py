@@ -10,7 +10,7 @@ from eval.engines import Batch, Engine
 from eval.engines.cache import Answer, AnswerCache
 from eval.engines.estimate import seconds, tokens_to_read
 from eval.engines.progress import duration, progress, say
-from eval.engines.requests import Generate, Request, Sample, Score
+from eval.engines.requests import Generate, Request, Sample, Score, Value
 
 
 def ask(
@@ -44,9 +44,11 @@ def _ask_missing(
     failed: dict[str, Answer] = {}
     scored = {key: request for key, request in missing.items() if isinstance(request, Score)}
     generated = {key: request for key, request in missing.items() if isinstance(request, Generate)}
+    valued = {key: request for key, request in missing.items() if isinstance(request, Value)}
     for batch in chain(
         _named(list(scored), engine.score(list(scored.values()))),
         _named(list(generated), engine.generate(list(generated.values()))),
+        _named(list(valued), engine.value(list(valued.values()))),
     ):
         batch = [(key, _a_number(answer)) for key, answer in batch]
         cache.add(batch)
@@ -56,9 +58,11 @@ def _ask_missing(
 
 
 def _a_number(answer: Answer) -> Answer:
-    """The answer, or a failure: a model with a broken weight gives log-likelihoods that are none, in silence."""
-    nll = answer.get("nll", 0.0)
-    return answer if math.isfinite(nll) else {"error": f"the log-likelihood is not a finite number: {nll}"}
+    """The answer, or a failure: a model with a broken weight gives likelihoods and scores that are none, in silence."""
+    for name, text in (("nll", "log-likelihood"), ("value", "score")):
+        if not math.isfinite(answer.get(name, 0.0)):
+            return {"error": f"the {text} is not a finite number: {answer[name]}"}
+    return answer
 
 
 def _named(names: list[str], batches: Iterator[Batch]) -> Iterator[list[tuple[str, Answer]]]:

@@ -10,7 +10,7 @@ from eval.hashes import model_hash, weight_files
 from eval.spec import Model
 from eval.suites.hub import fetched
 from recipes.errors import UserError
-from recipes.model_files import adapter_base
+from recipes.model_files import HEAD, adapter_base
 
 NO_LIMIT = 1 << 30
 PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
@@ -31,6 +31,12 @@ class ModelFiles:
             return self.given_tokenizer
         own = any((self.directory / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
         return self.directory if own or self.base is None else self.base
+
+    @property
+    def value_head(self) -> Path | None:
+        """The file of the head by which a reward model scores; None of a model that writes."""
+        file = self.directory / HEAD
+        return file if file.is_file() else None
 
     def hash(self) -> str:
         return model_hash(self.directory, self.base)

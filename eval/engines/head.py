@@ -1,9 +1,10 @@
-"""Computes logits only where they are needed, whatever the model does to them afterwards (caps, scales)."""
+"""What stands on a model's last layer: its logits, only where they are needed, and a reward model's score."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,3 +49,18 @@ class Head:
             return logits[0]
         assert self.positions is not None
         return logits[self.positions.to(logits.device)]
+
+
+class ValueHead:
+    """The head of a reward model: one number of a hidden state, in float32 as it was trained."""
+
+    def __init__(self, file: Path) -> None:
+        from safetensors.torch import load_file
+
+        found = load_file(file)
+        self.weight, self.bias = (found[f"v_head.summary.{name}"].float() for name in ("weight", "bias"))
+
+    def __call__(self, hidden: torch.Tensor) -> list[float]:
+        """The scores of hidden states (n × hidden size)."""
+        scores: list[float] = (hidden.float().cpu() @ self.weight[0] + self.bias).tolist()
+        return scores

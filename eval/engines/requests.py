@@ -1,4 +1,4 @@
-"""What a suite asks an engine: token ids to score, or token ids to continue; one type each, and nothing else."""
+"""What a suite asks an engine: token ids to score, to continue, or to value; one type each, and nothing else."""
 
 from __future__ import annotations
 
@@ -74,7 +74,23 @@ class Generate:
         return key | ({"first": "no stop"} if self.stop else {}) | thought
 
 
-Request = Score | Generate
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """Asks a reward model for its score of a sequence: what its head says at the last token.
+
+    Args:
+        ids: token ids of the whole sequence.
+        shared: as of the others; a sequence is read whole all the same.
+    """
+
+    ids: list[int]
+    shared: tuple[int, ...] = ()
+
+    def key(self) -> Mapping[str, Any]:
+        return {"kind": "value", "ids": self.ids}
+
+
+Request = Score | Generate | Value
 
 
 @dataclass(frozen=True, kw_only=True)

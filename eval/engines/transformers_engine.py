@@ -13,16 +13,16 @@ from eval.engines.batching import by_length
 from eval.engines.cache import Answer
 from eval.engines.directory import locate
 from eval.engines.greedy import decode, end_tokens
-from eval.engines.head import Head
+from eval.engines.head import Head, ValueHead
 from eval.engines.loading import load_model
 from eval.engines.pack import PACK, Group, group_by_prefix, pack, packs, size
 from eval.engines.prefix import fork, prefix_groups, shareable, takes_trees
-from eval.engines.requests import Generate, Score
+from eval.engines.requests import Generate, Score, Value
 from eval.metrics.thoughts import as_answer
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
 
-R = TypeVar("R", Score, Generate)
+R = TypeVar("R", Score, Generate, Value)
 Cache = Any
 ROWS_AT_ONCE = 256  # of logits turned to float32: bounds the copy at 256 × vocabulary
 
@@ -35,16 +35,24 @@ def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -
     """
     files = locate(model)
     whole = load_model(model, files, spec)
-    return TransformersEngine(whole, tokenizer, spec.batch_tokens, files.max_positions(), turn)
+    value_head = ValueHead(files.value_head) if files.value_head else None
+    return TransformersEngine(whole, tokenizer, spec.batch_tokens, files.max_positions(), turn, value_head)
 
 
 class TransformersEngine:
     """A causal language model of transformers, with greedy decoding and no logits processors."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, batch_tokens: int, max_positions: int, turn: Collection[int] = ()
+        self,
+        model: Any,
+        tokenizer: Any,
+        batch_tokens: int,
+        max_positions: int,
+        turn: Collection[int] = (),
+        value_head: ValueHead | None = None,
     ) -> None:
         torch.set_grad_enabled(False)
+        self.value_head = value_head
         self.model = model
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
@@ -66,6 +74,9 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]:
         yield from self._all(requests, lambda r: len(r.ids) - 1, lambda r: len(r.ids) + r.most, self._generate)
+
+    def value(self, requests: Sequence[Value]) -> Iterator[Batch]:
+        yield from self._all(requests, lambda r: len(r.ids) - 1, lambda r: len(r.ids), self._value)
 
     def _all(
         self,
@@ -176,6 +187,17 @@ class TransformersEngine:
         """The answers to requests of so many tokens each, by the logits (tokens × vocabulary) before these targets."""
         nll = _nll(logits, targets).split(counts)
         return [{"nll": float(row.sum()), "tokens": len(row)} for row in nll]
+
+    def _value(self, requests: list[Value], cache: Cache, past: int) -> list[Answer]:
+        """Padding stands on the right, where the last token of a sequence does not look."""
+        assert self.value_head, "only a reward model is asked for its scores"
+        last = torch.tensor([len(request.ids) - 1 for request in requests])
+        rows = [request.ids + [0] * (int(last.max()) + 1 - len(request.ids)) for request in requests]
+        with self.head.keeping(None):
+            out = self.model(
+                input_ids=torch.tensor(rows, device=self.model.device), output_hidden_states=True, use_cache=False
+            )
+        return [{"value": one} for one in self.value_head(out.hidden_states[-1][torch.arange(len(rows)), last])]
 
     def _generate(self, requests: list[Generate], cache: Cache, past: int) -> list[Answer]:
         decoded = decode(self.model, self.head, requests, self._ends, fork(cache, len(requests)), past)

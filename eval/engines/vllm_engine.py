@@ -15,7 +15,7 @@ from eval.engines.cache import Answer
 from eval.engines.directory import ModelFiles, locate
 from eval.engines.greedy import end_tokens
 from eval.engines.loading import device_of, dtype_of, load_model
-from eval.engines.requests import Generate, Score
+from eval.engines.requests import Generate, Score, Value
 from eval.metrics.thoughts import as_answer
 from eval.spec import Model, Spec
 from recipes.encode import IGNORE
@@ -47,6 +47,10 @@ def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -
         raise UserError(f"engine vllm: {error}; use the engine transformers here") from None
     cleanup_dist_env_and_memory()  # of the model before this one
     files = locate(model)
+    if files.value_head:
+        raise UserError(
+            f"model {model.name}: engine vllm: it does not take a reward model; use the engine transformers"
+        )
     try:
         with whole_model(model, files, spec) as directory:
             return _engine(directory, files, spec, tokenizer, turn)
@@ -162,6 +166,9 @@ class VllmEngine:
         for outputs in self._finished():
             indices = [int(output.request_id) for output in outputs]
             yield [(n, self._reply(requests[n], output)) for n, output in zip(indices, outputs, strict=True)]
+
+    def value(self, requests: Sequence[Value]) -> Iterator[Batch]:
+        yield [(n, {"error": "vllm takes no reward model"}) for n in range(len(requests))]
 
     def _finished(self) -> Iterator[list[Any]]:
         """What each step of vLLM's ends, until nothing is left."""

@@ -20,6 +20,7 @@ from eval.engines.loading import adapted, load_whole, resize_for
 from eval.spec import Compared, Merge, Merged
 from recipes.errors import UserError
 from recipes.files import read_json
+from recipes.model_files import HEAD
 from recipes.typed import read_typed, write_typed
 
 REPLY_TOKENS = 128  # of a reply to a test prompt
@@ -65,8 +66,9 @@ def main(spec: Merge) -> Merged:
     whole = tuned.merge_and_unload(safe_merge=True)  # it raises where a merged weight is no number
     whole.to(dtype).save_pretrained(target)
     tokenizer.save_pretrained(target)
-    for template in Path(spec.adapter).glob("chat_template*"):
-        shutil.copyfile(template, target / template.name)
+    for pattern in ("chat_template*", HEAD):  # a reward model's head is of the whole model as it is of the adapted
+        for file in Path(spec.adapter).glob(pattern):
+            shutil.copyfile(file, target / file.name)
     name, parameters = str(dtype).removeprefix("torch."), sum(p.numel() for p in whole.parameters())
     del base, tuned, whole
 

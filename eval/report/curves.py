@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 CURVES = ("loss", "eval_loss", "reward", "eval_reward")  # of metrics.jsonl
-SPELLED = {"simpo": "SimPO"}  # other methods are abbreviations in capitals
+SPELLED = {"simpo": "SimPO", "reward": "reward"}  # other methods are abbreviations in capitals
 RISE = 0.01  # an evaluation loss that ends this share above its best has turned
 
 

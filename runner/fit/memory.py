@@ -169,6 +169,8 @@ def activations(setup: Setup) -> int:
 def logits(setup: Setup) -> tuple[int, int]:
     """Bytes of the logits and what is made of them: at the end of the forward, and at the backward's beginning."""
     whole = setup.shape.vocabulary * setup.tokens
+    if setup.loss == "scores":  # a reward model's head has one output; of the logits there is a token a row
+        return 0, 0
     if setup.loss == "fused":  # a chunk at a time, whose gradient is computed in the forward
         chunk = int(whole * min(1.0, setup.shape.hidden / setup.shape.vocabulary)) * (setup.compute + FP32)
         return chunk + (0 if setup.lora else setup.shape.vocabulary * setup.shape.hidden * setup.trained), 0

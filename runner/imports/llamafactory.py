@@ -150,7 +150,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
 
 def _method(taken: Taken) -> str:
     stage, loss = str(taken.left.get("stage", "sft")), str(taken.left.get("pref_loss", "sigmoid"))
-    method = {"pt": "pretrain", "sft": "sft", "dpo": "dpo", "kto": "kto"}.get(stage)
+    method = {"pt": "pretrain", "sft": "sft", "dpo": "dpo", "kto": "kto", "rm": "reward"}.get(stage)
     if stage == "dpo" and loss in ("orpo", "simpo"):
         method = loss
     if method is None:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapters import BACKENDS, backend
@@ -22,6 +22,7 @@ from runner.failure import Failure
 from runner.files import NewLines, cache_directory
 from runner.machine import process
 from runner.machine.diagnose import installer_cause
+from runner.machine.layers import Layer, build_options, layers
 
 NAMES = (*BACKENDS, "eval")
 EVAL_LOCKS = Path(__file__).parents[2] / "eval" / "locks"
@@ -48,18 +49,27 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """A locked environment. `no_deps` are requirements installed without their own."""
+    """A locked environment. `no_deps` are requirements installed without their own; `layers` lie over the lock."""
 
     name: str
     device: str
     lock: Path
     no_deps: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
     @property
     def directory(self) -> Path:
-        digest = hashlib.sha256(self.lock.read_bytes() + repr(self.no_deps).encode()).hexdigest()[:12]
+        return cache_directory() / "environments" / self._named(repr(self.layers).encode() if self.layers else b"")
+
+    @property
+    def base(self) -> str:
+        """The name of the directory without layers, by which they are kept."""
+        return self._named(b"")
+
+    def _named(self, more: bytes) -> str:
+        digest = hashlib.sha256(self.lock.read_bytes() + repr(self.no_deps).encode() + more).hexdigest()[:12]
         version = f"py{sys.version_info.major}.{sys.version_info.minor}"
-        return cache_directory() / "environments" / f"{self.name}-{self.device}-{version}-{digest}"
+        return f"{self.name}-{self.device}-{version}-{digest}"
 
     @property
     def python(self) -> Path:
@@ -76,15 +86,21 @@ class Environment:
     @property
     def requirements(self) -> tuple[str, ...]:
         """`name==version`, with a marker after a semicolon where it is not for every platform."""
-        return (*self.lock.read_text(encoding="utf-8").splitlines(), *self.no_deps)
+        over = (requirement for layer in self.layers for requirement in layer.requirements)
+        return (*self.lock.read_text(encoding="utf-8").splitlines(), *self.no_deps, *over)
 
 
 def environment(name: str, device: str) -> Environment:
-    """The environment of a backend, or one of evaluation, on a device (cpu or cuda).
+    """The environment of a backend, or one of evaluation, on a device (cpu or cuda), with the layers that it was given.
 
     Raises:
         UserError: no environment of that name.
     """
+    locked = _locked(name, device)
+    return replace(locked, layers=layers(locked.base))
+
+
+def _locked(name: str, device: str) -> Environment:
     if name in LOCKS:
         where = "any" if "any" in LOCKS[name] else device
         return Environment(name=name, device=where, lock=EVAL_LOCKS / LOCKS[name][where])
@@ -100,7 +116,8 @@ def environment(name: str, device: str) -> Environment:
 
 def every_environment() -> list[Environment]:
     """All that any device of this machine could want."""
-    found = (environment(name, device) for name in (*NAMES, *ON_DEMAND) for device in ("cpu", "cuda"))
+    names = [(name, device) for name in (*NAMES, *ON_DEMAND) for device in ("cpu", "cuda")]
+    found = [make(*one) for one in names for make in (_locked, environment)]
     return list({wanted.directory: wanted for wanted in found}.values())
 
 
@@ -146,6 +163,9 @@ def _build(wanted: Environment, say: Callable[[str], None]) -> None:
         _uv(["pip", "install", "--python", python, "--requirements", str(wanted.lock), "--no-deps"], wanted, say)
         if wanted.no_deps:
             _uv(["pip", "install", "--python", python, "--no-deps", *wanted.no_deps], wanted, say)
+        for layer in wanted.layers:
+            options = ["--no-deps", *build_options(), *layer.requirements]
+            _uv(["pip", "install", "--python", python, *options], wanted, say)
         write_typed(wanted.marker, Complete(lock=wanted.requirements, python=sys.version))
     except BaseException:
         shutil.rmtree(wanted.directory, ignore_errors=True)

@@ -13,11 +13,12 @@ from eval.report.tables import summary
 from recipes.errors import UserError
 from recipes.files import write_text
 from recipes.methods import METHODS
-from recipes.model_files import ADAPTER
+from recipes.model_files import ADAPTER, HEAD
 from recipes.paths import hub_name, local_files, scheme
 from runner.files import own_version
 from runner.machine import bundled
 from runner.runs.manifest import Manifest
+from runner.runs.reward_model import is_reward_model
 from runner.runs.rundir import Run
 
 MODELS = {"base": "eval/base", "tuned": "eval"}
@@ -27,6 +28,13 @@ NAMED = ("torch", "transformers", "peft", "trl", "llamafactory", "verl", "vllm",
 CHAT = (
     'chat = [{"role": "user", "content": "…"}]',
     'ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)',
+)
+
+SCORE = (
+    'chat = [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]',
+    'ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)',
+    "hidden = model(**ids, output_hidden_states=True).hidden_states[-1][0, -1].float()",
+    'print(float(head["v_head.summary.weight"][0] @ hidden + head["v_head.summary.bias"]))',
 )
 
 
@@ -56,7 +64,7 @@ def public_card(run: Run, directory: Path, repository: str, license: str | None)
     head = {
         **({} if _here(model.path) else {"base_model": model.path}),
         "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if is_reward_model(run) else "text-generation",
         "tags": ["recipe-runner", recipe.recipe.method, recipe.recipe.backend],
         "datasets": [(hub_name(path) or (path, None))[0] for path in datasets if hub_name(path) or not scheme(path)],
         "license": license,
@@ -85,12 +93,12 @@ def _here(path: str) -> bool:
 def _of_run(run: Run) -> Iterator[str]:
     yield from _what(run, run.model, "model")
     yield "## Go on"
-    name, adapter = run.name, (run.model / ADAPTER).is_file()
+    name, adapter, scores = run.name, (run.model / ADAPTER).is_file(), is_reward_model(run)
     commands = {
-        **({f"recipe chat {name} base": "talk to it, beside its base"} if _talks(run) else {}),
-        f"recipe eval {name} --suites lm_eval:gsm8k": "add a suite to its scores",
+        **({f"recipe chat {name} base": "talk to it, beside its base"} if _talks(run) and not scores else {}),
+        **({} if scores else {f"recipe eval {name} --suites lm_eval:gsm8k": "add a suite to its scores"}),
         **({f"recipe merge {name}": "one model of adapter and base, checked"} if adapter else {}),
-        f"recipe serve {name}": "an OpenAI-compatible server",
+        **({} if scores else {f"recipe serve {name}": "an OpenAI-compatible server"}),
         f"recipe run RECIPE --from {name}": "another training that begins with these weights",
         f"recipe resume {name} --more-epochs 1": "train on",
         "tensorboard --logdir runs": "all runs whose recipe has logging: [tensorboard]",
@@ -126,15 +134,23 @@ def _what(run: Run, directory: Path, place: str) -> Iterator[str]:
 
 def _loading(run: Run, place: str, *, adapter: bool) -> str:
     """A few lines of Python that load a run's model from a directory or a hub."""
-    model = run.recipe().recipe.model
+    model, scores = run.recipe().recipe.model, is_reward_model(run)
     base = f"{bundled.located(model.path)!r}" + (f", revision={model.revision!r}" if model.revision else "")
     return _code(
         "python",
         *(["from peft import PeftModel"] if adapter else []),
+        *(["from safetensors.torch import load_file"] if scores else []),
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        *(["from transformers.utils import cached_file"] if scores else []),
         f"tokenizer = AutoTokenizer.from_pretrained({place!r})",
         f"model = AutoModelForCausalLM.from_pretrained({base if adapter else repr(place)})",
         *([f"model = PeftModel.from_pretrained(model, {place!r})"] if adapter else []),
+        *([f"head = load_file(cached_file({place!r}, {HEAD!r}))", *SCORE] if scores else _writing(run)),
+    )
+
+
+def _writing(run: Run) -> tuple[str, ...]:
+    return (
         *(CHAT if _talks(run) else ('ids = tokenizer("…", return_tensors="pt")',)),
         "print(tokenizer.decode(model.generate(**ids, max_new_tokens=256)[0]))",
     )

@@ -89,6 +89,7 @@ class Manifest:
     started: str = ""
     finished: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # over the lock: name to packages
     data: Accounting | None = None
     training_time_s: float = 0.0
     memory: MemoryUse = field(default_factory=MemoryUse)

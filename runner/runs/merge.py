@@ -16,6 +16,7 @@ from recipes.typed import read_typed
 from runner.machine import bundled, environments
 from runner.machine.environments import environment
 from runner.machine.module import ask
+from runner.runs.reward_model import check_writes
 from runner.runs.rundir import Run
 from runner.runs.trust import check_links, check_trusted
 
@@ -78,6 +79,8 @@ def merge(
         say(
             f"note: the adapter was trained on a base in {recipe.tuning.quantization}, and is merged into the whole one"
         )
+    if how.test_prompt:
+        check_writes(run, "asked --test-prompt")
     prompts = run.path / "data" / "test_prompts.json"
     spec = _spec(
         recipe.model.path,

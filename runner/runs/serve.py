@@ -16,6 +16,7 @@ from runner.machine.environments import environment
 from runner.machine.process import clean_environment
 from runner.machine.topology import topology
 from runner.runs.merge import whole_model
+from runner.runs.reward_model import check_writes
 from runner.runs.rundir import Run
 from runner.runs.tokens import check_server
 from runner.runs.trust import check_links, check_trusted
@@ -34,6 +35,7 @@ def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str
     if _answers(host, port):
         raise UserError(f"--port {port}: something listens on {host} there already; give another")
     check_links(run)
+    check_writes(run, "served")
     check_trusted(run, run.recipe().recipe, "serve", trusted=trusted)
     model = _model(run, say, trusted)
     device = topology().device

@@ -22,6 +22,7 @@ from runner.machine.environments import environment
 from runner.machine.hub import offline_if_unreachable, taken
 from runner.machine.process import clean_environment
 from runner.machine.topology import topology
+from runner.runs.reward_model import check_writes
 from runner.runs.rundir import Run, find
 from runner.runs.trust import check_links, check_trusted
 from runner.scoring.models import base_of, tuned_of
@@ -171,6 +172,7 @@ def _tuned(run: Run, trusted: bool) -> Model:
     if run.state() != "succeeded":
         raise UserError(f"{run.name} has state {run.state()}: only a run that succeeded can be talked to")
     check_links(run)
+    check_writes(run, "talked to")
     recipe = run.recipe().recipe
     check_trusted(run, recipe, "chat", trusted=trusted)
     return tuned_of(run, recipe, Path())

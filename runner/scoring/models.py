@@ -12,8 +12,9 @@ from eval.report.results import Results
 from eval.spec import LONGEST, Judge, LmEval, Model, Spec
 from recipes import Recipe, UserError
 from recipes.files import remove_temporaries
+from recipes.methods import METHODS
 from recipes.suite_checks import lacking
-from recipes.suites import GENERATING, JUDGED, LM_EVAL, ROW_SUITES, SCORED
+from recipes.suites import GENERATING, JUDGED, LM_EVAL, OF_SCORES, ROW_SUITES, SCORED, no_replies
 from recipes.typed import from_json, to_json
 from runner.machine import bundled, environments, process
 from runner.machine.environments import environment
@@ -81,12 +82,27 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
 def models_of(run: Run, recipe: Recipe, options: EvalOptions, output: Path, say: Callable[[str], None]) -> list[Model]:
     """The tuned model, and before it the base where that is wanted."""
     tuned = tuned_of(run, recipe, output)
+    if METHODS[recipe.method].scores:
+        _check_scores(run, options)
+        say(f"{run.name} is a reward model: its base has no head to score with, and is not scored beside it")
+        return [tuned]
     if not options.base_model and not (recipe.eval.base if options.base is None else options.base):
         return [tuned]
     base = base_of(run, recipe, output / "base")
     if options.base_model:
         base = Model(name="base", path=_located(options.base_model, say), output=base.output, run=base.run)
     return [base, tuned]
+
+
+def _check_scores(run: Run, options: EvalOptions) -> None:
+    """Raise UserError for what cannot be asked of a reward model."""
+    if options.base_model or options.base:
+        raise UserError(f"{run.name} is a reward model, and its base has no head to score with; take the base out")
+    if options.engine == "vllm":
+        raise UserError(f"{run.name} is a reward model, which --engine vllm does not take; use transformers")
+    problems = [text for suite in options.suites or () if suite not in options.skip and (text := no_replies(suite))]
+    if problems:
+        raise UserError(*(f"{run.name}: {text}" for text in problems))
 
 
 def tuned_of(run: Run, recipe: Recipe, output: Path) -> Model:
@@ -159,7 +175,8 @@ def _run_spec(
     run: Run, recipe: Recipe, options: EvalOptions, models: Sequence[Model], say: Callable[[str], None]
 ) -> Spec:
     judged = recipe.eval
-    wanted = [s for s in (options.suites or judged.suites or ("perplexity",)) if s not in options.skip]
+    usual = OF_SCORES if METHODS[recipe.method].scores else "perplexity"
+    wanted = [s for s in (options.suites or judged.suites or (usual,)) if s not in options.skip]
     data = {**judged.data, **(options.data or {})}
     left_out = {s: text for s in wanted if s not in data and (text := lacking(s, recipe.method))}
     for suite, text in left_out.items():

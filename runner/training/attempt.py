@@ -121,6 +121,7 @@ class Training:
 
     def _record_start(self, plan: Plan, number: int, resume: Checkpoint | None) -> None:
         run, manifest, expected = self.run, self.run.read(), self._expected_gb()
+        wanted = environment(manifest.backend, self.topology.device)
         attempt = rundir.Attempt(
             number=number,
             started=rundir.now(),
@@ -134,7 +135,8 @@ class Training:
             reason="",
             started=manifest.started or rundir.now(),
             topology=self.topology,
-            versions=environments.versions_of(self.python, environment(manifest.backend, self.topology.device)),
+            versions=environments.versions_of(self.python, wanted),
+            layers={one.name: one.requirements for one in wanted.layers if self.python == wanted.python},
             data=read_typed(Accounting, run.accounting),
             attempts=(*manifest.attempts, attempt),
             memory=rundir.MemoryUse(predicted_gb=expected),

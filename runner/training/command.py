@@ -10,6 +10,7 @@ from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError
 from runner.failure import Failure
 from runner.runs.claim import STALE_S
+from runner.runs.reward_model import is_reward_model
 from runner.runs.rundir import Run
 from runner.runs.trust import check_trusted
 from runner.scoring.compare import report_over_all
@@ -187,5 +188,7 @@ def score_finished(run: Run, options: Options) -> None:
     """Score a run that has just ended, where its recipe names suites, and say what can be done with it."""
     if run.recipe().recipe.eval.suites:
         options.say(results_table(score_run(run, EvalOptions(), options.say)))
-    if run.recipe().recipe.method != "pretrain":
+    if is_reward_model(run):
+        options.say(f"next: recipe eval {run.name}; recipe merge {run.name}")
+    elif run.recipe().recipe.method != "pretrain":
         options.say(f"next: recipe chat {run.name} base; recipe serve {run.name}; recipe merge {run.name}")

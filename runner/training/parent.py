@@ -18,6 +18,7 @@ from typing import Any
 from adapters import backend
 from eval.hashes import model_hash
 from recipes import LoadedRecipe, Recipe, UserError, load
+from recipes.methods import METHODS
 from recipes.model_files import adapter_settings
 from recipes.typed import read_typed, to_json
 from runner.data.spec import Accounting
@@ -52,6 +53,9 @@ def child_of(
     manifest, own = run.read(), run.recipe().recipe
     check_trusted(run, own, "run", trusted=options.trust_run)
     asked = load(name, [*overrides, _set("model.path", own.model.path)])
+    if METHODS[own.method].scores and not METHODS[asked.recipe.method].scores:
+        text = f"{run.name} made a reward model, and its head would be lost; begin with the run that it began with"
+        raise UserError(f"method: {asked.recipe.method} trains a model that writes: {text}")
     if make and machines_of(asked).nodes > 1:
         make = False  # several would write the same files
     weights = weights_of(run, step, options, make=make)

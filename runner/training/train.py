@@ -29,6 +29,7 @@ from runner.training import nodes
 from runner.training.attempt import Training, launch, set_aside_torn
 from runner.training.checkpoint_scores import EarlyStop, Scorer
 from runner.training.conditions import conditions
+from runner.training.needs import check_needs
 from runner.training.planning import check, make_plan
 from runner.training.prepare import prepare
 
@@ -121,10 +122,11 @@ def train_prepared(run: Run, loaded: LoadedRecipe, topology: Topology, options: 
 def ready_python(recipe: Recipe, topology: Topology, options: Options) -> Path:
     """The backend's interpreter; its environment and the bundled model are made where they are missing."""
     offline_if_unreachable(of_hub(recipe), options.say)
-    if options.env == "current":
-        python = current_python(recipe.backend)
-    else:
-        python = environments.ensure(environment(recipe.backend, topology.device), options.say)
+    wanted = environment(recipe.backend, topology.device)
+    python = current_python(recipe.backend) if options.env == "current" else wanted.python
+    check_needs(recipe, wanted, python if options.env == "current" else None)
+    if options.env != "current":
+        environments.ensure(wanted, options.say)
     if recipe.model.path.startswith("bundled:"):
         bundled.ensure(python, options.say)
     return python

@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.encode import Text
 from eval.engines import Batch
-from eval.engines.requests import Generate, Score
+from eval.engines.requests import Generate, Score, Value
 from recipes.encode import Encoder, Message
 
 
@@ -55,3 +55,8 @@ class RuleEngine:
         for n in range(len(requests)):
             self.asked += 1
             yield [(n, {"text": self.reply, "tokens": len(self.reply), "finished": True})]
+
+    def value(self, requests: Sequence[Value]) -> Iterator[Batch]:
+        for n, request in enumerate(requests):
+            self.asked += 1
+            yield [(n, {"value": len(request.ids) / 10})]

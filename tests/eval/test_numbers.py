@@ -10,7 +10,7 @@ import pytest
 
 from eval.engines.ask import ask
 from eval.engines.cache import AnswerCache
-from eval.engines.requests import Sample, Score
+from eval.engines.requests import Sample, Score, Value
 from eval.report.history import history
 from eval.statistics import perplexity, ratio
 from eval.suites.judge import score_of
@@ -33,6 +33,16 @@ def test_a_loss_that_is_no_number_is_a_failure_and_is_not_kept(tmp_path: Path) -
     answers = ask(samples, Broken(), AnswerCache(tmp_path / "answers.jsonl", {}), "x")
     assert [a[0].get("error", "")[:43] for a in answers] == ["the log-likelihood is not a finite number: "] * 2 + [""]
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_score_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
+    class Scores(RuleEngine):
+        def value(self, requests):  # type: ignore[no-untyped-def]
+            yield [(n, {"value": (math.nan, -math.inf, -2.0)[n]}) for n, _ in enumerate(requests)]
+
+    samples = [Sample(id=str(n), requests=(Value(ids=[1, n]),)) for n in range(3)]
+    answers = ask(samples, Scores(), AnswerCache(tmp_path / "answers.jsonl", {}), "x")
+    assert [a[0].get("error", "")[:33] for a in answers] == ["the score is not a finite number:"] * 2 + [""]
 
 
 def test_a_perplexity_that_overflows_has_no_value_and_says_so() -> None:

@@ -139,6 +139,36 @@ def test_preference_is_by_mean_loss_per_reply_token(tmp_path: Path) -> None:
     assert all(m.failures == 1 for m in measured.values())
 
 
+def test_preference_of_a_reward_model_is_by_its_score_of_the_whole_reply(tmp_path: Path) -> None:
+    """Equal scores are no preference, and a longer reply is asked to its last token."""
+    rows = [
+        {"prompt": _chat("q"), **{name: [{"role": "assistant", "content": said}] for name, said in pair.items()}}
+        for pair in (
+            {"chosen": "long reply", "rejected": "no"},
+            {"chosen": "so", "rejected": "no"},
+            {"chosen": "x", "rejected": "no"},
+        )
+    ]
+    module = suite("preference")
+    loaded = module.load(_spec(rows=_write(tmp_path / "r.jsonl", rows), reward=True), text(), 1000)
+    asked = [[request.ids for request in sample.requests] for sample in loaded.samples]
+    assert asked[0] == [[ord(c) for c in f"[u]q|[a]{said}|"] for said in ("long reply", "no")]
+    answers = ask(loaded.samples, RuleEngine(), AnswerCache(tmp_path / "answers.jsonl", {}), "x")
+    records = [module.record(sample, given) for sample, given in zip(loaded.samples, answers, strict=True)]
+    assert [r["correct"] for r in records] == [True, False, False]
+    values = {name.removeprefix("preference."): m.value for name, m in module.measures(records, 42).items()}
+    assert values == {
+        "accuracy": pytest.approx(1 / 3),
+        "correct": 1,
+        "total": 3,
+        "avg_chosen_score": pytest.approx((1.9 + 1.1 + 1.0) / 3),
+        "avg_rejected_score": pytest.approx(1.1),
+        "score_margin": pytest.approx((0.8 + 0 - 0.1) / 3),
+    }
+    for name in (name for name in values if name not in ("correct", "total")):
+        assert module.values(f"preference.{name}").key in records[0]  # type: ignore[union-attr]
+
+
 def test_generation_takes_the_test_prompts(tmp_path: Path) -> None:
     prompts = tmp_path / "p.json"
     prompts.write_text(json.dumps([{"prompt": _chat("hi"), "reference": "yo", "held_out": True}]))

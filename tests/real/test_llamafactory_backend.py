@@ -108,9 +108,15 @@ def test_its_own_parser_accepts_every_config(llamafactory_python: Path, tmp_path
     for recipe, (stage, rank, *others) in zip(recipes, shown, strict=True):
         assert (
             stage
-            == {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto"}[
-                recipe.method
-            ]
+            == {
+                "pretrain": "sft",
+                "sft": "sft",
+                "dpo": "dpo",
+                "orpo": "dpo",
+                "simpo": "dpo",
+                "kto": "kto",
+                "reward": "rm",
+            }[recipe.method]
         )
         assert others == [recipe.training.learning_rate, True]
         assert rank == recipe.tuning.rank or recipe.tuning.type != "lora"

@@ -48,7 +48,7 @@ def test_there_are_recipes_for_every_model_method_and_machine() -> None:
     assert len(ALL) >= 60 and len(names()) == len(set(names())) == len(ALL) + len(catalogue())
     assert sum(len(of(model)) for model in MODELS) == len(ALL) and all(map(of, MODELS))
     seen = {name.split("_")[-3] for name in ALL}, {name.split("_")[-2] for name in ALL}, {n.split("_")[-1] for n in ALL}
-    assert seen == ({"sft", "dpo", "orpo", "simpo", "kto", "grpo"}, {"lora", "qlora", "full"}, set(SIZES))
+    assert seen == ({"sft", "dpo", "orpo", "simpo", "kto", "reward", "grpo"}, {"lora", "qlora", "full"}, set(SIZES))
     assert {re.match("[a-z]+3?", model.removeprefix("r1_"))[0] for model in MODELS} == {  # type: ignore[index]
         "smollm", "qwen3", "llama3", "gemma3", "mistral", "phi", "qwen", "llama"
     }  # fmt: skip

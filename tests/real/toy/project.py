@@ -17,7 +17,7 @@ EDITS = {
     "a method": [
         ("recipes/methods.py", '"full": 1e-6}, rewards=True),\n',
          '        Method(name="echo", rows=CONVERSATIONS, learning_rate={"lora": 1e-4, "full": 1e-5}),\n'),
-        ("recipes/recipe.schema.json", '"enum": ["pretrain", "sft", "dpo", "orpo", "simpo", "kto", "grpo"', ', "echo"'),
+        ("recipes/recipe.schema.json", '"simpo", "kto", "reward", "grpo"', ', "echo"'),
     ],
     "a suite": [
         ("recipes/suites.py", '"longbench", "reference", "generation"', ', "figures"'),
