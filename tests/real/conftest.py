@@ -23,9 +23,12 @@ from runner.files import code_directory
 from runner.machine import bundled, environments
 from runner.machine.environments import environment
 from runner.machine.process import clean_environment
+from runner.runs import rundir
+from runner.training.prepare import prepare
 
 Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
 RunOnce = Callable[..., Path]
+Prepared = Callable[..., tuple[Path, str]]
 
 # The second backend of a test whose mechanics the first one holds: in `make test-all`.
 LLAMAFACTORY_AND_SLOW_VERL = ["llamafactory", pytest.param("verl", marks=pytest.mark.slow)]
@@ -176,6 +179,21 @@ def calls_in(directory: Path) -> Recipe:
 def recipe(tmp_path: Path) -> Recipe:
     """The command line in a directory of the test's own."""
     return calls_in(tmp_path)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, llamafactory_python: Path) -> Prepared:
+    """Prepare the data of a recipe, as `recipe run` does before it trains; returns the run and what was said."""
+    number = itertools.count()
+
+    def call(recipe: str, *overrides: str) -> tuple[Path, str]:
+        loaded = load(str(tmp_path / recipe), overrides)
+        run = rundir.create(loaded, tmp_path / "runs", f"prepared-{next(number)}")
+        said: list[str] = []
+        prepare(run, loaded.recipe, llamafactory_python, str(loaded.recipe.model.path), said.append)
+        return run.path, "\n".join(said)
+
+    return call
 
 
 @pytest.fixture(scope="module")

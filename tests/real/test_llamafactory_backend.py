@@ -51,8 +51,11 @@ def short(name: str, tiny_model: Path, *overrides: str) -> list[str]:
     return ["run", name, *QUICK, "--set", f"model.path={tiny_model}", *overrides]
 
 
+ALIKE = ("orpo", "simpo")  # trained by the code that trains dpo, but for their loss
 EACH = [
-    pytest.param(method, tuning, marks=[pytest.mark.slow] if tuning == FULL and method != "sft" else [])
+    pytest.param(
+        method, tuning, marks=[pytest.mark.slow] if (tuning == FULL and method != "sft") or method in ALIKE else []
+    )
     for method in OWN_METRICS
     for tuning in (LORA, FULL)
 ]

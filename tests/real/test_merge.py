@@ -88,18 +88,21 @@ def test_an_adapter_on_resized_embeddings_is_scored_and_merged(
     assert json.loads(whole.stdout)["metrics"]["test_loss"]["value"] == pytest.approx(expected, abs=1e-4)
 
 
+TRAINED = [
+    "model={path: acme/tiny, revision: v1}",
+    "training.max_steps=3",
+    "checkpoint.every=2",
+    "data.train[0].max_samples=40",
+    "eval.loss_every=null",
+]
+RUN = ["run", "quickstart", "--name", "r", "--no-eval", *(part for field in TRAINED for part in ("--set", field))]
+
+
 def test_a_merged_model_scores_as_its_adapter_on_its_base(
     recipe: Recipe, on_the_hub: Path, eval_python: Path, tmp_path: Path
 ) -> None:
     """The base is the revision of the recipe for training, scoring and merging alike."""
-    given = [
-        "model={path: acme/tiny, revision: v1}",
-        "training.max_steps=3",
-        "checkpoint.every=2",
-        "data.train[0].max_samples=40",
-        "eval.loss_every=null",
-    ]
-    recipe("run", "quickstart", "--name", "r", "--no-eval", *[part for field in given for part in ("--set", field)])
+    recipe(*RUN)
     run = tmp_path / "runs/r"
     merged = Path(recipe("merge", "r").stdout.strip())
     assert (
@@ -122,6 +125,17 @@ def test_a_merged_model_scores_as_its_adapter_on_its_base(
     assert "…" in inside(eval_python, load, cwd=run)  # the prompt of the example, and its reply
 
     assert "is there already" in recipe("merge", "r", code=2).stderr
+    inside(eval_python, ZEROED, str(run / "model"), cwd=tmp_path)
+    said = recipe("merge", "r", "--output", "nothing", code=1).stderr
+    assert "the adapter changes no answer" in said and not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.slow
+def test_any_checkpoint_and_adapter_is_merged_in_the_type_that_is_asked_for(
+    recipe: Recipe, on_the_hub: Path, tmp_path: Path
+) -> None:
+    recipe(*RUN)
+    run = tmp_path / "runs/r"
     half = Path(recipe("merge", "r", "--dtype", "bfloat16", "--output", "half").stdout.strip())
     assert json.loads((half / "config.json").read_text())["dtype"] == "bfloat16"
 
@@ -135,12 +149,9 @@ def test_a_merged_model_scores_as_its_adapter_on_its_base(
     )
 
     shutil.copytree(run / "model", tmp_path / "mine")
+    merged = Path(recipe("merge", "r", "--fast").stdout.strip())
     done = recipe("merge", "mine", "--base-model", str(on_the_hub), "--fast")
     assert Path(done.stdout.strip()) == tmp_path / "mine-merged" and "not checked, as --fast asks" in done.stderr
     assert (tmp_path / "mine-merged/model.safetensors").read_bytes() == (merged / "model.safetensors").read_bytes()
     (tmp_path / "mine/adapter_config.json").write_text("{}")
     assert "names no base model; give it with --base-model" in recipe("merge", "mine", code=2).stderr
-
-    inside(eval_python, ZEROED, str(run / "model"), cwd=tmp_path)
-    said = recipe("merge", "r", "--output", "nothing", code=1).stderr
-    assert "the adapter changes no answer" in said and not (tmp_path / "nothing").exists()

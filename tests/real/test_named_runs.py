@@ -47,6 +47,7 @@ def weights(run: Path) -> bytes:
     return (run / "model/adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_seeds_killed_in_the_second_go_on(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
     """The first seed's run is left as it is; the second ends as the same training by itself does, bit for bit."""
     given = settings(tiny_model, "training.max_steps=12", "eval.suites=[perplexity]", "data.train[0].max_samples=40")
@@ -105,6 +106,7 @@ def test_rows_of_the_second_stage_are_read_before_the_first_trains(
     assert "step 1/" not in said and not list((tmp_path / "runs").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_in_the_second_trial_goes_on(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
     """What has ended is not repeated; the best by its results is the best, and its recipe trains the same weights."""
     given = settings(tiny_model, "training.max_steps=12", "eval.suites=[perplexity]", "data.train[0].max_samples=40")

@@ -145,6 +145,7 @@ def test_losses_and_head_are_those_of_llamafactory_without_us(
         assert (own / name).read_bytes() == (run / "model" / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
     tuning: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
@@ -161,6 +162,7 @@ def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
         assert (run / "model" / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_merged_one_scores_alike_and_what_writes_is_refused(
     trained: dict[str, Path], recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:
