@@ -25,15 +25,16 @@ from runner.machine.diagnose import installer_cause
 
 NAMES = (*BACKENDS, "eval")
 EVAL_LOCKS = Path(__file__).parents[2] / "eval" / "locks"
-VLLM, LM, LM_VLLM = "eval-vllm", "eval-lm", "eval-lm-vllm"
-# Of evaluation, by device; "any" where one lock serves both. All but `eval` are built when they are first asked for.
+VLLM, LM, LM_VLLM, EXPORT = "eval-vllm", "eval-lm", "eval-lm-vllm", "export"
+# Of evaluation and of quantization, by device; "any" where one lock serves both. All but `eval` are built when they are first asked for.
 LOCKS = {
     "eval": {"any": "requirements.lock"},
     VLLM: {"cpu": "requirements-vllm.lock", "cuda": "requirements-vllm-cuda.lock"},
     LM: {"any": "requirements-lm.lock"},
     LM_VLLM: {"cpu": "requirements-lm-vllm.lock", "cuda": "requirements-lm-vllm-cuda.lock"},
+    EXPORT: {"any": "requirements-export.lock"},
 }
-ON_DEMAND = (VLLM, LM, LM_VLLM)  # not in NAMES
+ON_DEMAND = (VLLM, LM, LM_VLLM, EXPORT)  # not in NAMES
 NEEDED_GB = 8  # an environment with the CUDA build of torch, before uv's cache shares files
 TELL_S = 20.0  # between two lines about a build that goes on
 
@@ -80,7 +81,7 @@ class Environment:
 
 
 def environment(name: str, device: str) -> Environment:
-    """The environment of a backend, or one of evaluation, on a device (cpu or cuda).
+    """The environment of a backend, or one of evaluation or quantization, on a device (cpu or cuda).
 
     Raises:
         UserError: no environment of that name.
