@@ -26,7 +26,7 @@ from runner.machine.diagnose import installer_cause
 NAMES = (*BACKENDS, "eval")
 EVAL_LOCKS = Path(__file__).parents[2] / "eval" / "locks"
 VLLM, LM, LM_VLLM, EXPORT = "eval-vllm", "eval-lm", "eval-lm-vllm", "export"
-# Of evaluation and of quantization, by device; "any" where one lock serves both. All but `eval` are built when they are first asked for.
+# Beside the backends', by device; "any" where one lock serves both. All but `eval` are built when first asked for.
 LOCKS = {
     "eval": {"any": "requirements.lock"},
     VLLM: {"cpu": "requirements-vllm.lock", "cuda": "requirements-vllm-cuda.lock"},
