@@ -103,9 +103,10 @@ def _of_perplexity(found: Perplexity, margin: float) -> tuple[Verdict, str]:
 
 
 def _of_others(metrics: tuple[Judged, ...]) -> tuple[Verdict, str]:
-    open_ones = [one for one in metrics if one.state == "open"]
-    if not metrics or open_ones:
-        return "can't tell", open_ones[0].sentence if open_ones else "no metric has two samples that both answered"
-    return "good", f"{metrics[0].sentence}, and {len(metrics) - 1} other metrics" if metrics[1:] else metrics[
-        0
-    ].sentence
+    if not metrics:
+        return "can't tell", "no metric has two samples that both answered"
+    for state, verdict in (("worse", "not good"), ("open", "can't tell")):
+        found = next((one for one in metrics if one.state == state), None)
+        if found:
+            return verdict, found.sentence  # type: ignore[return-value]
+    return "good", "; ".join(one.sentence for one in metrics)

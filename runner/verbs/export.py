@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from eval.models.schemes import SCHEMES
+from recipes.errors import UserError
+from recipes.paths import lookup_problem
 from runner.verbs import options
 
 EXAMPLES = (
@@ -61,6 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         suites=None if arguments.suites is None else tuple(arguments.suites),
         max_samples=arguments.max_samples,
     )
+    if not lookup_problem(arguments.run, Path.cwd()) and Path(arguments.run, ADAPTER).is_file():
+        text = "an adapter of no run has no training rows to calibrate and compare on; `recipe merge` takes it"
+        raise UserError(f"{arguments.run}: {text}")
     found, step = named(arguments.run, arguments.runs_dir)
     check_links(found)
     check_trusted(found, found.recipe().recipe, "export", trusted=arguments.trust_run)
