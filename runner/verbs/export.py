@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=options.path,
-        help="directory of the exported model (default: exported/SCHEME in the run)",
+        help="directory of the exported model (default: in the run)",
     )
     add(
         "--calibration-rows",
@@ -52,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from recipes.model_files import ADAPTER
     from runner.runs.trust import check_links, check_trusted
-    from runner.scoring.export import How, check, export
+    from runner.scoring.export import How, export
     from runner.training.parent import merged_of, named, weights_of
     from runner.training.train import Options
 
@@ -71,10 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_links(found)
     check_trusted(found, found.recipe().recipe, "export", trusted=arguments.trust_run)
     asking = Options(runs_dir=arguments.runs_dir, trust_run=arguments.trust_run, say=options.say)
-    default = "exported" if step is None else f"exports/step-{step}"
-    target = (arguments.output or found.path / default / how.scheme).resolve()
-    check(found, target, how)
     weights = weights_of(found, step, asking, make=True)
+    own = weights.with_name(f"{weights.name}-{how.scheme}") if weights != found.model else None
+    target = (arguments.output or own or found.path / "exported" / how.scheme).resolve()
     adapter = (weights / ADAPTER).is_file()
     whole = (lambda: merged_of(found, weights, asking, make=True)) if adapter else (lambda: weights)
     done = export(found, weights, step, target, how, options.say, whole)
