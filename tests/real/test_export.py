@@ -163,7 +163,8 @@ def test_every_scheme_is_stored_and_scored(
 def test_a_layer_of_zeros_is_not_called_good(
     bundled_model: Path, eval_python: Path, tmp_path: Path, run_once: RunOnce
 ) -> None:
-    run = shutil.copytree(run_once("run", "quickstart", "--name", "real", "--no-eval"), tmp_path / "runs/r")
+    given = [part for field in ("training.max_steps=2", "eval.loss_every=null") for part in ("--set", field)]
+    run = shutil.copytree(run_once("run", "quickstart", "--name", "real", "--no-eval", *given), tmp_path / "runs/r")
     call = calls_in(tmp_path)
     _, told = exported(call, "int8", "--calibration-rows", "32", "--margin", "0.1")
     assert told["verdict"] == "good", told["reason"]
@@ -189,7 +190,7 @@ AutoModelForCausalLM.from_config(config).save_pretrained(target)
 AutoTokenizer.from_pretrained(source).save_pretrained(target)
 """
     inside(eval_python, make, str(tiny_model), str(odd), cwd=tmp_path)
-    given = [part for field in (f"model.path={odd}", *TRAINED, "tuning.type=full") for part in ("--set", field)]
+    given = [part for field in (f"model.path={odd}", *TRAINED, "tuning={type: full}") for part in ("--set", field)]
     call = calls_in(tmp_path)
     call("run", "quickstart", "--name", "r", "--no-eval", *given)
     said = call("export", "r", "--to", "awq", code=2).stderr
