@@ -7,7 +7,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-head
 LOCKED := adapters/llamafactory/requirements.lock adapters/llamafactory/requirements-cuda.lock \
 	adapters/verl/requirements.lock adapters/verl/requirements-cuda.lock \
 	eval/locks/requirements.lock eval/locks/requirements-vllm-cuda.lock \
-	eval/locks/requirements-lm.lock eval/locks/requirements-lm-vllm-cuda.lock
+	eval/locks/requirements-lm.lock eval/locks/requirements-lm-vllm-cuda.lock \
+	eval/locks/requirements-export.lock
 define newline
 
 

@@ -53,7 +53,7 @@ MENU = {
         "guides/from_axolotl",
     ),
     "Reference": ("verbs/index", "recipe", "catalogue"),
-    "In depth": ("data", "evaluation", "going_on", "sweeps", "grpo", "launch", "memory", "gpu", "parity"),
+    "In depth": ("data", "evaluation", "going_on", "sweeps", "grpo", "export", "launch", "memory", "gpu", "parity"),
     "The project": ("decisions", "contributing", "security", "changelog"),
 }
 LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)#\s]*)(#[^)\s]*)?(\))")

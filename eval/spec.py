@@ -157,6 +157,56 @@ class Merged:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CalibrationRows:
+    """The training rows that a quantization looks at.
+
+    directory: of the split as it was tokenized. prefix: of its columns. limit, seed: how many are drawn, and by what.
+    prompts: where rows stay text (GRPO), the file of JSON lines with their prompts; `variables` are for its template.
+    """
+
+    directory: str
+    prefix: str
+    limit: int
+    seed: int
+    prompts: str | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantize:
+    """What eval/models/export.py is asked to do: a whole model's directory, in a scheme of eval/models/schemes.py."""
+
+    model: str
+    target: str
+    scheme: str
+    trust_remote_code: bool
+    rows: CalibrationRows | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """The rows that were looked at; sha256: of their token ids, as 32-bit integers, a -1 behind each row."""
+
+    rows: int
+    of: int
+    tokens: int
+    seed: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """What was done: which layers are quantized, by groups of how many inputs, and which linear layers are not."""
+
+    scheme: str
+    layers: int
+    kept: tuple[str, ...]
+    group_size: int | None
+    calibrated: Calibrated | None
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Push:
     """What eval/models/push.py is asked to do: files by their names in the repository, put there in one commit.
 

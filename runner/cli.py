@@ -1,4 +1,7 @@
-"""The command line: `recipe VERB …`. Exit codes: 0 done, 1 a step failed, 2 mistake, 3 a gate's doubt, 130 stopped."""
+"""The command line: `recipe VERB …`.
+
+Exit codes: 0 done, 1 a step failed, 2 mistake, 3 a gate in doubt or an export that is not good, 130 stopped.
+"""
 
 from __future__ import annotations
 

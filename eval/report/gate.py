@@ -83,13 +83,24 @@ def gate(
     Raises:
         UserError: an unknown metric, or models that were not measured alike.
     """
-    compared = _chosen(compare(baseline, candidate, seed=seed), metrics)
-    unanswered = _unanswered(baseline, candidate, compared, margin)
-    judged = tuple(found for one in compared if (found := _judged(one, margin)))
+    judged, unanswered = judge(baseline, candidate, margin=margin, metrics=metrics, seed=seed)
     verdict, reason = _verdict(judged)
     if unanswered:
         verdict, reason = "DON'T SHIP", unanswered
     return Gate(verdict=verdict, reason=reason, metrics=judged)
+
+
+def judge(
+    baseline: Entry, candidate: Entry, *, margin: float, metrics: Sequence[str] = (), seed: int = 42
+) -> tuple[tuple[Judged, ...], str]:
+    """Each metric of a candidate beside the baseline, and what it leaves unanswered more often, or "".
+
+    Raises:
+        UserError: as `gate`.
+    """
+    compared = _chosen(compare(baseline, candidate, seed=seed), metrics)
+    judged = tuple(found for one in compared if (found := _judged(one, margin)))
+    return judged, _unanswered(baseline, candidate, compared, margin)
 
 
 def _chosen(compared: list[Compared], wanted: Sequence[str]) -> list[Compared]:

@@ -26,15 +26,16 @@ from runner.machine.layers import Layer, build_options, layers
 
 NAMES = (*BACKENDS, "eval")
 EVAL_LOCKS = Path(__file__).parents[2] / "eval" / "locks"
-VLLM, LM, LM_VLLM = "eval-vllm", "eval-lm", "eval-lm-vllm"
-# Of evaluation, by device; "any" where one lock serves both. All but `eval` are built when they are first asked for.
+VLLM, LM, LM_VLLM, EXPORT = "eval-vllm", "eval-lm", "eval-lm-vllm", "export"
+# Beside the backends', by device; "any" where one lock serves both. All but `eval` are built when first asked for.
 LOCKS = {
     "eval": {"any": "requirements.lock"},
     VLLM: {"cpu": "requirements-vllm.lock", "cuda": "requirements-vllm-cuda.lock"},
     LM: {"any": "requirements-lm.lock"},
     LM_VLLM: {"cpu": "requirements-lm-vllm.lock", "cuda": "requirements-lm-vllm-cuda.lock"},
+    EXPORT: {"any": "requirements-export.lock"},
 }
-ON_DEMAND = (VLLM, LM, LM_VLLM)  # not in NAMES
+ON_DEMAND = (VLLM, LM, LM_VLLM, EXPORT)  # not in NAMES
 NEEDED_GB = 8  # an environment with the CUDA build of torch, before uv's cache shares files
 TELL_S = 20.0  # between two lines about a build that goes on
 
@@ -91,7 +92,7 @@ class Environment:
 
 
 def environment(name: str, device: str) -> Environment:
-    """The environment of a backend, or one of evaluation, on a device (cpu or cuda), with the layers that it was given.
+    """The environment of a backend, or one of evaluation or quantization, on a device (cpu or cuda), with its layers.
 
     Raises:
         UserError: no environment of that name.

@@ -98,6 +98,7 @@ def _of_run(run: Run) -> Iterator[str]:
         **({f"recipe chat {name} base": "talk to it, beside its base"} if _talks(run) and not scores else {}),
         **({} if scores else {f"recipe eval {name} --suites lm_eval:gsm8k": "add a suite to its scores"}),
         **({f"recipe merge {name}": "one model of adapter and base, checked"} if adapter else {}),
+        **({} if scores else {f"recipe export {name} --to fp8": "in 8 bits, compared with this"}),
         **({} if scores else {f"recipe serve {name}": "an OpenAI-compatible server"}),
         f"recipe run RECIPE --from {name}": "another training that begins with these weights",
         f"recipe resume {name} --more-epochs 1": "train on",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,31 +81,53 @@ def of_transformers(run: Run, trained: Sequence[Reply], say: Callable[[str], Non
 
 
 def of_server(run: Run, trained: Sequence[Reply], address: str) -> list[list[int]]:
-    """The tokens of a vLLM server, by its `/tokenize`.
+    """The tokens of a vLLM server, by its `/tokenize`, or of llama.cpp's, by `/apply-template` and `/tokenize`.
 
     Args:
         address: http://HOST:PORT, with or without /v1.
 
     Raises:
-        UserError: nothing answers there as vLLM does.
+        UserError: nothing answers there as either does.
     """
-    where = f"{address.rstrip('/').removesuffix('/v1')}/tokenize"
+    base = address.rstrip("/").removesuffix("/v1")
     variables = dict(run.recipe().recipe.model.chat_template_kwargs)
+    given = {"chat_template_kwargs": variables} if variables else {}
+    asked = _of_llama_cpp if _is_llama_cpp(base) else _of_vllm
     found = []
     for reply in trained:
-        body: dict[str, Any] = {
-            "messages": [dict(message) for message in reply.messages],
-            "add_generation_prompt": True,
-            "add_special_tokens": False,
-            **({"chat_template_kwargs": variables} if variables else {}),
-        }
         try:
-            asked = urllib.request.Request(where, json.dumps(body).encode(), {"Content-Type": "application/json"})
-            with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
-                found.append([int(number) for number in json.load(answer)["tokens"]])
-        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException, urllib.error.URLError) as error:
-            raise UserError(f"{where} does not answer as vLLM does: {error}") from None
+            found.append([int(number) for number in asked(base, [dict(one) for one in reply.messages], given)])
+        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
+            name = "llama.cpp" if asked is _of_llama_cpp else "vLLM"
+            raise UserError(f"{base}/tokenize does not answer as {name} does: {error}") from None
     return found
+
+
+def _of_vllm(base: str, messages: list[dict[str, Any]], given: Mapping[str, Any]) -> list[Any]:
+    body = {"messages": messages, "add_generation_prompt": True, "add_special_tokens": False, **given}
+    return list(_post(f"{base}/tokenize", body)["tokens"])
+
+
+def _of_llama_cpp(base: str, messages: list[dict[str, Any]], given: Mapping[str, Any]) -> list[Any]:
+    prompt = _post(f"{base}/apply-template", {"messages": messages, **given})["prompt"]
+    # As its chat does: the first token of a text is put before it where the model's file says so, and not twice.
+    return list(_post(f"{base}/tokenize", {"content": prompt, "add_special": True, "parse_special": True})["tokens"])
+
+
+def _is_llama_cpp(base: str) -> bool:
+    """Its `/tokenize` takes a text, and of messages makes no token at all: it has to be known before."""
+    try:
+        with urllib.request.urlopen(f"{base}/props", timeout=TIMEOUT_S) as answer:
+            return "build_info" in json.load(answer)
+    except (OSError, ValueError, TypeError, http.client.HTTPException):
+        return False  # another server, or none: what is asked next says so
+
+
+def _post(address: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    asked = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def check_server(run: Run, address: str) -> str:

@@ -17,6 +17,8 @@ from recipes.suites import task_file
 from runner.files import cache_directory
 from runner.runs.rundir import Run
 
+SCORING = ("resume", "eval", "export")  # verbs that score a run's model as its recipe says
+
 
 def remember(run: Run) -> None:
     """Keep that this run, with this recipe, is the user's own."""
@@ -57,15 +59,15 @@ def _asked(recipe: Recipe, verb: str) -> Iterator[str]:
     if recipe.model.trust_remote_code:
         yield f"run Python code that comes with the model {recipe.model.path} (model.trust_remote_code)"
     judge = recipe.eval.judge
-    if verb in ("resume", "eval") and judge.base_url:
+    if verb in SCORING and judge.base_url:
         key = f", with the value of the variable {judge.key_env}" if judge.key_env else ""
         yield f"send replies to {judge.base_url}{key} (eval.judge)"
-    for measure in recipe.eval.measures if verb in ("resume", "eval") else ():
+    for measure in recipe.eval.measures if verb in SCORING else ():
         if measure.path:
             yield f"run Python code of {measure.path} (eval.measures)"
-    if verb in ("resume", "eval") and recipe.eval.allow_code:
+    if verb in SCORING and recipe.eval.allow_code:
         yield "run code that the model writes, in a sandbox (eval.allow_code)"
-    files = filter(None, map(task_file, recipe.eval.suites)) if verb in ("resume", "eval") else ()
+    files = filter(None, map(task_file, recipe.eval.suites)) if verb in SCORING else ()
     for path in files:
         yield f"take the task file {path}, which can run Python code (eval.suites)"
     if verb != "resume":

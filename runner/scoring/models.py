@@ -75,7 +75,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
         take_answers(run)
     with process.signals_raise(), _alone(run):
         earlier = {model.name: earlier_results(model, say) for model in models}
-        run_workers(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
+        run_workers(run_spec(run, recipe, options, models, say), output, run.mark("eval"), say)
         return {model.name: with_earlier(model, earlier[model.name], say) for model in models}
 
 
@@ -108,7 +108,7 @@ def _check_scores(run: Run, options: EvalOptions) -> None:
 def tuned_of(run: Run, recipe: Recipe, output: Path) -> Model:
     """A finished run's model. An adapter is taken on its own base, whatever stands beside it."""
     under = bundled.located(recipe.model.path) if recipe.tuning.type == "lora" else None
-    about, revision = _about(run, recipe), recipe.model.revision
+    about, revision = about_run(run, recipe), recipe.model.revision
     return Model(name="tuned", path=str(run.model), base=under, output=output, run=about, revision=revision)
 
 
@@ -118,7 +118,7 @@ def base_of(run: Run, recipe: Recipe, output: Path) -> Model:
         name="base",
         path=bundled.located(recipe.model.path),
         output=output,
-        run=_about(run, recipe) | {"tuning": "none"},
+        run=about_run(run, recipe) | {"tuning": "none"},
         revision=recipe.model.revision,
         tokenizer=_tokenizer(run, recipe),
     )
@@ -147,9 +147,9 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
     """
     recipe, options = run.recipe().recipe, EvalOptions()
     base = bundled.located(recipe.model.path) if recipe.tuning.type == "lora" else None
-    about, revision = _about(run, recipe), recipe.model.revision
+    about, revision = about_run(run, recipe), recipe.model.revision
     models = [Model(name="tuned", path=str(model), base=base, output=output, run=about, revision=revision)]
-    run_workers(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, recipe.eval.devices)
+    run_workers(run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, recipe.eval.devices)
 
 
 def check_suites(run: Run, say: Callable[[str], None]) -> None:
@@ -164,14 +164,14 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
     base = bundled.located(recipe.model.path)
     apart = _tokenizer(run, recipe)
     models = [Model(name="base", path=base, output=output, revision=recipe.model.revision, tokenizer=apart)]
-    run_workers(_run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, check=True)
+    run_workers(run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, check=True)
 
 
-def _about(run: Run, recipe: Recipe) -> dict[str, str]:
+def about_run(run: Run, recipe: Recipe) -> dict[str, str]:
     return {"run": run.name, "backend": recipe.backend, "method": recipe.method, "tuning": recipe.tuning.type}
 
 
-def _run_spec(
+def run_spec(
     run: Run, recipe: Recipe, options: EvalOptions, models: Sequence[Model], say: Callable[[str], None]
 ) -> Spec:
     judged = recipe.eval

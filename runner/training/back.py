@@ -98,7 +98,7 @@ def _free(run: Run) -> Path:
 def _later(run: Run, step: int) -> Iterator[Path]:
     """What stands in a run of the time after a step."""
     yield from (one.path for one in whole_checkpoints(run) if one.step > step)
-    yield from (path for name in ("model", "merged") if (path := run.path / name).exists())
+    yield from (path for name in ("model", "merged", "exported") if (path := run.path / name).exists())
     for path in sorted((run.path / "eval").glob("*")):
         number = path.name.removeprefix(STEP)
         stays = int(number) <= step if number.isdigit() else path.name in STAYS or path.name.startswith(".")

@@ -62,7 +62,7 @@ def child_of(
     adapter = own.tuning.type == "lora"
     merged = adapter and (merged or asked.recipe.tuning.type != "lora" or asked.recipe.method == "grpo")
     if merged:
-        weights = _merged(run, weights, options, make=make)
+        weights = merged_of(run, weights, options, make=make)
         options.say(f"{run.name} trained an adapter, which is taken merged into its base: {weights}")
     sections = list(_sections(own, weights, adapter and not merged))
     given = {field: _given(asked, field) for field, _ in sections}
@@ -173,7 +173,15 @@ def weights_of(run: Run, step: int | None, options: Options, *, make: bool) -> P
     return target
 
 
-def _merged(run: Run, adapter: Path, options: Options, *, make: bool) -> Path:
+def merged_of(run: Run, adapter: Path, options: Options, *, make: bool) -> Path:
+    """A directory of a run's adapter merged into its base.
+
+    Args:
+        make: merge where that is not done yet; without, that is an error.
+
+    Raises:
+        UserError, Failure: as `merge`.
+    """
     target = run.path / "merged" if adapter == run.model else adapter.with_name(f"{adapter.name}-merged")
     if is_merged(target, adapter):
         return target

@@ -26,6 +26,7 @@ VERBS = {
     "score": "score existing prediction files, without a model",
     "chat": "talk to a run's model, or to two beside each other",
     "merge": "merge a LoRA adapter into its base model and check the result",
+    "export": "write a run's model in 8 or 4 bits, and check that it is still as good",
     "push": "put a run's model on the Hub, with a card",
     "serve": "serve a run's model with vLLM behind an OpenAI-compatible API",
     "tokens": "say whether a model is asked by the tokens that its replies were trained behind",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.data_files import there
-from recipes.errors import UserError, did_you_mean
+from recipes.errors import UserError
 from recipes.model_checks import SWITCHES
 from recipes.paths import template_file, template_problem
-from recipes.suites import LM_EVAL, ROW_SUITES, SUITES, absolute_suite, task_file
+from recipes.suites import LM_EVAL, ROW_SUITES, SUITES
 from recipes.typed import to_json
 from recipes.yaml_text import parse_value
 from runner.verbs import options
@@ -37,8 +37,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", help="rows in any data format, or the data of the one suite that is named")
     add("--methods", nargs="+", metavar="METHOD", help="only runs of these methods")
     suites = f"{', '.join(SUITES)}, or lm_eval:TASK: a task, a group or a YAML file of lm-eval"
-    add("--suites", nargs="+", type=_suite, metavar="SUITE", help=suites)
-    add("--skip", nargs="+", default=[], type=_suite, metavar="SUITE", help="suites to leave out")
+    add("--suites", nargs="+", type=options.suite, metavar="SUITE", help=suites)
+    add("--skip", nargs="+", default=[], type=options.suite, metavar="SUITE", help="suites to leave out")
     add("--max-samples", type=options.count, help="rows per suite")
     add("--max-generation-samples", type=options.count, help="rows per suite that generates")
     add("--max-new-tokens", type=options.count, help="tokens of a reply (default: the recipe's, or 128)")
@@ -67,19 +67,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the results as JSON")
     options.add_trust(parser)
     options.add_runs_dir(parser)
-
-
-def _suite(text: str) -> str:
-    """A suite's name; the path of a task file of lm-eval made absolute."""
-    if text in SUITES:
-        return text
-    if not text.startswith(LM_EVAL) or text == LM_EVAL:
-        known = f"choose from {', '.join(SUITES)}, {LM_EVAL}TASK{did_you_mean(text, SUITES)}"
-        raise argparse.ArgumentTypeError(f"unknown suite {text!r}; {known}")
-    path = task_file(absolute_suite(text, Path.cwd()))
-    if path and not Path(path).is_file():
-        raise argparse.ArgumentTypeError(f"{text}: no such file: {path}")
-    return absolute_suite(text, Path.cwd())
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.errors import UserError
+from recipes.errors import UserError, did_you_mean
 from recipes.paths import lookup_problem
+from recipes.suites import LM_EVAL, SUITES, absolute_suite, task_file
 from recipes.visible import visible
 
 if TYPE_CHECKING:
@@ -172,6 +173,19 @@ def seeds(text: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() for part in parts) or len({*map(int, parts)}) < len(parts):
         raise argparse.ArgumentTypeError(f"expected whole numbers, each once, such as 1,2,3; got {text!r}")
     return tuple(map(int, parts))
+
+
+def suite(text: str) -> str:
+    """A suite's name, for argparse; the path of a task file of lm-eval is made absolute."""
+    if text in SUITES:
+        return text
+    if not text.startswith(LM_EVAL) or text == LM_EVAL:
+        known = f"choose from {', '.join(SUITES)}, {LM_EVAL}TASK{did_you_mean(text, SUITES)}"
+        raise argparse.ArgumentTypeError(f"unknown suite {text!r}; {known}")
+    path = task_file(absolute_suite(text, Path.cwd()))
+    if path and not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no such file: {path}")
+    return absolute_suite(text, Path.cwd())
 
 
 def port(text: str) -> int:

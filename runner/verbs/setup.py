@@ -1,4 +1,4 @@
-"""`recipe setup`: the environments of the backends and of evaluation."""
+"""`recipe setup`: the environments of the backends, of evaluation and of quantization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    text = "llamafactory, verl, eval (default: these three), eval-vllm, eval-lm, eval-lm-vllm"
+    text = "llamafactory, verl, eval (default: these three), eval-vllm, eval-lm, eval-lm-vllm, export"
     parser.add_argument("names", nargs="*", metavar="NAME", help=text)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="compare built environments with their locks, file by file")

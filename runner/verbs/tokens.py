@@ -11,7 +11,7 @@ EXAMPLES = ("recipe tokens quickstart", "recipe tokens quickstart --server http:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_run(parser)
-    parser.add_argument("--server", metavar="URL", help="ask a vLLM server too (its /tokenize)")
+    parser.add_argument("--server", metavar="URL", help="ask a server too, vLLM's or llama.cpp's")
     options.add_trust(parser)
     options.add_runs_dir(parser)
     parser.epilog = "Compared are the replies of the first training rows. Exit code 1 where the tokens differ."

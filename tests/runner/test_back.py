@@ -32,7 +32,14 @@ def trained(tmp_path: Path, steps: int = 8) -> Run:
     metrics.recover(run.metrics, [run.path / attempt.metrics], backend("llamafactory"), steps)
     for step in (2, 6):
         score(run, step, step)
-    for name in ("model/weights", "merged/weights", "eval/results.json", "eval/base/results.json", "eval/cache/a"):
+    for name in (
+        "model/weights",
+        "merged/weights",
+        "exported/fp8/weights",
+        "eval/results.json",
+        "eval/base/results.json",
+        "eval/cache/a",
+    ):
         file = run.path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(name)
@@ -62,7 +69,13 @@ def test_what_came_later_is_set_aside_and_nothing_is_lost(tmp_path: Path) -> Non
         assert aside.get(name) == data or after.get(name) == data, name
     assert [step["step"] for step in run.steps()] == [1, 2, 3, 4, 4]
     moved = {name for name in before if name not in after}
-    expected = {"model/weights", "merged/weights", "eval/results.json", "eval/eval_step_6/results.json"}
+    expected = {
+        "model/weights",
+        "merged/weights",
+        "exported/fp8/weights",
+        "eval/results.json",
+        "eval/eval_step_6/results.json",
+    }
     assert {name for name in moved if "checkpoint" not in name} == expected
     assert {name.split("/")[1] for name in moved if "checkpoint" in name} == {"checkpoint-6", "checkpoint-8"}
     assert "checkpoint-6, checkpoint-8" in said[0] and "4 steps" in said[0] and "eval/eval_step_6" in said[0]

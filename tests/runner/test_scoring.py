@@ -14,7 +14,7 @@ from recipes import load
 from recipes.typed import write_typed
 from runner.failure import Failure
 from runner.runs import rundir as rundir
-from runner.scoring.models import EvalOptions, _run_spec
+from runner.scoring.models import EvalOptions, run_spec
 from runner.training import checkpoint_scores as scoring
 from runner.training.checkpoint_scores import EarlyStop, Scorer
 from tests.eval import made
@@ -144,7 +144,7 @@ def test_lm_eval_asks_with_the_system_prompt_that_all_rows_have(
     (tmp_path / "r.yaml").write_text(text)
     loaded = load(tmp_path / "r.yaml")
     run = rundir.create(loaded, tmp_path / "runs", None)
-    spec = _run_spec(run, loaded.recipe, EvalOptions(), [Model(name="m", path="m", output=tmp_path)], print)
+    spec = run_spec(run, loaded.recipe, EvalOptions(), [Model(name="m", path="m", output=tmp_path)], print)
     assert spec.lm_eval.system == wanted and spec.lm_eval.num_fewshot == 3 and spec.max_samples == 7
     assert spec.lm_eval.generation == {"until": ["a", "b"], "temperature": 0.5}
     assert spec.suites == ("lm_eval:gsm8k",) and spec.chat_template_kwargs == {"enable_thinking": False}
