@@ -93,6 +93,7 @@ def test_a_resume_names_what_changed_and_asks(
     recipe(*back)  # what was accepted is the run's own from then on
 
 
+@pytest.mark.slow
 def test_the_same_command_begins_a_run_goes_on_with_it_and_only_scores_it(
     recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:

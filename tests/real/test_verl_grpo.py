@@ -222,6 +222,7 @@ def plans() -> dict[str, list[str]]:
     return named
 
 
+@pytest.mark.slow
 def test_verl_composes_every_plan(verl_python: Path, tmp_path: Path, tiny_qwen3: Path) -> None:
     """With its own Hydra tree, its own dataclasses and its own check."""
     written = write_plans(plans(), (Topology(), GPUS), verl_python, tiny_qwen3, tmp_path)
