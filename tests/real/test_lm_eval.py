@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.real.conftest import Recipe, _ensure, inside
+from tests.real.test_eval_thinking import TEMPLATE
 from tests.real.test_eval_worker import ADAPTER, _environment
 
 pytestmark = pytest.mark.real
@@ -315,6 +316,22 @@ def test_vllm_answers_as_transformers_does(
         assert other[name]["value"] == pytest.approx(one[name]["value"], rel=1e-4), name
     settings = [f["provenance"]["suites"]["lm_eval:words_mc"]["settings"] for f in found.values()]
     assert [s.pop("engine").split()[0] for s in settings] == ["transformers", "vllm"] and settings[0] == settings[1]
+
+
+@pytest.mark.slow
+def test_a_thought_without_end_is_no_answer(lm_python: Path, tiny_model: Path, tasks: Path, tmp_path: Path) -> None:
+    """The prompt begins one, which random weights never end; asked again, the same is known from the cache."""
+    own = tmp_path / "own.jinja"
+    own.write_text(TEMPLATE)
+    how = {"lm_eval": {"think_end_token": "</think>"}, "chat_template": str(own), "max_samples": 4}
+    given = [tmp_path, tiny_model, [f"lm_eval:{tasks / 'words_gen.yaml'}"]]
+    for thinking, count in ((True, 4), (True, 4), (False, 0)):
+        path = spec(*given, **how, chat_template_kwargs={"enable_thinking": thinking})
+        said = worker(lm_python, path)
+        found = records(tmp_path / "out", "words_gen")
+        assert sum(r.get("unfinished_thought", False) for r in found) == count
+        assert all(bool(r["output"]) != r.get("unfinished_thought", False) for r in found)
+        assert ("4 replies counted as wrong: unfinished_thought" in said) == thinking
 
 
 CODE = """

@@ -19,6 +19,11 @@ from eval.suites.lm_eval import OF_TASK, PER, fields
 
 Outcome = Mapping[str, Any]  # what lm_eval.simple_evaluate returns, of one suite
 SHOWN = 200  # characters of a prompt's end
+UNFINISHED = "unfinished_thought"
+
+
+class Unfinished(str):
+    """What a reply is whose thought never ended: no answer."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,8 @@ def _asked(sample: Mapping[str, Any], kind: str) -> Record:
     asked: Record = {"prompt": prompt, "question": question}
     if kind == "generate_until":
         replies = [str(reply) for reply in answers[0]]
-        return {**asked, "output": replies[0], **({"outputs": replies} if len(replies) > 1 else {})}
+        asked |= {"output": replies[0], **({"outputs": replies} if len(replies) > 1 else {})}
+        return asked | ({UNFINISHED: True} if any(isinstance(one, Unfinished) for one in answers[0]) else {})
     if kind == "loglikelihood_rolling":
         return {**asked, "loglikelihood": plain(answers[0][0])}
     choices = [

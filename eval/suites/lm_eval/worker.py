@@ -24,11 +24,12 @@ from eval.engines.cache import AnswerCache
 from eval.engines.directory import locate
 from eval.engines.progress import duration, say
 from eval.hashes import file_hash, json_hash
+from eval.metrics.thoughts import opened
 from eval.report.results import FILE, ModelProvenance, Provenance, Results, SuiteProvenance, read_results
 from eval.spec import Model, Spec, read_spec
 from eval.statistics import Measure
 from eval.suites.lm_eval import records, tasks
-from eval.suites.lm_eval.answers import keep
+from eval.suites.lm_eval.answers import keep, without_thoughts
 from eval.suites.lm_eval.models import loaded
 from eval.worker import quiet, versions
 from recipes.errors import UserError
@@ -76,6 +77,8 @@ def _score(model: Model, found: Mapping[str, tasks.Loaded], spec: Spec, *, add: 
     with loaded(model, files, spec, text) as (lm, engine):
         by = {"lm_eval": metadata.version("lm_eval"), "think_end_token": spec.lm_eval.think_end_token}
         identity = {"hash": about.hash, "tokenizer": about.tokenizer, "template": about.template, **engine, **by}
+        prompt = load_text(files.tokenizer, spec.asking).chat_ids([{"role": "user", "content": "?"}]) if chat else []
+        without_thoughts(lm, opened(text.tokenizer, prompt))
         keep(lm, AnswerCache(model.output / "cache" / "lm_eval.jsonl", identity), model.name)
         for name, what in found.items():
             start = time.monotonic()
@@ -89,6 +92,8 @@ def _score(model: Model, found: Mapping[str, tasks.Loaded], spec: Spec, *, add: 
                 data=_data(name, what, outcome, told), settings=settings, seconds=round(seconds, 3), engine=engine
             )
             say(f"{model.name}: {name}: {len(told.records)} samples in {duration(seconds)}")
+            if count := sum(records.UNFINISHED in record for record in told.records):
+                say(f"{model.name}: {name}: {count} replies counted as wrong: unfinished_thought")
             for reason, count in what.ended.most_common():
                 say(f"{model.name}: {name}: {count} programs counted as wrong: {reason}")
             what.ended.clear()
