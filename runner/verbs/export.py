@@ -12,7 +12,7 @@ from runner.verbs import options
 
 EXAMPLES = (
     "recipe export quickstart --to fp8",
-    "recipe export quickstart:8 --to awq --calibration-rows 512 --output ~/models/finance-awq",
+    "recipe export quickstart:5 --to awq --calibration-rows 512 --output ~/models/finance-awq",
     "recipe export quickstart --to gptq --margin 0.03 --suites truthfulqa_mc",
 )
 

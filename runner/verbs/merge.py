@@ -11,7 +11,7 @@ from runner.verbs import options
 
 EXAMPLES = (
     "recipe merge quickstart",
-    "recipe merge quickstart:8 --test-prompt 'What is a bond?'",
+    "recipe merge quickstart:5 --test-prompt 'What is a bond?'",
     "recipe merge ~/adapters/finance --output ~/models/finance --dtype bfloat16",
 )
 
