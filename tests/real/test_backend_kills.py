@@ -19,7 +19,7 @@ from tests.real.conftest import Recipe, losses, metrics, steps
 from tests.real.test_llamafactory_backend import wait_for_end
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-KILLS = int(os.environ.get("RECIPE_KILLS", "12"))  # of each backend
+KILLS = int(os.environ.get("RECIPE_KILLS", "43"))  # of each backend with one process, and a sixth with two
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Five steps an epoch, with dropout: what is not restored shows.
 SETTINGS = (
