@@ -173,7 +173,10 @@ class Push:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """What eval/models/tokens.py is asked to do: `variables` are given to the chat template."""
+    """What eval/models/tokens.py is asked to do: `variables` are given to the chat template.
+
+    prompts: canonical messages; the first has the conversation's `tools`, if any.
+    """
 
     model: str
     prompts: tuple[tuple[Mapping[str, Any], ...], ...]

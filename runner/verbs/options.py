@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -132,6 +133,11 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="agree to what a run made by somebody else asks for: code, endpoints, keys",
     )
+
+
+def colours() -> bool:
+    """Whether what is printed may be coloured."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def share(text: str) -> float:
