@@ -13,6 +13,7 @@ from runner.verbs import options
 
 if TYPE_CHECKING:
     from recipes import LoadedRecipe
+    from runner.runs.rundir import Run
     from runner.training.chain import Stage
     from runner.training.train import Options
 
@@ -46,11 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where the run of this name is there, go on with it, or score it: the command may be repeated",
     )
-    options.add_parent(parser)
-    options.add_trust(parser)
-    options.add_runs_dir(parser)
-    options.add_env(parser)
-    options.add_set(parser)
+    options.add_training(parser)
     parser.epilog = "The last line on stdout is the run directory."
 
 
@@ -70,7 +67,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("a recipe with stages is run by itself: give each a command of its own")
     if arguments.resume and (chain or arguments.seeds):
         raise UserError("--resume: stages and --seeds go on by themselves when the command is repeated")
-    if arguments.parent or arguments.merged:
+    if arguments.accept and not (arguments.resume or arguments.seeds or chain):
+        raise UserError("--accept: goes with --resume, stages or --seeds; a new run has nothing that could differ")
+    there = _there(names[0], arguments) if arguments.resume else None
+    if (arguments.parent or arguments.merged) and not there:
         loaded, parent = options.loaded_child(arguments, names[0], make=not arguments.dry_run)
         recipes = [loaded]
     else:
@@ -80,16 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     from runner.failure import Failure
     from runner.training.command import run_all, run_chains, run_or_resume, run_seeds
-    from runner.training.train import Options
 
-    how = Options(
-        runs_dir=arguments.runs_dir,
-        name=arguments.name,
-        env=arguments.env,
-        parent=parent,
-        trust_run=arguments.trust_run,
-        say=options.say,
-    )
+    how = replace(options.how(arguments), name=arguments.name, parent=parent)
     score, failed = not arguments.no_eval, list[str]()
     if arguments.resume:
         done = [run_or_resume(recipes[0], how, score=score)]
@@ -107,6 +99,24 @@ def run(arguments: argparse.Namespace) -> None:
         print(finished.path)
     if failed:
         raise Failure(f"{', '.join(failed)}; see the errors above")
+
+
+def _there(name: str, arguments: argparse.Namespace) -> Run | None:
+    """The run that is gone on with, which has its weights: the run of `--from` may be gone, or train again.
+
+    Raises:
+        UserError: it began with other weights than are asked for.
+    """
+    from recipes import load
+    from runner.runs.rundir import Run
+    from runner.training.parent import check_began
+
+    run = Run((arguments.runs_dir / (arguments.name or load(name, arguments.overrides).recipe.name)).resolve())
+    if not (run.path / "run.json").is_file():
+        return None
+    if arguments.parent:
+        check_began(run, arguments.parent, arguments.runs_dir, merged=arguments.merged)
+    return run
 
 
 def _chains(
