@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from runner.training.train import Options
 
 
-AFTER = "then, with the weights of the stage before in the place of the model's own:"
-
-
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, or a name from `recipe list`")
 

@@ -29,25 +29,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from recipes import load, stages_of
-    from runner.training.planning import plan_of
+    from runner.training.planning import plans_of
 
-    first, *rest = stages_of(arguments.recipe)
+    first, *rest = stages_of(arguments.recipe, scoring=True)
     asked = options.launch_overrides(arguments)
     arguments.overrides += asked
     name, parent = arguments.recipe if asked else first, None
     if arguments.parent or arguments.merged:
         loaded, parent = options.loaded_child(arguments, name, make=False)
     else:
-        loaded = load(name, arguments.overrides)
+        loaded = load(name, arguments.overrides, scoring=not asked)
     if asked:
         _launch(loaded, parent, arguments)
         return
-    each = [loaded, *(load(name, arguments.overrides) for name in rest)]
-    plans = [plan_of(one, arguments.runs_dir, as_json=arguments.json) for one in each]
-    if arguments.json:
-        print(plans[0] if not rest else f"[{','.join(plans)}]")
-    else:
-        print("\n\n".join([plans[0], *(f"{options.AFTER}\n{plan}" for plan in plans[1:])]))
+    each = [loaded, *(load(name, arguments.overrides, scoring=True) for name in rest)]
+    print(plans_of([(one, None) for one in each], arguments.runs_dir, as_json=arguments.json))
 
 
 def _launch(loaded: LoadedRecipe, parent: Parent | None, arguments: argparse.Namespace) -> None:

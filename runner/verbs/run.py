@@ -54,7 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from recipes import load, stages_of
 
-    names = [one for name in arguments.recipes for one in stages_of(name)]
+    names = [one for name in arguments.recipes for one in stages_of(name, scoring=True)]
     several = len(arguments.recipes) > 1
     if several and arguments.name:
         raise UserError("--name: works with one recipe only; several runs are named after their recipes")
@@ -69,6 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--resume: stages and --seeds go on by themselves when the command is repeated")
     if arguments.accept and not (arguments.resume or arguments.seeds or chain):
         raise UserError("--accept: goes with --resume, stages or --seeds; a new run has nothing that could differ")
+    if not several and (first := load(names[0], arguments.overrides, scoring=True)).scoring:
+        _score(first, arguments)
+        return
     there = _there(names[0], arguments) if arguments.resume else None
     if (arguments.parent or arguments.merged) and not there:
         loaded, parent = options.loaded_child(arguments, names[0], make=not arguments.dry_run)
@@ -144,7 +147,27 @@ def _show(recipes: Sequence[LoadedRecipe], arguments: argparse.Namespace) -> Non
 
 
 def _show_chains(chains: Sequence[Sequence[Stage]], runs_dir: Path) -> None:
-    from runner.training.planning import plan_of
+    from runner.training.planning import plans_of
 
     for chain in chains:
-        print(f"\n\n{options.AFTER}\n".join(plan_of(stage.loaded, runs_dir, stage.run) for stage in chain))
+        print(plans_of([(stage.loaded, stage.run) for stage in chain], runs_dir))
+
+
+def _score(stage: LoadedRecipe, arguments: argparse.Namespace) -> None:
+    """A stage by itself that trains nothing: of the run that `--from` names."""
+    from runner.runs.rundir import find
+    from runner.training.only_scores import score_stage
+    from runner.training.planning import plans_of
+
+    name = arguments.name or stage.recipe.name
+    if not arguments.parent:
+        raise UserError(f"{name} scores what the stage before it has made: run the recipe whole, or give --from RUN")
+    given = {"--merged": arguments.merged, "--seeds": arguments.seeds, "--no-eval": arguments.no_eval}
+    if wrong := next((option for option, value in given.items() if value), None):
+        raise UserError(f"{wrong}: {name} trains nothing, and scores a finished run; take it out")
+    run = find(arguments.parent, arguments.runs_dir)
+    if arguments.dry_run:
+        print(plans_of([(stage, name)], arguments.runs_dir, run.name))
+        return
+    score_stage(stage, name, run, options.how(arguments))
+    print(arguments.runs_dir.resolve() / name)
