@@ -53,8 +53,10 @@ def test_calls_are_trained_on_scored_and_answered(
     assert results["generation.tokens"]["failures"] == 0
 
 
-@pytest.mark.parametrize("template", ["qwen", "deepseek"])  # arguments as an object, and as text
-@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize(
+    "template,packing",  # arguments as an object, and as text
+    [("qwen", True), pytest.param("deepseek", False, marks=pytest.mark.slow)],
+)
 def test_a_row_with_tools_is_shown_as_it_was_trained(
     recipe: Recipe, tiny_model: Path, tmp_path: Path, template: str, packing: bool
 ) -> None:
@@ -71,7 +73,7 @@ def test_a_row_with_tools_is_shown_as_it_was_trained(
     equal = template == "qwen"
     first = recipe("tokens", "r", code=int(not equal)).stdout
     assert f"transformers: {8 if equal else 4} of 8 prompts are as they were trained" in first
-    for row in range(1, 6):
+    for row in (1, 3, 5):
         shown = recipe("tokens", "r", "--row", str(row), code=int(not equal)).stdout
         found = json.loads(recipe("data", "preview", file, "--row", str(row), "--diff", "--json", *given).stdout)
         (part,) = found["parts"]
