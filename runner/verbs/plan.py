@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     first, *rest = stages_of(arguments.recipe, scoring=True)
     asked = options.launch_overrides(arguments)
-    arguments.overrides += asked
+    arguments.overrides = [*arguments.overrides, *asked]
     name, parent = arguments.recipe if asked else first, None
     if arguments.parent or arguments.merged:
         loaded, parent = options.loaded_child(arguments, name, make=False)
