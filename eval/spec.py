@@ -124,7 +124,7 @@ class Merge:
     target: str
     dtype: str
     trust_remote_code: bool
-    prompts: tuple[tuple[Mapping[str, str], ...], ...]
+    prompts: tuple[tuple[Mapping[str, Any], ...], ...]
     check: bool = True
     test_prompt: str = ""
 

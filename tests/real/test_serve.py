@@ -53,7 +53,8 @@ def served(tmp_path: Path, run: Run) -> Iterator[tuple[str, list[str]]]:
     try:
         said = [""]
         while "ready; ^C" not in said[-1]:
-            assert server.poll() is None and server.stderr, (run.path / "logs/serve.log").read_text()[-3000:]
+            log = run.path / "logs/serve.log"
+            assert server.poll() is None and server.stderr, (said, log.read_text()[-3000:] if log.is_file() else "")
             said.append(server.stderr.readline())
         yield port, said
     finally:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.spec import Merge, Prompts
 from recipes.encode import IGNORE
+from recipes.typed import read_typed, write_typed
 from runner.data.inspected import Part, Preview
 from runner.data.replies import Reply, replies_of
 from runner.runs.tokens import conversation, differences
@@ -93,6 +96,16 @@ def test_the_first_token_that_differs_is_told() -> None:
     assert longer.at == 3
     (other,) = differences([reply], [[1, 9]])
     assert str(other) == "row 2, turn 4: token 2 of 3: trained behind [2, 3], asked by [9]"
+
+
+def test_prompts_with_tools_reach_the_worker(tmp_path: Path) -> None:
+    message = {"role": "user", "content": "q", "tools": [{"type": "function", "function": {"name": "f"}}]}
+    common = {"trust_remote_code": False, "target": "t", "prompts": ((message,),)}
+    merge = Merge(base="b", revision=None, adapter="a", dtype="auto", **common)  # type: ignore[arg-type]
+    prompts = Prompts(model="m", variables={}, **common)  # type: ignore[arg-type]
+    for spec in (merge, prompts):
+        write_typed(tmp_path / "spec.json", spec)
+        assert read_typed(type(spec), tmp_path / "spec.json") == spec
 
 
 def test_where_prompts_begin_to_differ_is_marked_in_the_row() -> None:
