@@ -124,7 +124,7 @@ class Merge:
     target: str
     dtype: str
     trust_remote_code: bool
-    prompts: tuple[tuple[Mapping[str, str], ...], ...]
+    prompts: tuple[tuple[Mapping[str, Any], ...], ...]
     check: bool = True
     test_prompt: str = ""
 
@@ -223,7 +223,10 @@ class Push:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """What eval/models/tokens.py is asked to do: `variables` are given to the chat template."""
+    """What eval/models/tokens.py is asked to do: `variables` are given to the chat template.
+
+    prompts: canonical messages; the first has the conversation's `tools`, if any.
+    """
 
     model: str
     prompts: tuple[tuple[Mapping[str, Any], ...], ...]

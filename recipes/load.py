@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class LoadedRecipe:
     document: Document
     resolved: Values  # plain values with defaults and overrides in
     chosen: tuple[str, ...] = ()  # what a field's auto became on these machines, in sentences
+    scoring: bool = False  # of a stage that trains nothing: it is the training whose model it scores
 
     def complete(self) -> Values:
         """The resolved values without the fields that this method and tuning refuse: a valid recipe again."""
@@ -76,12 +77,13 @@ def _source(name: str, path: Path) -> bytes:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def load(name: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+def load(name: str | Path, overrides: Sequence[str] = (), *, scoring: bool = False) -> LoadedRecipe:
     """Load and check a recipe.
 
     Args:
         name: a path, or a name of the catalogue; of a recipe with stages, NAME:STAGE.
         overrides: `field=value`, as `--set` takes them; later ones win. `stages[0].field=value` is of one stage.
+        scoring: take a stage that trains nothing, too.
 
     Raises:
         UserError: every mistake of the file, each with `file:line:column: field`; or it has stages, and none is named.
@@ -96,11 +98,18 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     own = [text for text in overrides if _of_stages(text)]
     _override(document, own)
     picked, text = stages.stage_of(document, stage, _own_name(path))
-    return _loaded(picked, text, path, [text for text in overrides if text not in own], sources_needed=True)
+    only = stages.only_scores(document, stage)
+    if only and not scoring:
+        raise UserError(f"{name} trains nothing; it is for `recipe run`, `plan`, `validate` and `show`")
+    common = [text for text in overrides if text not in own]
+    return replace(_loaded(picked, text, path, common, sources_needed=True), scoring=only)
 
 
-def stages_of(name: str | Path) -> list[str]:
+def stages_of(name: str | Path, *, scoring: bool = False) -> list[str]:
     """What `load` takes for each training of a recipe: NAME:STAGE of one with stages, else its name alone.
+
+    Args:
+        scoring: with the stages that train nothing.
 
     Raises:
         UserError: it cannot be read, or its list of stages is wrong.
@@ -109,7 +118,8 @@ def stages_of(name: str | Path) -> list[str]:
     document = parse(_source(str(name), path), str(path))
     if stage or not stages.has_stages(document):
         return [str(name)]
-    return [f"{name}:{one}" for one in stages.stage_names(document)]
+    found = stages.stage_names(document)
+    return [f"{name}:{one}" for one in found if scoring or not stages.only_scores(document, one)]
 
 
 def trainings() -> list[str]:

@@ -6,6 +6,10 @@ stages:
 
 A stage is the rest of the file with the stage's own fields over it: mappings are merged, anything else is replaced.
 What comes out is a recipe as any other, without stages, and the file's places stay those of its values.
+
+  - {name: final, method: eval, eval: {suites: [truthfulqa], data: {truthfulqa: truthfulqa}}}
+
+trains nothing, and scores what the stage before it has made. As a recipe it is that training, with its own `eval`.
 """
 
 from __future__ import annotations
@@ -21,14 +25,23 @@ from recipes.yaml_text import Document, Path, dump
 FIELD = "stages"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 HEAD = "# stage "  # how the text of a stage begins
+EVAL = "eval"  # the method, and the section, of a stage that only scores
+FIELDS = ("name", "description", "method", EVAL)  # that it has
+# Fields of `eval` that act while a training goes on.
+MEANWHILE = ("every", "loss_every", "mode", "devices", "combined_score", "patience", "best_model")
 
 
 def has_stages(document: Document) -> bool:
     return isinstance(document.value, dict) and FIELD in document.value
 
 
+def only_scores(document: Document, name: str) -> bool:
+    """Whether a stage of that name trains nothing."""
+    return any(stage["name"] == name and stage.get("method") == EVAL for stage in document.value[FIELD])
+
+
 def stage_names(document: Document) -> list[str]:
-    """The names of the stages, in their order.
+    """The names of the stages, in their order, with those that only score.
 
     Raises:
         UserError: each mistake of the list itself, with its place.
@@ -64,6 +77,24 @@ def _problem(document: Document, number: int, stage: Any, names: list[str]) -> P
         return document.problem((*place, "name"), f"{name!r} is the name of an earlier stage; each has its own")
     if FIELD in stage:
         return document.problem((*place, FIELD), "a stage has no stages of its own")
+    return _problem_of_scoring(document, number, stage) if stage.get("method") == EVAL else None
+
+
+def _problem_of_scoring(document: Document, number: int, stage: Any) -> Problem | None:
+    place: Path = (FIELD, number)
+    if not number:
+        text = "the first stage has nothing to score; put one that trains before it (`recipe eval` scores a model)"
+        return document.problem((*place, "method"), text)
+    for field in stage:
+        if field not in FIELDS:
+            text = f"a stage of method: eval trains nothing; its fields: {', '.join(FIELDS)}"
+            return document.problem((*place, field), f"{text}{did_you_mean(str(field), FIELDS)}")
+    if not isinstance(stage.get(EVAL), dict) or not stage[EVAL]:
+        text = "missing" if EVAL not in stage else f"{stage[EVAL]!r} is not allowed"
+        return document.problem((*place, EVAL), f"{text}; say what is scored, such as {{suites: [perplexity]}}")
+    for field in stage[EVAL]:
+        if field in MEANWHILE:
+            return document.problem((*place, EVAL, field), "acts while a training goes on, and here nothing trains")
     return None
 
 
@@ -82,20 +113,37 @@ def stage_of(document: Document, name: str, chain: str) -> tuple[Document, bytes
         raise UserError(document.problem((FIELD,), text))
     number = names.index(name)
     common = {field: value for field, value in document.value.items() if field != FIELD}
-    own = {field: value for field, value in document.value[FIELD][number].items() if field != "name"}
-    found = Document(_merged(common, own), document.file, {(): (1, 1)})
-    for place, where in document.places.items():
-        if place[:1] != (FIELD,) and not _replaced(place, common, own):
-            found.places[place] = where
-    own_places = {place[2:]: where for place, where in document.places.items() if place[:2] == (FIELD, number)}
-    found.places |= {place: where for place, where in own_places.items() if place not in ((), ("name",))}
-    for place, text in document.overrides.items():
-        if place[:2] == (FIELD, number):
-            found.overrides[place[2:]] = text
+    found = Document(common, document.file, {(): (1, 1)})
+    found.places |= {place: where for place, where in document.places.items() if place[:1] != (FIELD,)}
+    head = f"{HEAD}{name} of {document.file}"
+    if only_scores(document, name):
+        before = next(n for n in range(number - 1, -1, -1) if document.value[FIELD][n].get("method") != EVAL)
+        _lay_over(found, document, before, without=("name", "description", EVAL))
+        _lay_over(found, document, number, without=("name", "method"))
+        found.value[EVAL] = {field: value for field, value in found.value[EVAL].items() if field not in MEANWHILE}
+        head += f", which trains nothing: it scores what {names[before]} has made"
+    else:
+        _lay_over(found, document, number, without=("name",))
     given = found.value.get("name") or chain
     if isinstance(given, str):  # else the schema says what is wrong with it
         found.value["name"] = f"{given}-{name}"
-    return found, f"{HEAD}{name} of {document.file}\n{dump(found.value)}".encode()
+    return found, f"{head}\n{dump(found.value)}".encode()
+
+
+def _lay_over(found: Document, document: Document, number: int, without: tuple[str, ...]) -> None:
+    """Lay the fields of a stage over a document, with their places."""
+    common, own = found.value, document.value[FIELD][number]
+    own = {field: value for field, value in own.items() if field not in without}
+    kept = {place: where for place, where in found.places.items() if not _replaced(place, common, own)}
+    found.places.clear()
+    found.places |= kept
+    for place, where in document.places.items():
+        if place[:2] == (FIELD, number) and place[2:] and place[2] not in without:
+            found.places[place[2:]] = where
+    for place, text in document.overrides.items():
+        if place[:2] == (FIELD, number) and place[2:3] and place[2] not in without:
+            found.overrides[place[2:]] = text
+    found.value = _merged(common, own)
 
 
 def _merged(common: Any, own: Any) -> Any:

@@ -62,7 +62,7 @@ class Template:
         tools = messages[0].get("tools") if messages else None
         if tools and not self._tells_tools:
             raise BadRow(calls.UNKNOWN_TOOLS)
-        return self._render([self._shaped(message) for message in messages], tools, reply_next=reply_next)
+        return self._render([self.shape(message) for message in messages], tools, reply_next=reply_next)
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Message] | None, *, reply_next: bool = False) -> str:
         try:
@@ -83,7 +83,12 @@ class Template:
         except Exception as error:  # a template is a program: it may raise anything
             raise BadRow(_sentence(error)) from error
 
-    def _shaped(self, message: Message) -> Message:
+    def shape(self, message: Message) -> Message:
+        """A message as the template takes it.
+
+        Raises:
+            BadRow: it calls tools, and the template writes no calls.
+        """
         shaped = {key: value for key, value in message.items() if key not in ("tools", "weight")}
         if "tool_calls" in shaped:
             if self._arguments_as_text is None:

@@ -207,8 +207,8 @@ def test_every_part_of_a_recipe_in_a_document_is_valid(document: Path, part: str
     least = merged(yaml.safe_load(MINIMAL), {"data": {"validation": {"fraction": 0.1}}})
     file = tmp_path / "recipe.yaml"
     file.write_text(part if "stages" in given else dump(merged(least, given)))
-    for one in stages_of(file):
-        load(one)
+    for one in stages_of(file, scoring=True):
+        load(one, scoring=True)
 
 
 def test_what_is_shown_as_yaml_and_is_no_recipe_is_known() -> None:

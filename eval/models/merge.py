@@ -21,6 +21,7 @@ from eval.spec import Compared, Merge, Merged
 from recipes.errors import UserError
 from recipes.files import read_json
 from recipes.model_files import HEAD
+from recipes.template import Template, shaped
 from recipes.typed import read_typed, write_typed
 
 REPLY_TOKENS = 128  # of a reply to a test prompt
@@ -121,14 +122,13 @@ def _reply(model: Any, tokenizer: Any, asked: Any) -> str:
     return str(tokenizer.decode(ids[0, asked.shape[1] :], skip_special_tokens=True)).strip()
 
 
-def _ids(tokenizer: Any, prompts: Sequence[Sequence[Mapping[str, str]]]) -> list[Any]:
+def _ids(tokenizer: Any, prompts: Sequence[Sequence[Mapping[str, Any]]]) -> list[Any]:
     """Each prompt as a tensor of shape (1, tokens)."""
     if not prompts or not tokenizer.chat_template:
         plain = [prompt[-1]["content"] for prompt in prompts] or [FALLBACK]
         return [tokenizer(text, return_tensors="pt")["input_ids"] for text in plain]
-    texts = [
-        tokenizer.apply_chat_template([dict(m) for m in p], tokenize=False, add_generation_prompt=True) for p in prompts
-    ]
+    template = shaped(Template(tokenizer, None, {}))
+    texts = [template.render([dict(message) for message in prompt], reply_next=True) for prompt in prompts]
     return [tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"] for text in texts]
 
 

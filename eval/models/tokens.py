@@ -12,6 +12,7 @@ from pathlib import Path
 
 from eval.spec import Prompts
 from recipes.files import write_json
+from recipes.template import Template, shaped
 from recipes.typed import read_typed
 
 
@@ -19,9 +20,15 @@ def tokens(spec: Prompts) -> list[list[int]]:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=spec.trust_remote_code)
+    # How the template takes calls and content; what is rendered is transformers' own.
+    template = shaped(Template(tokenizer, None, dict(spec.variables)))
     return [
         tokenizer.apply_chat_template(
-            [dict(message) for message in prompt], add_generation_prompt=True, return_dict=False, **spec.variables
+            [template.shape(dict(message)) for message in prompt],
+            tools=prompt[0].get("tools"),
+            add_generation_prompt=True,
+            return_dict=False,
+            **spec.variables,
         )
         for prompt in spec.prompts
     ]

@@ -49,13 +49,15 @@ def preview(spec: PrepareSpec, row: int, *, diff: bool = False) -> Preview:
         canonical, parts, truncated = _nth(train, spec, row)
     else:
         canonical, parts, truncated = _around(train, spec, _number(spec, encoder, row))
-    names = _names(METHODS[spec.method].rows)
+    names = part_names(METHODS[spec.method].rows)
     replies = zip(names, parts, train.conversations(canonical), strict=False) if diff else ()
     return Preview(
         row=row,
         place=printable(train.place),
         truncated=truncated,
-        parts=tuple(_part(name, part, encoder.tokenizer) for name, part in zip(names, parts, strict=True)),
+        parts=tuple(
+            part_of(name, part.ids, part.labels, encoder.tokenizer) for name, part in zip(names, parts, strict=True)
+        ),
         notes=tuple(map(printable, train.own_notes)) + _said(canonical),
         problems=tuple(train.problems.lines()),
         asked=tuple(
@@ -110,7 +112,7 @@ def _rows(train: Preparation, spec: PrepareSpec) -> Iterator[tuple[Raw, list[Enc
         raise Stop(*train.problems.lines(), printable(str(error))) from None
 
 
-def _names(kind: Rows) -> tuple[str, ...]:
+def part_names(kind: Rows) -> tuple[str, ...]:
     if kind is FEEDBACK:
         return ("", "for the KL term: this prompt with the reply of another row")
     if not kind.columns:
@@ -118,14 +120,15 @@ def _names(kind: Rows) -> tuple[str, ...]:
     return tuple(column.rstrip("_") for column in kind.columns)
 
 
-def _part(name: str, part: Encoded, tokenizer: Any) -> Part:
-    loss = tuple(label != IGNORE for label in part.labels)
+def part_of(name: str, ids: list[int], labels: list[int], tokenizer: Any) -> Part:
+    """Tokens and labels, as many of the one as of the other, with their text."""
+    loss = tuple(label != IGNORE for label in labels)
     return Part(
         name=name,
-        ids=tuple(part.ids),
+        ids=tuple(ids),
         loss=loss,
-        pieces=tuple(_piece(tokenizer, number) for number in part.ids),
-        spans=tuple(_spans(part.ids, loss, tokenizer)),
+        pieces=tuple(_piece(tokenizer, number) for number in ids),
+        spans=tuple(_spans(ids, loss, tokenizer)),
     )
 
 

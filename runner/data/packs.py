@@ -92,18 +92,26 @@ class Rows:
         return found[0], found[1]
 
 
-def write_packs(file: Path, indices: Sequence[int], lengths: Sequence[int], capacity: int, target: Path) -> Packed:
+def write_packs(
+    file: Path, indices: Sequence[int], lengths: Sequence[int], capacity: int, target: Path, places: Path
+) -> Packed:
     """Write the packs of some rows as an Arrow file.
 
     Args:
         file: Arrow file of the rows, `lengths` theirs.
         indices: the rows to pack.
         capacity: the most tokens of a pack.
+        places: where it is written which rows each pack holds, by their places in `indices`.
     """
     rows = Rows(file)
-    packs = [[indices[n] for n in pack] for pack in best_fit([lengths[n] for n in indices], capacity)]
+    found = best_fit([lengths[n] for n in indices], capacity)
+    packs = [[indices[n] for n in pack] for pack in found]
     length = -(-max(sum(lengths[n] for n in pack) for pack in packs) // EIGHT) * EIGHT
     _write(target, (_pack([rows[n] for n in pack], length) for pack in packs), positions=True)
+    told = ArrowFile(places, {"rows": 32})
+    for pack in found:
+        told.write({"rows": pack})
+    told.close()
     return Packed(sequences=len(packs), length=length, tokens=sum(lengths[n] for n in indices))
 
 

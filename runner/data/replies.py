@@ -17,15 +17,14 @@ from runner.data.packs import Rows
 from runner.data.written import Writer
 
 FILE, ROWS = "replies.json", 4
-PLAIN = {"role", "content"}  # keys of a message that every server takes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """A reply with loss.
 
-    row: of data/train.jsonl, from 1. turn: the reply's in the conversation, from 1. messages: those before it.
-    ids: the tokens before it, as they are trained on.
+    row: of data/train.jsonl, from 1. turn: the reply's in the conversation, from 1. messages: those before it, the
+    first with the conversation's tools, if any. ids: the tokens before it, as they are trained on.
     """
 
     row: int
@@ -35,25 +34,37 @@ class Reply:
 
 
 def write_replies(writer: Writer, indices: Sequence[int], method: str, directory: Path, *, last_only: bool) -> None:
-    """Write the replies of the first training rows; none of rows with tools, which servers want in other shapes."""
-    kind = METHODS[method].rows
-    rows = Rows(writer.directory / "rows.arrow", kind.columns[0])
+    """Write the replies of the first training rows."""
+    rows = Rows(writer.directory / "rows.arrow", METHODS[method].rows.columns[0])
     found: list[Reply] = []
     with (directory / "train.jsonl").open(encoding="utf-8") as lines:
         for number, (index, line) in enumerate(zip(islice(indices, ROWS), lines, strict=False), 1):
-            row = json.loads(line)
-            if kind is CONVERSATIONS:
-                messages = row["messages"]
-            else:
-                messages = row["prompt"] + row["completion" if kind is FEEDBACK else "chosen"]
-            if all(message.keys() <= PLAIN for message in messages):
-                found += _replies(number, messages, *rows[index], last_only=last_only)
+            ids, labels = rows[index]
+            found += replies_of(number, messages_of(json.loads(line), method), ids, labels, last_only=last_only)
     write_typed(directory / FILE, tuple(found))
 
 
-def _replies(row: int, messages: Sequence[Raw], ids: Any, labels: Any, *, last_only: bool) -> Iterator[Reply]:
+def messages_of(row: Raw, method: str) -> list[Raw]:
+    """The conversation of a canonical row; of a preference's two the chosen one."""
+    kind = METHODS[method].rows
+    if kind is CONVERSATIONS:
+        found: list[Raw] = row["messages"]
+        return found
+    return [*row["prompt"], *row["completion" if kind is FEEDBACK else "chosen"]]
+
+
+def replies_of(
+    row: int, messages: Sequence[Raw], ids: Sequence[int], labels: Sequence[int], *, last_only: bool
+) -> Iterator[Reply]:
+    """The replies with loss of a conversation, each with what stands before it.
+
+    Args:
+        ids, labels: of its tokens, as many of the one as of the other; they may have been cut.
+        last_only: only the last reply has loss.
+    """
     turns = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
+    turns = [n for n in (turns[-1:] if last_only else turns) if messages[n].get("weight") != 0]
     begins = [n for n, (before, label) in enumerate(pairwise([IGNORE, *labels])) if before == IGNORE != label]
     # Between two replies stands at least the opening of the second, which has no loss.
-    for turn, begin in zip(turns[-1:] if last_only else turns, begins, strict=False):
+    for turn, begin in zip(turns, begins, strict=False):
         yield Reply(row=row, turn=turn + 1, messages=tuple(messages[:turn]), ids=tuple(ids[:begin]))

@@ -17,6 +17,7 @@ from runner.data.formats import Raw
 from runner.data.packs import Packed, write_blocks, write_packs
 
 ONE = array("i", [1])
+PACKS = "packs.arrow"  # beside the tokenized rows: which of train.jsonl each pack holds
 MEDIA = ("images", "videos", "audios")  # LLaMA-Factory's collators for pairs and feedback want these columns
 
 
@@ -121,7 +122,7 @@ def write_tokenized(splits: Splits, target: Path, max_length: int, *, packing: b
         if not writer.kind.chat:
             made = write_blocks(rows, indices, max_length, together)
         elif packing and name == "train":  # validation rows stay apart: their loss is theirs
-            made = write_packs(rows, indices, writer.longest, max_length, together)
+            made = write_packs(rows, indices, writer.longest, max_length, together, target.with_name(PACKS))
         else:
             found[name] = Dataset.from_file(str(rows)).select(indices)
             continue

@@ -27,13 +27,14 @@ class Request:
 
     run: the run's directory, absolute, and the same on every node (under skypilot: here).
     machines: of node 0.
-    flags: of `recipe run`, such as --no-eval.
+    flags: of `recipe run`, such as --no-eval. began: those that say which run's weights it begins with.
     """
 
     loaded: LoadedRecipe
     run: Path
     machines: Topology
     flags: tuple[str, ...] = ()
+    began: tuple[str, ...] = ()
 
     @property
     def launch(self) -> Launch:
@@ -56,7 +57,7 @@ class Request:
     def command(self, called: str, recipe: str, runs_dir: str) -> str:
         """The shell text that each node runs; `recipe` and `runs_dir` as they are called there, quoted already."""
         # Whoever launches it made the run, or has agreed to it; on another machine nothing else would say so.
-        words = ["--name", self.run.name, "--resume", "--trust-run", *self.flags]
+        words = ["--name", self.run.name, "--resume", "--trust-run", *self.began, *self.flags]
         return f"{called} run {recipe} --runs-dir {runs_dir} {shlex.join(words)}"
 
     def command_here(self) -> str:
@@ -80,7 +81,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Launched:
-    """The content of `launch/launch.json`: what was launched, and what the place knows it by."""
+    """The content of `launch/launch.json`: what was launched, and what the place knows it by; `began` as of Request."""
 
     on: str
     id: str
@@ -90,6 +91,7 @@ class Launched:
     method: str
     tuning: str
     created: str
+    began: tuple[str, ...] = ()
 
 
 class Place(Protocol):

@@ -11,17 +11,18 @@ from pathlib import Path
 from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError
 from recipes.files import write_text
-from recipes.typed import write_typed
+from recipes.typed import read_typed, write_typed
 from runner.launching import place
 from runner.launching.contract import Job, Launched, Request, Say
 from runner.launching.queued import RECORD, check_gone
 from runner.launching.ssh import address
 from runner.machine.topology import topology
 from runner.runs import rundir
-from runner.runs.rundir import LAUNCH, Run
+from runner.runs.rundir import LAUNCH, Parent, Run
 from runner.runs.trust import check_links, check_trusted
 from runner.training.copying import copy_recipe
 from runner.training.micro_batch import settled
+from runner.training.parent import check_began
 from runner.training.planning import check
 
 
@@ -34,6 +35,7 @@ class Options:
     resume: bool = False  # a run of that name that is there is gone on with
     trust_run: bool = False
     flags: tuple[str, ...] = ()  # of the `recipe run` on each node
+    began: tuple[str, ...] = ()  # its `--from`, if any
     say: Say = print
 
 
@@ -47,7 +49,39 @@ def machines_asked(loaded: LoadedRecipe) -> Topology:
     return topology(env, without=loaded.recipe.eval.devices)
 
 
-def request(loaded: LoadedRecipe, run: Path, flags: Sequence[str] = ()) -> Request:
+def began(parent: Parent, *, merged: bool) -> tuple[str, ...]:
+    """The words of `recipe run` that say with which weights a run begins: that step, should its run go on meanwhile."""
+    step = "" if parent.step is None else f":{parent.step}"
+    return ("--from", f"{parent.run}{step}", *(["--merged"] if merged else []))
+
+
+def recorded(run: Path, parent: str | None, *, merged: bool) -> tuple[str, ...]:
+    """The words of `began` that an earlier launch in a run's directory has left, which hold for the next one too.
+
+    Args:
+        parent, merged: what is asked for now, which may be nothing.
+
+    Raises:
+        UserError: other weights are asked for.
+    """
+    file = run / LAUNCH / RECORD
+    try:
+        before = read_typed(Launched, file).began if file.is_file() else ()
+    except ValueError as error:
+        raise UserError(f"{file}: damaged: {error}; give the new run another --name") from None
+    if (run / "run.json").is_file():
+        if parent:
+            check_began(Run(run), parent, run.parent, merged=merged)
+    elif parent or merged:
+        kept = before[1] if before else ""
+        places = {str(path.resolve()) for path in (Path(parent or ""), run.parent / (parent or ""))}
+        if not places & {kept, kept.rpartition(":")[0]} or merged != ("--merged" in before):
+            was = " ".join(before) or "no --from"
+            raise UserError(f"{run.name} was launched with {was}; leave --from out, or give the new run another --name")
+    return before
+
+
+def request(loaded: LoadedRecipe, run: Path, flags: Sequence[str] = (), began: Sequence[str] = ()) -> Request:
     """What is launched of a recipe, checked against the machines that it asks for.
 
     Raises:
@@ -57,7 +91,7 @@ def request(loaded: LoadedRecipe, run: Path, flags: Sequence[str] = ()) -> Reque
         raise UserError("where to launch? give --on slurm, --on ssh or --on skypilot, or launch.on in the recipe")
     machines = machines_asked(loaded)
     check(settled(loaded, machines), machines)
-    return Request(loaded=loaded, run=run, machines=machines, flags=tuple(flags))
+    return Request(loaded=loaded, run=run, machines=machines, flags=tuple(flags), began=tuple(began))
 
 
 def job(asked: Request) -> Job:
@@ -98,14 +132,14 @@ def start(loaded: LoadedRecipe, options: Options) -> Run:
     """
     name = options.name or loaded.recipe.name
     path = options.runs_dir.resolve() / name
-    asked = request(loaded, path, options.flags)
-    made = job(asked)
     there = options.resume and path.is_dir()
+    asked = request(loaded, path, options.flags, options.began)
+    made = job(asked)
     if there:
         _check_free(Run(path), options)
     else:
         path = rundir.make_directory(path.parent, name, exact=options.name is not None or options.resume)
-        asked = request(loaded, path, options.flags)
+        asked = request(loaded, path, options.flags, options.began)
         made = job(asked)
     options.say(f"run: {path}")
     try:
@@ -136,6 +170,7 @@ def _record(asked: Request, number: str) -> None:
         method=recipe.method,
         tuning=recipe.tuning.type,
         created=rundir.now(),
+        began=asked.began,
     )
     write_typed(asked.directory / RECORD, launched)
 

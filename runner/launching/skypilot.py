@@ -44,6 +44,11 @@ Values = dict[str, Any]  # of a task, as YAML has it
 
 
 def job(request: Request) -> Job:
+    if request.began:
+        raise UserError(
+            "--from: the other run is here, and not on SkyPilot's machines; set model.path, or model.adapter_path, to "
+            "the directory of its weights, which goes along"
+        )
     name = request.run.name
     task = _over(_task(request), request.launch.skypilot.task)
     secrets = [word for key, value in task.get("secrets", {}).items() if value is None for word in ("--secret", key)]

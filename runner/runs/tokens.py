@@ -11,15 +11,20 @@ from typing import Any
 
 from eval.spec import Prompts
 from recipes import UserError
+from recipes.calls import as_text
 from recipes.files import read_json
+from recipes.methods import CONVERSATIONS, METHODS
 from recipes.typed import read_typed
 from runner.data.replies import FILE, Reply
+from runner.data.trained import TrainedRow, TrainedSpec
+from runner.failure import Failure
 from runner.machine import environments
 from runner.machine.environments import environment
 from runner.machine.module import ask
 from runner.runs.rundir import Run
 
 TIMEOUT_S = 20.0
+OURS = ("tools", "weight")  # keys of a canonical message that no server takes there
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,48 @@ def replies(run: Run) -> tuple[Reply, ...]:
     """The replies that are compared.
 
     Raises:
-        UserError: a run without them, such as of GRPO, of plain text, or of rows with tools.
+        UserError: a run without them, such as of GRPO or of plain text.
     """
     file = run.path / "data" / FILE
     found = read_typed(tuple[Reply, ...], file) if file.is_file() else ()
     if not found:
-        raise UserError(f"{run.name} has no replies to compare: {file} holds none (GRPO, plain text, rows with tools)")
+        raise UserError(f"{run.name} has no replies to compare: {file} holds none (GRPO, plain text)")
     return found
+
+
+def trained_row(run: Run, number: int, say: Callable[[str], None]) -> TrainedRow:
+    """A row of `data/train.jsonl`, from 1, as it was trained on.
+
+    Raises:
+        UserError: there is none, or the run's rows are not trained on as conversations.
+        Failure: what is kept of the run cannot be read.
+    """
+    recipe, data = run.recipe().recipe, run.path / "data"
+    rows = METHODS[recipe.method].rows
+    if not (rows.chat and rows.columns):
+        raise UserError(f"{run.name}: --row shows a conversation with its replies, and {recipe.method} trains on none")
+    if not (data / "train.jsonl").is_file() or not (data / "tokenized").is_dir():
+        raise UserError(f"{data} holds no prepared rows: they were removed, or never made")
+    python = environments.ensure(environment("eval", "cpu"), say)
+    work = run.path / "logs"
+    spec = TrainedSpec(
+        directory=data,
+        row=number,
+        method=recipe.method,
+        last_only=rows is not CONVERSATIONS or recipe.data.train_on == "last_turn",
+        model=str(run.model),
+        trust_remote_code=recipe.model.trust_remote_code,
+        target=work / "trained-row.json",
+        problems=work / "problems.json",
+    )
+    spec.problems.unlink(missing_ok=True)
+    try:
+        ask(python, "runner.data.trained", spec, work, "reading the row", run.mark("tokens"))
+    except Failure:
+        if not spec.problems.is_file():
+            raise
+        raise UserError(*read_json(spec.problems)) from None
+    return read_typed(TrainedRow, spec.target)
 
 
 def differences(trained: Sequence[Reply], asked: Sequence[Sequence[int]]) -> list[Difference]:
@@ -96,20 +136,20 @@ def of_server(run: Run, trained: Sequence[Reply], address: str) -> list[list[int
     found = []
     for reply in trained:
         try:
-            found.append([int(number) for number in asked(base, [dict(one) for one in reply.messages], given)])
+            found.append([int(number) for number in asked(base, conversation(reply.messages) | given)])
         except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
             name = "llama.cpp" if asked is _of_llama_cpp else "vLLM"
             raise UserError(f"{base}/tokenize does not answer as {name} does: {error}") from None
     return found
 
 
-def _of_vllm(base: str, messages: list[dict[str, Any]], given: Mapping[str, Any]) -> list[Any]:
-    body = {"messages": messages, "add_generation_prompt": True, "add_special_tokens": False, **given}
+def _of_vllm(base: str, asked: dict[str, Any]) -> list[Any]:
+    body = {**asked, "add_generation_prompt": True, "add_special_tokens": False}
     return list(_post(f"{base}/tokenize", body)["tokens"])
 
 
-def _of_llama_cpp(base: str, messages: list[dict[str, Any]], given: Mapping[str, Any]) -> list[Any]:
-    prompt = _post(f"{base}/apply-template", {"messages": messages, **given})["prompt"]
+def _of_llama_cpp(base: str, asked: dict[str, Any]) -> list[Any]:
+    prompt = _post(f"{base}/apply-template", asked)["prompt"]
     # As its chat does: the first token of a text is put before it where the model's file says so, and not twice.
     return list(_post(f"{base}/tokenize", {"content": prompt, "add_special": True, "parse_special": True})["tokens"])
 
@@ -128,6 +168,21 @@ def _post(address: str, body: Mapping[str, Any]) -> dict[str, Any]:
     with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
+
+
+def conversation(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`messages` and `tools` of a request, as OpenAI's API has them: the arguments of calls are JSON text.
+
+    A reply's thinking stands under both names that servers read, vLLM's `reasoning` and `reasoning_content`.
+    """
+    found = []
+    for message in messages:
+        told = as_text({key: value for key, value in message.items() if key not in OURS})
+        if "reasoning_content" in told:
+            told["reasoning"] = told["reasoning_content"]
+        found.append(told)
+    tools = messages[0].get("tools")
+    return {"messages": found, **({"tools": tools} if tools else {})}
 
 
 def check_server(run: Run, address: str) -> str:

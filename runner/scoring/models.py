@@ -16,6 +16,7 @@ from recipes.methods import METHODS
 from recipes.suite_checks import lacking
 from recipes.suites import GENERATING, JUDGED, LM_EVAL, OF_SCORES, ROW_SUITES, SCORED, no_replies
 from recipes.typed import from_json, to_json
+from recipes.types import Eval
 from runner.machine import bundled, environments, process
 from runner.machine.environments import environment
 from runner.runs.claim import Claimed, claim
@@ -52,6 +53,7 @@ class EvalOptions:
     allow_code: bool = False
     output: Path | None = None
     trust_run: bool = False
+    judged: Eval | None = None  # in the place of the recipe's section `eval`
 
 
 def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> dict[str, Results]:
@@ -69,6 +71,7 @@ def evaluate_run(run: Run, options: EvalOptions, say: Callable[[str], None]) -> 
     check_links(run)
     recipe = run.recipe().recipe
     check_trusted(run, recipe, "eval", trusted=options.trust_run)
+    recipe = replace(recipe, eval=options.judged or recipe.eval)
     output = options.output / run.name if options.output else run.path / "eval"
     models = models_of(run, recipe, options, output, say)
     if not options.output:
@@ -146,9 +149,7 @@ def evaluate_checkpoint(run: Run, model: Path, output: Path, say: Callable[[str]
         UserError, Failure: as `evaluate_run`.
     """
     recipe, options = run.recipe().recipe, EvalOptions()
-    base = bundled.located(recipe.model.path) if recipe.tuning.type == "lora" else None
-    about, revision = about_run(run, recipe), recipe.model.revision
-    models = [Model(name="tuned", path=str(model), base=base, output=output, run=about, revision=revision)]
+    models = [replace(tuned_of(run, recipe, output), path=str(model))]
     run_workers(run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, recipe.eval.devices)
 
 
@@ -161,9 +162,7 @@ def check_suites(run: Run, say: Callable[[str], None]) -> None:
     recipe, options, output = run.recipe().recipe, EvalOptions(), run.path / "eval"
     if set(recipe.eval.suites) <= set(ROW_SUITES) - set(recipe.eval.data):
         return
-    base = bundled.located(recipe.model.path)
-    apart = _tokenizer(run, recipe)
-    models = [Model(name="base", path=base, output=output, revision=recipe.model.revision, tokenizer=apart)]
+    models = [base_of(run, recipe, output)]
     run_workers(run_spec(run, recipe, options, models, say), output, run.mark("eval"), say, check=True)
 
 

@@ -13,6 +13,7 @@ from runner.files import cache_directory
 from runner.runs.rundir import Run
 from runner.scoring.seeds import seed_name
 from runner.training.named import Wanted, begun, checked, run_named, wanted
+from runner.training.only_scores import FILE
 from runner.training.parent import child_of
 from runner.training.train import Options, prepare_recipe
 
@@ -42,7 +43,7 @@ def stages(
         problems: list[Problem | str] = []
         for recipe in recipes:
             try:
-                loaded = load(recipe, own)
+                loaded = load(recipe, own, scoring=True)
             except UserError as error:
                 problems += error.problems
                 continue
@@ -67,7 +68,7 @@ def check_chains(chains: Sequence[Sequence[Stage]], options: Options) -> None:
         for stage in chain:
             checked(stage.loaded, stage.run)
     for stage in chains[0]:
-        if not (options.runs_dir / stage.run / "run.json").is_file():
+        if not (options.runs_dir / stage.run / (FILE if stage.loaded.scoring else "run.json")).is_file():
             _read_rows(stage, options)
 
 

@@ -19,6 +19,7 @@ from runner.scoring.runs import score_run
 from runner.training.chain import Stage, check_chains, run_stage
 from runner.training.micro_batch import settled
 from runner.training.named import Wanted, begun, is_scored, run_named, seeded, wanted
+from runner.training.only_scores import score_stage
 from runner.training.planning import check, machines_of
 from runner.training.resume import recipe_asked, resume_run
 from runner.training.train import Options, prepare_recipe, run_recipe, train_prepared
@@ -157,6 +158,12 @@ def run_chains(chains: Sequence[Sequence[Stage]], options: Options, *, score: bo
     for chain in chains:
         before = None
         for stage in chain:
+            if before and stage.loaded.scoring:
+                if score:
+                    score_stage(stage.loaded, stage.run, before, options)
+                else:
+                    options.say(f"{stage.run} is left out: --no-eval")
+                continue
             before = run_stage(stage, before, options)
             if score and not is_scored(before):
                 score_finished(before, options)

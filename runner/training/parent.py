@@ -108,6 +108,25 @@ def named(text: str, directory: Path) -> tuple[Run, int | None]:
     return find(text, directory), None
 
 
+def check_began(run: Run, text: str, directory: Path, *, merged: bool) -> None:
+    """Hold `--from` beside what a run has begun with, whether that is still there or not.
+
+    Args:
+        text: RUN or RUN:STEP.
+        directory: of the runs.
+
+    Raises:
+        UserError: the run began with other weights.
+    """
+    parent = run.read().parent
+    if parent:
+        places = {str(path.resolve()) for path in (Path(text), directory / text)}
+        if places & {parent.run, f"{parent.run}:{parent.step}"} and (parent.kind == "merged" or not merged):
+            return
+    began = f"{parent.kind} of {parent.run} at step {parent.step}" if parent else "its recipe's own model"
+    raise UserError(f"--from {text}: {run.name} began with {began}; leave it out, or give the new run another --name")
+
+
 def _sections(own: Recipe, weights: Path, adapter: bool) -> Iterator[tuple[str, Any]]:
     """Fields of the child, and the parent's values."""
     model = own.model

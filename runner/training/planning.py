@@ -5,7 +5,7 @@ They must feel instant, so what only a run needs is not imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +90,52 @@ def plan_of(
         return show.plan_json(plan, loaded.recipe, machines, estimate.as_json(fit), more)
     lines = [f"fits:      {fit}"] if isinstance(fit, str) else estimate.short(fit)
     return show.plan_text(plan, loaded.recipe, machines, run, lines)
+
+
+AFTER = "then, with the weights of the stage before in the place of the model's own:"
+
+
+def plans_of(
+    stages: Sequence[tuple[LoadedRecipe, str | None]],
+    runs_dir: Path,
+    before: str = "what the stage before has made",
+    *,
+    as_json: bool = False,
+) -> str:
+    """The plans of a recipe's stages, each with the name of its run; of one without stages, its own.
+
+    Args:
+        before: what a first stage scores that trains nothing.
+
+    Raises:
+        UserError: everything that the backend refuses.
+    """
+    texts: list[str] = []
+    for loaded, name in stages:
+        own = name or loaded.recipe.name
+        if loaded.scoring:
+            text = _scoring(loaded, runs_dir.resolve() / own, before, as_json=as_json)
+        else:
+            text, before = plan_of(loaded, runs_dir, name, as_json=as_json), own
+        texts.append(text if as_json or not texts else f"{'then:' if loaded.scoring else AFTER}\n{text}")
+    if as_json:
+        return texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
+    return "\n\n".join(texts)
+
+
+def _scoring(loaded: LoadedRecipe, directory: Path, run: str, *, as_json: bool) -> str:
+    """What a stage does that trains nothing."""
+    import json
+
+    from runner.training.micro_batch import settled
+
+    machines = machines_of(loaded)
+    check(settled(loaded, machines), machines)
+    suites = list(loaded.recipe.eval.suites or ("perplexity",))
+    if as_json:
+        values = {"name": directory.name, "method": "eval", "scores": run, "suites": suites, "output": str(directory)}
+        return json.dumps(values, ensure_ascii=False, indent=1)
+    return f"{directory.name}: trains nothing; scores {run}\nsuites:    {', '.join(suites)}\nresults:   {directory}"
 
 
 def paths(recipe: Recipe, run: Path, python: Path, *, snapshot: bool = True) -> Paths:

@@ -14,15 +14,20 @@ LIMITS = tuple(512 << n for n in range(7))  # tokens, 512 to 32,768
 BAR = 40  # characters
 
 
-def preview_text(found: Preview, *, colour: bool, ids: bool) -> str:
-    """The row's text, what has loss in green or between ⟦ and ⟧; control characters are shown, not done."""
+def preview_text(found: Preview, *, colour: bool, ids: bool, marks: Mapping[int, str] | None = None) -> str:
+    """The row's text, what has loss in green or between ⟦ and ⟧; control characters are shown, not done.
+
+    Args:
+        ids: list the tokens too.
+        marks: said of tokens of the first part, by their place.
+    """
     cut = "; cut to data.max_length" if found.truncated else ""
     lines = [f"training row {found.row} ({visible(found.place)}){cut}"]
-    for part in found.parts:
+    for number, part in enumerate(found.parts):
         name = f"{part.name}: " if part.name else ""
         lines += ["", f"{name}{len(part.ids):,} tokens, {sum(part.loss):,} with loss", ""]
         lines.append("".join(_marked(span.text, span.loss, colour) for span in part.spans))
-        lines += ["", *_table(part)] if ids else []
+        lines += ["", *_table(part, {} if number else marks or {})] if ids else []
     lines += ["", *(text for one in found.asked for text in _difference(one))] if found.asked else []
     lines += ["", *(f"note: {visible(note)}" for note in found.notes)] if found.notes else []
     lines += [f"problem before it: {visible(text)}" for text in found.problems]
@@ -50,9 +55,10 @@ def _marked(text: str, loss: bool, colour: bool) -> str:
     return f"{GREEN}{visible(text)}{PLAIN}" if colour else f"⟦{visible(text)}⟧"
 
 
-def _table(part: Part) -> Iterator[str]:
-    for number, loss, piece in zip(part.ids, part.loss, part.pieces, strict=True):
-        yield f"{number:>8}  {'loss' if loss else '    '}  {visible(repr(piece))}"
+def _table(part: Part, marks: Mapping[int, str]) -> Iterator[str]:
+    for place, (number, loss, piece) in enumerate(zip(part.ids, part.loss, part.pieces, strict=True)):
+        mark = f"  <- {marks[place]}" if place in marks else ""
+        yield f"{number:>8}  {'loss' if loss else '    '}  {visible(repr(piece))}{mark}"
 
 
 def check_text(found: Checked) -> str:

@@ -127,8 +127,6 @@ def _run_split(arguments: argparse.Namespace) -> int:
 
 def _run_preview(arguments: argparse.Namespace) -> int:
     import json
-    import os
-    import sys
 
     from recipes import load
     from recipes.typed import to_json
@@ -137,11 +135,10 @@ def _run_preview(arguments: argparse.Namespace) -> int:
 
     loaded = load(arguments.recipe, arguments.overrides)
     found = preview_recipe(loaded, arguments.row, arguments.env, options.say, diff=arguments.diff)
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(
         json.dumps(to_json(found), ensure_ascii=True)
         if arguments.json
-        else views.preview_text(found, colour=colour, ids=arguments.ids)
+        else views.preview_text(found, colour=options.colours(), ids=arguments.ids)
     )
     return 0
 

@@ -11,6 +11,7 @@ EXAMPLES = (
     "recipe launch quickstart --on ssh --hosts node-a,node-b --gpus 8",
     "recipe launch qwen3_4b_financial --on skypilot --gpus 8 --set launch.skypilot.accelerator=H100 "
     "--set launch.skypilot.storage=s3://my-runs",
+    "recipe launch finance_dpo --on slurm --from quickstart --dry-run",
     "recipe launch quickstart --on slurm --name quickstart --resume",
 )
 
@@ -26,10 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
     options.add_launch(parser)
-    options.add_trust(parser)
-    options.add_runs_dir(parser)
-    options.add_env(parser)
-    options.add_set(parser)
+    options.add_training(parser)
     parser.epilog = "The last line on stdout is the run directory."
 
 
@@ -37,10 +35,19 @@ def run(arguments: argparse.Namespace) -> None:
     from recipes import load
     from runner.launching import launch
 
-    loaded = load(arguments.recipe, [*arguments.overrides, *options.launch_overrides(arguments)])
-    flags = (["--no-eval"] if arguments.no_eval else []) + (["--env", "current"] if arguments.env == "current" else [])
+    arguments.overrides = [*arguments.overrides, *options.launch_overrides(arguments)]
+    loaded, began = load(arguments.recipe, arguments.overrides), tuple[str, ...]()
+    run = arguments.runs_dir.resolve() / (arguments.name or loaded.recipe.name)
+    if arguments.resume and run.is_dir():
+        began = launch.recorded(run, arguments.parent, merged=arguments.merged)
+    elif arguments.parent or arguments.merged:
+        loaded, parent = options.loaded_child(arguments, arguments.recipe, make=not arguments.dry_run)
+        began = launch.began(parent, merged=arguments.merged)
+    flags = ["--no-eval"] if arguments.no_eval else []
+    flags += ["--env", "current"] if arguments.env == "current" else []
+    flags += ["--accept"] if arguments.accept else []
     if arguments.dry_run:
-        asked = launch.request(loaded, arguments.runs_dir.resolve() / (arguments.name or loaded.recipe.name), flags)
+        asked = launch.request(loaded, run, flags, began)
         print(launch.launch_text(asked, launch.job(asked)))
         return
     how = launch.Options(
@@ -49,6 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         resume=arguments.resume,
         trust_run=arguments.trust_run,
         flags=tuple(flags),
+        began=began,
         say=options.say,
     )
     print(launch.start(loaded, how).path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -18,9 +19,7 @@ from recipes.visible import visible
 if TYPE_CHECKING:
     from recipes import LoadedRecipe
     from runner.runs.rundir import Parent, Run
-
-
-AFTER = "then, with the weights of the stage before in the place of the model's own:"
+    from runner.training.train import Options
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -54,20 +53,45 @@ def add_parent(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def loaded_child(arguments: argparse.Namespace, recipe: str, *, make: bool) -> tuple[LoadedRecipe, Parent]:
-    """The recipe with what `--from` says of its model; `make`: what is not exported or merged yet."""
-    from runner.training.parent import child_of
+def add_accept(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accept",
+        action="store_true",
+        help="go on although recipe, data, processes or packages differ from the run's, and the result with them",
+    )
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """What every verb takes that begins runs, and goes on with those that were stopped."""
+    add_parent(parser)
+    add_accept(parser)
+    add_trust(parser)
+    add_runs_dir(parser)
+    add_env(parser)
+    add_set(parser)
+
+
+def how(arguments: argparse.Namespace) -> Options:
+    """What the options of a training say; of a verb without some of them, their defaults."""
     from runner.training.train import Options
 
-    if not arguments.parent:
-        raise UserError("--merged: goes with --from RUN; add it, or take --merged out")
-    how = Options(
+    return Options(
         runs_dir=arguments.runs_dir,
         env=getattr(arguments, "env", "locked"),
         trust_run=getattr(arguments, "trust_run", False),
+        accept=getattr(arguments, "accept", False),
         say=say,
     )
-    return child_of(recipe, arguments.overrides, arguments.parent, how, merged=arguments.merged, make=make)
+
+
+def loaded_child(arguments: argparse.Namespace, recipe: str, *, make: bool) -> tuple[LoadedRecipe, Parent]:
+    """The recipe with what `--from` says of its model; `make`: what is not exported or merged yet."""
+    from runner.training.parent import child_of
+
+    if not arguments.parent:
+        raise UserError("--merged: goes with --from RUN; add it, or take --merged out")
+    merged = arguments.merged
+    return child_of(recipe, arguments.overrides, arguments.parent, how(arguments), merged=merged, make=make)
 
 
 def with_seeds(chosen: Sequence[Run]) -> list[Run]:
@@ -133,6 +157,11 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="agree to what a run made by somebody else asks for: code, endpoints, keys",
     )
+
+
+def colours() -> bool:
+    """Whether what is printed may be coloured."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def share(text: str) -> float:

@@ -9,6 +9,7 @@ from runner.verbs import options
 
 if TYPE_CHECKING:
     from recipes import LoadedRecipe
+    from runner.runs.rundir import Parent
 
 EXAMPLES = (
     "recipe plan quickstart",
@@ -27,36 +28,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from recipes import UserError, load, stages_of
-    from runner.training.planning import plan_of
+    from recipes import load, stages_of
+    from runner.training.planning import plans_of
 
-    first, *rest = stages_of(arguments.recipe)
+    first, *rest = stages_of(arguments.recipe, scoring=True)
     asked = options.launch_overrides(arguments)
-    if asked:
-        if arguments.parent or arguments.merged:
-            raise UserError(
-                "--from: a launch takes none; name the model in the recipe (model.path, model.adapter_path)"
-            )
-        _launch(load(arguments.recipe, [*arguments.overrides, *asked]), arguments)
-        return
+    arguments.overrides = [*arguments.overrides, *asked]
+    name, parent = arguments.recipe if asked else first, None
     if arguments.parent or arguments.merged:
-        loaded, _ = options.loaded_child(arguments, first, make=False)
+        loaded, parent = options.loaded_child(arguments, name, make=False)
     else:
-        loaded = load(first, arguments.overrides)
-    each = [loaded, *(load(name, arguments.overrides) for name in rest)]
-    plans = [plan_of(one, arguments.runs_dir, as_json=arguments.json) for one in each]
-    if arguments.json:
-        print(plans[0] if not rest else f"[{','.join(plans)}]")
-    else:
-        print("\n\n".join([plans[0], *(f"{options.AFTER}\n{plan}" for plan in plans[1:])]))
+        loaded = load(name, arguments.overrides, scoring=not asked)
+    if asked:
+        _launch(loaded, parent, arguments)
+        return
+    each = [loaded, *(load(name, arguments.overrides, scoring=True) for name in rest)]
+    print(plans_of([(one, None) for one in each], arguments.runs_dir, as_json=arguments.json))
 
 
-def _launch(loaded: LoadedRecipe, arguments: argparse.Namespace) -> None:
+def _launch(loaded: LoadedRecipe, parent: Parent | None, arguments: argparse.Namespace) -> None:
     """The plan of a launch: of node 0 on the machines that are asked for, and what the place is given."""
-    from runner.launching.launch import job, launch_json, launch_text, request
+    from runner.launching.launch import began, job, launch_json, launch_text, request
     from runner.training.planning import plan_of
 
-    asked = request(loaded, arguments.runs_dir.resolve() / loaded.recipe.name)
+    words = began(parent, merged=arguments.merged) if parent else ()
+    asked = request(loaded, arguments.runs_dir.resolve() / loaded.recipe.name, began=words)
     made = job(asked)
     made_json = {"launch": launch_json(asked, made)} if arguments.json else None
     print(plan_of(loaded, arguments.runs_dir, as_json=arguments.json, machines=asked.machines, more=made_json))

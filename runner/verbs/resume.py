@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from runner.verbs import options
 
@@ -31,11 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be gone on with, and stop")
     options.add_set(parser)
-    parser.add_argument(
-        "--accept",
-        action="store_true",
-        help="go on although recipe, data, processes or packages differ from the run's, and the result with them",
-    )
+    options.add_accept(parser)
     parser.add_argument("--no-eval", action="store_true", help="train only; evaluate later with `recipe eval`")
     parser.add_argument(
         "--take-over", action="store_true", help="continue a run whose process is gone with its host or container"
@@ -48,20 +45,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from runner.runs.rundir import find
     from runner.training.command import resume
-    from runner.training.train import Options
 
     found = find(arguments.run, arguments.runs_dir)
-    how = Options(
-        runs_dir=arguments.runs_dir,
-        env=arguments.env,
+    how = replace(
+        options.how(arguments),
         take_over=arguments.take_over,
-        trust_run=arguments.trust_run,
         from_step=arguments.from_step,
         overrides=tuple(arguments.overrides),
         more_epochs=arguments.more_epochs,
         dry_run=arguments.dry_run,
-        accept=arguments.accept,
-        say=options.say,
     )
     resume(found, how, score=not arguments.no_eval)
     print(found.path)

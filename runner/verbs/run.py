@@ -13,6 +13,7 @@ from runner.verbs import options
 
 if TYPE_CHECKING:
     from recipes import LoadedRecipe
+    from runner.runs.rundir import Run
     from runner.training.chain import Stage
     from runner.training.train import Options
 
@@ -46,18 +47,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where the run of this name is there, go on with it, or score it: the command may be repeated",
     )
-    options.add_parent(parser)
-    options.add_trust(parser)
-    options.add_runs_dir(parser)
-    options.add_env(parser)
-    options.add_set(parser)
+    options.add_training(parser)
     parser.epilog = "The last line on stdout is the run directory."
 
 
 def run(arguments: argparse.Namespace) -> None:
     from recipes import load, stages_of
 
-    names = [one for name in arguments.recipes for one in stages_of(name)]
+    names = [one for name in arguments.recipes for one in stages_of(name, scoring=True)]
     several = len(arguments.recipes) > 1
     if several and arguments.name:
         raise UserError("--name: works with one recipe only; several runs are named after their recipes")
@@ -70,7 +67,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("a recipe with stages is run by itself: give each a command of its own")
     if arguments.resume and (chain or arguments.seeds):
         raise UserError("--resume: stages and --seeds go on by themselves when the command is repeated")
-    if arguments.parent or arguments.merged:
+    if arguments.accept and not (arguments.resume or arguments.seeds or chain):
+        raise UserError("--accept: goes with --resume, stages or --seeds; a new run has nothing that could differ")
+    if not several and (first := load(names[0], arguments.overrides, scoring=True)).scoring:
+        _score(first, arguments)
+        return
+    there = _there(names[0], arguments) if arguments.resume else None
+    if (arguments.parent or arguments.merged) and not there:
         loaded, parent = options.loaded_child(arguments, names[0], make=not arguments.dry_run)
         recipes = [loaded]
     else:
@@ -80,16 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     from runner.failure import Failure
     from runner.training.command import run_all, run_chains, run_or_resume, run_seeds
-    from runner.training.train import Options
 
-    how = Options(
-        runs_dir=arguments.runs_dir,
-        name=arguments.name,
-        env=arguments.env,
-        parent=parent,
-        trust_run=arguments.trust_run,
-        say=options.say,
-    )
+    how = replace(options.how(arguments), name=arguments.name, parent=parent)
     score, failed = not arguments.no_eval, list[str]()
     if arguments.resume:
         done = [run_or_resume(recipes[0], how, score=score)]
@@ -107,6 +102,24 @@ def run(arguments: argparse.Namespace) -> None:
         print(finished.path)
     if failed:
         raise Failure(f"{', '.join(failed)}; see the errors above")
+
+
+def _there(name: str, arguments: argparse.Namespace) -> Run | None:
+    """The run that is gone on with, which has its weights: the run of `--from` may be gone, or train again.
+
+    Raises:
+        UserError: it began with other weights than are asked for.
+    """
+    from recipes import load
+    from runner.runs.rundir import Run
+    from runner.training.parent import check_began
+
+    run = Run((arguments.runs_dir / (arguments.name or load(name, arguments.overrides).recipe.name)).resolve())
+    if not (run.path / "run.json").is_file():
+        return None
+    if arguments.parent:
+        check_began(run, arguments.parent, arguments.runs_dir, merged=arguments.merged)
+    return run
 
 
 def _chains(
@@ -134,7 +147,27 @@ def _show(recipes: Sequence[LoadedRecipe], arguments: argparse.Namespace) -> Non
 
 
 def _show_chains(chains: Sequence[Sequence[Stage]], runs_dir: Path) -> None:
-    from runner.training.planning import plan_of
+    from runner.training.planning import plans_of
 
     for chain in chains:
-        print(f"\n\n{options.AFTER}\n".join(plan_of(stage.loaded, runs_dir, stage.run) for stage in chain))
+        print(plans_of([(stage.loaded, stage.run) for stage in chain], runs_dir))
+
+
+def _score(stage: LoadedRecipe, arguments: argparse.Namespace) -> None:
+    """A stage by itself that trains nothing: of the run that `--from` names."""
+    from runner.runs.rundir import find
+    from runner.training.only_scores import score_stage
+    from runner.training.planning import plans_of
+
+    name = arguments.name or stage.recipe.name
+    if not arguments.parent:
+        raise UserError(f"{name} scores what the stage before it has made: run the recipe whole, or give --from RUN")
+    given = {"--merged": arguments.merged, "--seeds": arguments.seeds, "--no-eval": arguments.no_eval}
+    if wrong := next((option for option, value in given.items() if value), None):
+        raise UserError(f"{wrong}: {name} trains nothing, and scores a finished run; take it out")
+    run = find(arguments.parent, arguments.runs_dir)
+    if arguments.dry_run:
+        print(plans_of([(stage, name)], arguments.runs_dir, run.name))
+        return
+    score_stage(stage, name, run, options.how(arguments))
+    print(arguments.runs_dir.resolve() / name)

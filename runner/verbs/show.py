@@ -18,6 +18,6 @@ def run(arguments: argparse.Namespace) -> None:
     from recipes import find, load, stages_of
 
     name = arguments.recipe
-    each = [load(one) for one in stages_of(name)]
+    each = [load(one, scoring=True) for one in stages_of(name, scoring=True)]
     source = each[0].source if len(each) == 1 else find(name).read_bytes()
     sys.stdout.write(source.decode("utf-8-sig"))

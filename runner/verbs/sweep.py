@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recipes.errors import UserError
@@ -53,11 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=42, help="with --trials: of the draws (default: 42)")
     add("--name", type=options.run_name, help="name of the sweep and its runs (default: RECIPE-sweep)")
     add("--dry-run", action="store_true", help="check all combinations, print them and stop")
-    options.add_parent(parser)
-    options.add_trust(parser)
-    options.add_runs_dir(parser)
-    options.add_env(parser)
-    options.add_set(parser)
+    options.add_training(parser)
     parser.epilog = "The same command again goes on. The last line on stdout is the best trial's recipe."
 
 
@@ -66,7 +63,6 @@ def run(arguments: argparse.Namespace) -> None:
     from runner.sweeping.record import Search, objective
     from runner.sweeping.sweep import Asked, planned, report, run_sweep, shown
     from runner.sweeping.values import bounds, check_fields, grid
-    from runner.training.train import Options
 
     grids = tuple(map(grid, arguments.grid))
     ranges = tuple(map(bounds, arguments.ranges))
@@ -91,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         ranges=ranges,
         search=search,
     )
-    how = Options(runs_dir=arguments.runs_dir, env=arguments.env, parent=parent, say=options.say)
+    how = replace(options.how(arguments), parent=parent)
     if arguments.dry_run:
         print(shown(planned(asked, how), asked))
         return

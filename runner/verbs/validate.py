@@ -23,8 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     code = 0
     for name in arguments.recipes:
         try:
-            for one in stages_of(name):
-                loaded = load(one, arguments.overrides)
+            for one in stages_of(name, scoring=True):
+                loaded = load(one, arguments.overrides, scoring=True)
                 machines = machines_of(loaded)
                 check(settled(loaded, machines), machines)
             print(f"{name}: ok")

@@ -17,7 +17,7 @@ import pytest
 from runner.machine import process
 from runner.runs.rundir import Run
 from tests.real.cluster import free_port, sshd, until
-from tests.real.conftest import losses, steps
+from tests.real.conftest import Recipe, losses, steps
 from tests.real.toy import project
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -96,6 +96,32 @@ def test_a_host_that_dies_ends_the_others_and_the_run_goes_on(
     _, said = launcher.communicate(timeout=400)
     assert launcher.returncode == 0 and steps(run) == list(range(1, 61)), said
     assert len(json.loads((run / "run.json").read_text())["attempts"]) == 2
+
+
+def test_a_launch_with_another_runs_weights_goes_on_without_that_run(
+    recipe: Recipe, reach: list[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    """And ends as the same training by itself: the first attempt has the weights, and no later one begins anew."""
+    given = [*quickstart(tiny_model, 12), "--set", "tuning={type: lora, rank: 4}"]
+    given[given.index("both")] = "one"
+    recipe("run", *given, "--no-eval")
+    given[given.index("one")] = "alone"
+    recipe("run", *given, "--no-eval", "--from", "one")
+    given[given.index("alone")] = "two"
+    two, words = tmp_path / "runs/two", command([*given, "--from", "one"], reach, "127.0.0.1", ROOT)
+    launcher = started(words, tmp_path)
+    reaches(two, 3, launcher)
+    launcher.send_signal(signal.SIGINT)
+    launcher.communicate(timeout=120)
+    assert Run(two).read().state == "interrupted" and 0 < len(steps(two)) < 12
+    Run(tmp_path / "runs/one").update(state="failed")  # as while it trains again
+    launcher = started([word for word in [*words, "--resume"] if word not in ("--from", "one")], tmp_path)
+    _, said = launcher.communicate(timeout=240)
+    assert launcher.returncode == 0 and steps(two) == list(range(1, 13)), said
+    parents = [json.loads((tmp_path / "runs" / name / "run.json").read_text())["parent"] for name in ("two", "alone")]
+    assert parents[0] == parents[1] and parents[0]["run"] == str(tmp_path / "runs/one")
+    weights = [(tmp_path / "runs" / n / "model/adapter_model.safetensors").read_bytes() for n in ("two", "alone")]
+    assert weights[0] == weights[1]
 
 
 def above(pid: int) -> list[psutil.Process]:

@@ -96,6 +96,56 @@ def test_stages_killed_in_the_second_go_on(recipe: Recipe, tiny_model: Path, tmp
     assert again.stderr.count("has succeeded, and is taken as it is") == 2
 
 
+BETWEEN = "  - {name: between, method: eval, eval: {suites: [perplexity], max_samples: 3, base: false}}\n"
+FINAL = "  - {name: final, method: eval, eval: {suites: [preference, generation], max_samples: 2, max_new_tokens: 4}}\n"
+
+
+def measured(directory: Path) -> dict[str, tuple[float, int]]:
+    found = json.loads((directory / "results.json").read_text())["metrics"]
+    return {name: (one["value"], one["n"]) for name, one in found.items() if name != "generation.seconds"}
+
+
+@pytest.mark.slow
+def test_stages_that_only_score_leave_what_recipe_eval_leaves(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    """In directories of their own, without a run; the training behind one begins with what was trained before it."""
+    text = (Path(__file__).parents[2] / "recipes/finance_sft_dpo.yaml").read_text().replace("finance_sft_dpo", "mine")
+    text = text.replace("path: data/", f"path: {Path(__file__).parents[2] / 'recipes/data'}/")
+    (tmp_path / "mine.yaml").write_text(text.replace("  - name: dpo", f"{BETWEEN}  - name: dpo") + FINAL)
+    given = settings(tiny_model, "stages[0].training.max_steps=4", "stages[2].training.max_steps=4")
+    runs = tmp_path / "runs"
+    done = recipe("run", "mine.yaml", *given)
+    assert done.stdout.splitlines() == [str(runs / "mine-sft"), str(runs / "mine-dpo")]
+    assert json.loads((runs / "mine-dpo/run.json").read_text())["parent"]["run"] == str(runs / "mine-sft")
+    assert not list(runs.glob("mine-[bf]*/run.json")) and (runs / "mine-final/report.html").is_file()
+    assert not (runs / "mine-between/mine-sft/base").exists() and (runs / "mine-final/mine-dpo/base").is_dir()
+    for stage, run, words in (
+        ("between", "mine-sft", ["perplexity", "--max-samples", "3"]),
+        ("final", "mine-dpo", ["preference", "generation", "--max-samples", "2", "--max-new-tokens", "4"]),
+    ):
+        recipe("eval", run, "--output", f"by-hand-{stage}", "--suites", *words)
+        found = measured(runs / f"mine-{stage}" / run)
+        assert found == measured(tmp_path / f"by-hand-{stage}" / run) and found
+    own = measured(runs / "mine-sft/eval")["perplexity"]
+    assert own[1] > 3 == measured(runs / "mine-between/mine-sft")["perplexity"][1], "the run's own scores stay"
+    before = (runs / "mine-final/mine-dpo/results.json").read_bytes()
+    again = recipe("run", "mine.yaml", *given).stderr
+    assert again.count("has been scored, and is taken as it is") == 2 and "scoring" not in again
+    assert (runs / "mine-final/mine-dpo/results.json").read_bytes() == before
+    # Cut short, it is scored again; of another evaluation, it is refused.
+    told = json.loads((runs / "mine-final/scored.json").read_text())
+    (runs / "mine-final/scored.json").write_text(json.dumps({**told, "ended": False}))
+    assert "mine-final: scoring mine-dpo" in recipe("run", "mine.yaml", *given).stderr
+    assert json.loads((runs / "mine-final/scored.json").read_text()) == told
+    other = ["--set", "stages[3].eval.max_samples=3"]
+    assert "its `eval` was another" in recipe("run", "mine.yaml", *given, *other, code=2).stderr
+    alone = recipe("run", "mine.yaml:final", "--from", "mine-sft", "--name", "of-sft", *given).stderr
+    assert "preference is left out: sft rows have no chosen" in alone and (runs / "of-sft/report.html").is_file()
+    assert recipe("run", "mine.yaml:between", "--from", "mine-sft", "--name", "x", *given).stdout.split()[-1] == str(
+        runs / "x"
+    )
+    assert measured(runs / "x/mine-sft") == measured(runs / "mine-between/mine-sft")
+
+
 def test_rows_of_the_second_stage_are_read_before_the_first_trains(
     recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:

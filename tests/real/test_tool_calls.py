@@ -53,6 +53,49 @@ def test_calls_are_trained_on_scored_and_answered(
     assert results["generation.tokens"]["failures"] == 0
 
 
+@pytest.mark.parametrize(
+    "template,packing",  # arguments as an object, and as text
+    [("qwen", True), pytest.param("deepseek", False, marks=pytest.mark.slow)],
+)
+def test_a_row_with_tools_is_shown_as_it_was_trained(
+    recipe: Recipe, tiny_model: Path, tmp_path: Path, template: str, packing: bool
+) -> None:
+    """By the preview, which reads the sources anew, and not what the backend read.
+
+    With deepseek's template this tokenizer has a token over the border of prompt and call, where training cuts: what
+    asks for the next reply has it whole.
+    """
+    # Of different lengths, so that packs do not hold the rows in their order.
+    rows = [{**talk(n), "system": "Be brief. " * (n * 7 % 5)} for n in range(6)]
+    file = recipe_for(rows, tmp_path, tiny_model, validation={"fraction": 0.2}, packing=packing, max_length=400)
+    given = ["--set", f"model.chat_template={TEMPLATES / template}.jinja"]
+    run = recipe("run", file, "--name", "r", "--no-eval", *given).stdout.splitlines()[-1]
+    equal = template == "qwen"
+    first = recipe("tokens", "r", code=int(not equal)).stdout
+    assert f"transformers: {8 if equal else 4} of 8 prompts are as they were trained" in first
+    for row in (1, 3, 5):
+        shown = recipe("tokens", "r", "--row", str(row), code=int(not equal)).stdout
+        found = json.loads(recipe("data", "preview", file, "--row", str(row), "--diff", "--json", *given).stdout)
+        (part,) = found["parts"]
+        wanted = {
+            f"row {row}, turn {one['turn']}: token {one['at'] + 1} of {len(one['trained'])}"
+            for one in found["asked"]
+            if one["trained"] != one["asked"]
+        }
+        assert {
+            line.strip().partition(": trained")[0] for line in shown.splitlines() if "trained behind" in line
+        } == wanted
+        assert f"transformers: {2 - len(wanted)} of 2 prompts" in shown and bool(wanted) != equal
+        table = [line.split(maxsplit=2) for line in shown.splitlines() if line[:8].strip().isdigit() and "  " in line]
+        assert [int(line[0]) for line in table] == part["ids"]
+        assert [line[1] == "loss" for line in table] == part["loss"]
+    assert "no training row 6: " in recipe("tokens", "r", "--row", "6", code=2).stderr
+    file_of = Path(run) / "model/chat_template.jinja"
+    file_of.write_text(file_of.read_text() + "{{ ' again' if add_generation_prompt }}")
+    shown = recipe("tokens", "r", "--row", "2", code=1).stdout
+    assert "transformers: 0 of 2" in shown and shown.count("transformers asks for turn ") == 2
+
+
 def test_a_template_that_knows_no_calls_is_refused_with_the_row(
     recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,68 @@ def test_a_mistake_has_its_place(chain: Path, old: str, new: str, message: str) 
     chain.write_text(CHAIN.replace(old, new))
     with pytest.raises(UserError, match=message):
         load(f"{chain}:dpo")
+
+
+FINAL = """\
+  - name: final
+    method: eval
+    eval:
+      suites: [perplexity, generation]
+"""
+
+
+def test_a_stage_that_only_scores_is_the_training_before_it_with_its_own_eval(chain: Path) -> None:
+    text = CHAIN.replace("stages:", "eval: {every: 4, mode: pause, patience: 2, max_samples: 9, base: false}\nstages:")
+    text = text.replace("method: dpo\n", "method: dpo\n    eval: {suites: [preference], max_new_tokens: 5}\n")
+    held_out = text.replace("max_length: 128", "max_length: 128\n  validation: {fraction: 0.1}")
+    chain.write_text(held_out + FINAL + FINAL.replace("final", "again"))
+    names = [f"{chain}:{name}" for name in ("sft", "dpo", "final", "again")]
+    assert stages_of(chain) == names[:2] and stages_of(chain, scoring=True) == names
+    dpo, final, again = (load(name, scoring=True) for name in names[1:])
+    assert (dpo.scoring, final.scoring, again.scoring) == (False, True, True)
+    judged = final.recipe.eval
+    assert judged.suites == ("perplexity", "generation") and judged.max_samples == 9 and not judged.base
+    assert (judged.every, judged.mode, judged.patience) == (None, "after", None), "nothing trains meanwhile"
+    assert judged.max_new_tokens == load("quickstart").recipe.eval.max_new_tokens, "no stage has another's own fields"
+    for one in (final, again):  # all else is the training's
+        same = replace(one.recipe, name=dpo.recipe.name, eval=dpo.recipe.eval, checkpoint=dpo.recipe.checkpoint)
+        assert same == dpo.recipe
+    more = load(names[2], ["stages[2].eval.max_samples=3", "training.epochs=7"], scoring=True).recipe
+    assert (more.eval.max_samples, more.training.epochs) == (3, 7)
+    for name in names[2:]:
+        with pytest.raises(UserError, match="trains nothing; it is for `recipe run`, `plan`, `validate` and `show`"):
+            load(name)
+
+
+@pytest.mark.parametrize(
+    "old,new,message",
+    [
+        ("[perplexity", "[perplexty", r"mine.yaml:19:.*eval.suites.0.: .*did you mean 'perplexity'"),
+        ("    eval:\n", "    training: {epochs: 1}\n    eval:\n", "18:5: stages.2..training: a stage of method: eval"),
+        ("suites: [perplexity, generation]", "every: 4", "19:7: stages.2..eval.every: acts while a training goes on"),
+        (
+            "    eval:\n      suites: [perplexity, generation]\n",
+            "",
+            "16:5: stages.2..eval: missing; say what",
+        ),
+        ("eval:\n      suites: [perplexity, generation]", "eval: []", r"18:5: stages.2..eval: \[\] is not allowed"),
+        ("    eval:\n", "    evals: {}\n    eval:\n", "stages.2..evals: a stage .*did you mean 'eval'"),
+    ],
+)
+def test_a_mistake_in_a_stage_that_only_scores_has_its_place(chain: Path, old: str, new: str, message: str) -> None:
+    assert old in FINAL
+    chain.write_text(CHAIN + FINAL.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        load(f"{chain}:final", scoring=True)
+
+
+def test_something_trains_before_something_is_scored(chain: Path) -> None:
+    chain.write_text(CHAIN.replace("stages:\n", f"stages:\n{FINAL}"))
+    with pytest.raises(UserError, match=r"mine.yaml:10:5: stages.0..method: the first stage has nothing to score"):
+        stages_of(chain)
+    chain.write_text(CHAIN.split("stages:")[0] + "method: eval\n")
+    with pytest.raises(UserError, match='method: "eval" is not allowed'):
+        load(chain)
 
 
 def test_an_override_of_one_stage_is_named_as_it_was_given(chain: Path) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from recipes import UserError, load, stages_of
+from eval.hashes import model_hash
+from recipes import UserError, find, load, stages_of
+from recipes.typed import write_typed
 from runner.cli import main
 from runner.runs import rundir
 from runner.runs.rundir import Parent, Run
 from runner.runs.trust import remember
 from runner.training.chain import next_run, stages
 from runner.training.named import checked
+from runner.training.only_scores import FILE, Scored, score_stage
 from runner.training.train import Options
 
 CONFIG = {
@@ -97,6 +101,81 @@ def test_plan_validate_and_dry_run_take_it_whole(capsys: pytest.CaptureFixture[s
         said = capsys.readouterr().out
         first, second = said.split("then, with the weights of the stage before in the place of the model's own:\n")
         assert first.startswith("finance_sft_dpo-sft: sft") and second.startswith("finance_sft_dpo-dpo: dpo")
+
+
+FINAL = """\
+  - name: final
+    method: eval
+    eval: {suites: [perplexity], max_samples: 3}
+"""
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> str:
+    """finance_sft_dpo with a stage behind each training that only scores."""
+    file = tmp_path / "mine.yaml"
+    data = load("finance_sft_dpo:sft").recipe.data.train[0].path
+    text = Path(find("finance_sft_dpo")).read_text().replace("name: finance_sft_dpo\n", "")
+    text = text.replace("path: data/", f"path: {Path(data).parent}/")
+    file.write_text(text.replace("  - name: dpo", FINAL.replace("final", "between") + "  - name: dpo") + FINAL)
+    return str(file)
+
+
+def test_a_stage_that_only_scores_is_planned_and_has_no_run(
+    scored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", scored]) == 0 and main(["show", scored]) == 0 and main(["show", f"{scored}:final"]) == 0
+    assert "trains nothing: it scores what dpo has made" in capsys.readouterr().out
+    assert main(["validate", scored, "--set", "stages[3].eval.suites=[perplexty]"]) == 2
+    assert "did you mean 'perplexity'" in capsys.readouterr().err
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    for command in (["plan", scored], ["run", scored, "--dry-run"]):
+        assert main([*command, *runs]) == 0
+        said = capsys.readouterr().out
+        for name, of in (("mine-between", "mine-sft"), ("mine-final", "mine-dpo")):
+            where = tmp_path / "runs" / name
+            wanted = f"then:\n{name}: trains nothing; scores {of}\nsuites:    perplexity\nresults:   {where}"
+            assert wanted in said
+        assert said.count("then, with the weights of the stage before") == 1
+    assert main(["plan", scored, "--json", *runs]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in told] == ["sft", "eval", "dpo", "eval"] and told[3]["scores"] == "mine-dpo"
+    for verb in (["fit", "--gpu", "24GB"], ["launch", "--on", "slurm"], ["sweep", "--grid", "training.epochs=1,2"]):
+        assert main([verb[0], f"{scored}:final", *verb[1:]]) == 2
+        assert "trains nothing" in capsys.readouterr().err
+    assert main(["run", f"{scored}:final", *runs]) == 2
+    assert "run the recipe whole, or give --from RUN" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_stage_has_scored_is_taken_as_it_is_or_refused(scored: str, tmp_path: Path) -> None:
+    """Whatever would have to be scored fails here: the run has no rows."""
+    said: list[str] = []
+    runs = tmp_path / "runs"
+    final, run = load(f"{scored}:final", scoring=True), ended(runs, NAMES[0], "one")
+    how = Options(runs_dir=runs, say=said.append)
+    about = Scored(run=str(run.path), weights=model_hash(run.model), eval=final.recipe.eval)
+    (runs / "two").mkdir()
+    with pytest.raises(UserError, match="holds no scores of a stage; give other names"):
+        score_stage(final, "two", run, how)
+    for changed, message in (
+        (replace(about, run="/another"), "it scores another run"),
+        (replace(about, eval=replace(about.eval, max_samples=4)), "its `eval` was another"),
+    ):
+        for is_ended in (True, False):
+            write_typed(runs / "two" / FILE, replace(changed, ended=is_ended))
+            with pytest.raises(UserError, match=message):
+                score_stage(final, "two", run, how)
+    write_typed(runs / "two" / FILE, replace(about, ended=True))
+    score_stage(final, "two", run, how)
+    assert said == ["two has been scored, and is taken as it is"]
+    (run.model / "adapter_model.safetensors").write_text("others")
+    with pytest.raises(UserError, match="the run's model was another"):
+        score_stage(final, "two", run, how)
+    run.update(state="failed")
+    with pytest.raises(UserError, match="only a run that succeeded can be scored"):
+        score_stage(final, "three", run, how)
+    assert json.loads((runs / "three" / FILE).read_text())["ended"] is False
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ from runner.launching import PLACES, launch, ssh
 from runner.launching.contract import Launched
 from runner.launching.queued import queued
 from runner.runs import rundir
+from runner.training.parent import child_of
+from runner.training.train import Options as TrainOptions
+from tests.runner.test_parent import CONFIG, LORA, trained
 
 # What a person, or a tool of his, may call a directory; a line's end and a backslash are refused by Slurm's place.
 NAMES = st.text(st.sampled_from("ab '\"$`;&|%*?~!#(){}<>é中-="), min_size=1, max_size=12)
@@ -420,6 +423,63 @@ def test_a_launch_leaves_the_recipe_as_it_was_launched(
     tool(tmp_path, "sbatch", "echo invalid partition >&2; exit 1")
     assert main([*words, "--name", "third"]) == 1
     assert "invalid partition" in capsys.readouterr().err and not (tmp_path / "runs/third").exists()
+
+
+def of_job(run: Path) -> list[str]:
+    """The words of `recipe run` in a run's job, as sbatch's shell reads them."""
+    text = (run / "launch/job.sbatch").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("srun "))
+    words = shlex.split(shlex.split(line)[-1])
+    return words[words.index("run") :]
+
+
+def test_a_launch_begins_with_the_weights_of_another_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt is told which, by the step: the other run may train on while this one waits in a queue."""
+    monkeypatch.chdir(tmp_path)
+    tool(tmp_path, "sbatch", "echo 77")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    one = trained(tmp_path / "runs", "one", LORA, config=CONFIG)
+    words = ["launch", "quickstart", "--on", "slurm", "--gpus", "0", "--name", "two", "--set", LORA]
+    assert main([*words, "--from", "one", "--accept"]) == 0
+    two = tmp_path / "runs/two"
+    begins = ["--from", f"{one.path}:4"]
+    assert of_job(two) == [*recipe_words(two), *begins, "--accept"]
+    given, file = of_job(two), load(two / "launch/two.yaml").recipe
+    assert file.model.adapter_path == str(one.model)  # as the launch checked it
+    capsys.readouterr()
+    assert main([*given, "--dry-run"]) == 0 and str(one.model) in capsys.readouterr().out
+    # A second launch, before the run has begun, need not say it again, and may not say otherwise.
+    assert main([*words, "--resume"]) == 0 and of_job(two) == [*recipe_words(two), *begins]
+    trained(tmp_path / "runs", "other", LORA, config=CONFIG)
+    for more in (["--from", "other"], ["--from", "one", "--merged"]):
+        assert main([*words, "--resume", *more]) == 2
+    assert "two was launched with --from" in capsys.readouterr().err
+    # Where it has begun, its own record counts, whatever has become of the other run.
+    loaded, parent = child_of("quickstart", [LORA], "one", TrainOptions(runs_dir=tmp_path / "runs"), make=False)
+    rundir.create(loaded, tmp_path / "runs", "two", parent=parent, begun=True).update(state="interrupted")
+    one.update(state="failed")
+    assert main([*words, "--resume", "--from", "one"]) == 0 and of_job(two) == [*recipe_words(two), *begins]
+    capsys.readouterr()
+    for verb in (words, ["run", "quickstart", "--name", "two"]):
+        for other in ("other", "one:3"):
+            assert main([*verb, "--resume", "--from", other]) == 2
+            assert f"two began with adapter of {one.path} at step 4" in capsys.readouterr().err
+
+
+def test_a_launch_that_cannot_begin_with_another_runs_weights(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trained(tmp_path, "one", LORA, config=CONFIG)
+    common = ["launch", "quickstart", "--runs-dir", str(tmp_path), "--dry-run", "--gpus", "0", "--set", LORA]
+    sky = ["--on", "skypilot", "--set", "launch.skypilot.storage=gs://a"]
+    assert main([*common, *sky, "--from", "one"]) == 2 and "set model.path, or" in capsys.readouterr().err
+    assert main([*common, "--on", "slurm", "--from", "onee"]) == 2 and "did you mean 'one'" in capsys.readouterr().err
+    assert main([*common, "--on", "slurm", "--merged"]) == 2 and "goes with --from" in capsys.readouterr().err
+    assert not (tmp_path / "quickstart").exists()
+    plan = ["plan", "quickstart", "--runs-dir", str(tmp_path), "--gpus", "0", "--set", LORA, "--on", "slurm"]
+    assert main([*plan, "--from", "one"]) == 0 and f"--from {tmp_path / 'one'}:4" in capsys.readouterr().out
 
 
 def test_the_run_begins_in_the_directory_that_its_launch_made(tmp_path: Path) -> None:

@@ -136,6 +136,15 @@ def test_a_parent_that_cannot_be_taken_is_told_why(tmp_path: Path, capsys: pytes
     assert "--from: works with one recipe only" in capsys.readouterr().err
 
 
+def test_accepting_is_for_what_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "quickstart", "--accept", "--runs-dir", str(tmp_path)]) == 2
+    assert "--accept: goes with --resume, stages or --seeds" in capsys.readouterr().err
+    for words in (["run"], ["sweep"], ["launch"], ["resume"]):
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--help"])
+        assert end.value.code == 0 and "--accept" in capsys.readouterr().out
+
+
 def test_a_step_that_was_trained_again_is_exported_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its directory is named by the attempt that made it: one of before the run went back is not taken for it."""
     run = trained(tmp_path, "one", LORA, config=CONFIG)

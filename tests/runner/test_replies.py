@@ -11,11 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.spec import Merge, Prompts
 from recipes import UserError, load
 from recipes.encode import IGNORE
-from runner.data.replies import Reply, _replies
+from recipes.typed import read_typed, write_typed
+from runner.data.inspected import Part, Preview
+from runner.data.replies import Reply, replies_of
 from runner.runs import rundir
-from runner.runs.tokens import differences, of_server
+from runner.runs.tokens import conversation, differences, of_server
+from runner.training.views import preview_text
+from runner.verbs.tokens import _marks
 
 TURN = st.text("ab", min_size=1, max_size=4)
 
@@ -33,9 +38,60 @@ def test_before_each_reply_stands_what_was_rendered_before_it(pairs: list[tuple[
             labels += list(map(ord, f"{reply}."))
         ids += f"{reply}."
         labels += [IGNORE] * (len(ids) - len(labels))
-    found = list(_replies(1, messages, list(map(ord, ids)), labels, last_only=last_only))
+    found = list(replies_of(1, messages, list(map(ord, ids)), labels, last_only=last_only))
     assert [(reply.turn, "".join(map(chr, reply.ids))) for reply in found] == expected
     assert [reply.messages for reply in found] == [tuple(messages[: turn - 1]) for turn, _ in expected]
+
+
+@given(st.lists(st.tuples(TURN, TURN, st.sampled_from(["", "call", "unweighed"])), min_size=1, max_size=5))
+def test_tools_stay_and_what_has_no_weight_is_no_reply(turns: list[tuple[str, str, str]]) -> None:
+    """Characters are tokens; a call is a turn with loss of its own, and its result stands before the reply."""
+    messages: list[dict[str, object]] = []
+    ids, labels, expected = "", list[int](), []
+
+    def add(role: str, text: str, loss: bool, **more: object) -> None:
+        nonlocal ids
+        ids += f"{role[0]}:"
+        labels.extend([IGNORE] * 2)
+        if loss:
+            expected.append((len(messages) + 1, ids))
+        ids += f"{text}."
+        labels.extend(map(ord, f"{text}.") if loss else [IGNORE] * (len(text) + 1))
+        messages.append({"role": role, "content": text, **more})
+
+    for question, answer, kind in turns:
+        add("user", question, False)
+        if kind == "call":
+            add("assistant", "", True, tool_calls=[{"id": "1", "function": {"name": "f", "arguments": {}}}])
+            add("tool", "result", False, tool_call_id="1")
+        add("assistant", answer, kind != "unweighed", **({"weight": 0} if kind == "unweighed" else {}))
+    messages[0]["tools"] = [{"type": "function", "function": {"name": "f"}}]
+    found = list(replies_of(1, messages, list(map(ord, ids)), labels, last_only=False))
+    assert [(reply.turn, "".join(map(chr, reply.ids))) for reply in found] == expected
+    assert all(reply.messages[0]["tools"] for reply in found)
+
+
+VALUES = st.recursive(
+    st.integers() | st.text(max_size=4) | st.none() | st.booleans(),
+    lambda inner: st.dictionaries(st.text(max_size=3), inner, max_size=3) | st.lists(inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), st.booleans())
+def test_a_server_is_asked_in_the_form_of_openai(arguments: dict[str, object], tools: bool) -> None:
+    call = {"id": "call00001", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    told = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    first = {"role": "user", "content": "q", **({"tools": [told]} if tools else {})}
+    thought = {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [call], "weight": 0}
+    result = {"role": "tool", "content": "4", "tool_call_id": "call00001", "name": "f"}
+    asked = json.loads(json.dumps(conversation([first, thought, result])))
+    assert asked.get("tools") == ([told] if tools else None)
+    user, reply, answer = asked["messages"]
+    assert user == {"role": "user", "content": "q"} and answer == result
+    text = reply["tool_calls"][0]["function"].pop("arguments")
+    assert isinstance(text, str) and json.loads(text) == arguments
+    assert "weight" not in reply and reply["reasoning"] == reply["reasoning_content"] == "hm"
 
 
 def test_the_first_token_that_differs_is_told() -> None:
@@ -88,3 +144,25 @@ def test_a_server_is_asked_for_the_tokens_of_a_conversation(llama_cpp: bool, tmp
         server.shutdown()
     with pytest.raises(UserError, match="does not answer as vLLM does"):
         of_server(run, [reply], address)
+
+
+def test_prompts_with_tools_reach_the_worker(tmp_path: Path) -> None:
+    message = {"role": "user", "content": "q", "tools": [{"type": "function", "function": {"name": "f"}}]}
+    common = {"trust_remote_code": False, "target": "t", "prompts": ((message,),)}
+    merge = Merge(base="b", revision=None, adapter="a", dtype="auto", **common)  # type: ignore[arg-type]
+    prompts = Prompts(model="m", variables={}, **common)  # type: ignore[arg-type]
+    for spec in (merge, prompts):
+        write_typed(tmp_path / "spec.json", spec)
+        assert read_typed(type(spec), tmp_path / "spec.json") == spec
+
+
+def test_where_prompts_begin_to_differ_is_marked_in_the_row() -> None:
+    first, second = (Reply(row=1, turn=turn, messages=(), ids=ids) for turn, ids in ((2, (1, 2)), (4, (1, 2, 3, 4))))
+    one, other = differences([first, second], [[1, 2, 7], [1, 2]])
+    assert _marks({"transformers": [one], "http://a": [other]}) == {
+        2: "transformers asks for turn 2 by 7; http://a asks for turn 4 by nothing more"
+    }
+    part = Part(name="", ids=(1, 2, 3), loss=(False, False, True), pieces=("a", "b", "c"), spans=())
+    row = Preview(row=1, place="p", truncated=False, parts=(part,), notes=(), problems=())
+    lines = preview_text(row, colour=False, ids=True, marks={2: "here"}).splitlines()
+    assert lines[-3:] == ["       1        'a'", "       2        'b'", "       3  loss  'c'  <- here"]
