@@ -47,6 +47,19 @@ def test_a_check_counts_what_the_tokenizer_makes_of_the_rows(recipe: Recipe, tin
     assert sum(found["lengths"].values()) == 2 and found["tokens"] == 2 + 4  # an end token each
 
 
+def test_a_check_with_a_model_takes_a_relative_path_and_tells_the_method_of_a_table(
+    recipe: Recipe, tiny_model: Path, llamafactory_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": "a", "chosen": "b", "rejected": f"{n}"} for n in range(3)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code = f"import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.Table.from_pylist({rows}), 'rows.parquet')"
+    inside(llamafactory_python, code, cwd=tmp_path)
+    for name in ("rows.jsonl", "rows.parquet"):
+        found = json.loads(recipe("data", "check", name, "--model", str(tiny_model), "--json").stdout)
+        assert (found["method"], found["usable"], found["broken"]) == ("dpo", 3, []), name
+
+
 @pytest.mark.slow
 def test_more_than_half_of_the_rows_gone_is_an_error_unless_it_is_allowed(
     recipe: Recipe, tiny_model: Path, tmp_path: Path
