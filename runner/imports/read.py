@@ -15,7 +15,7 @@ from recipes import UserError, load_text, schema
 from recipes.errors import Problem, did_you_mean
 from recipes.yaml_text import dump, parse
 from runner.imports import axolotl, llamafactory, torchtune, verl
-from runner.imports.taken import Entry, NoPlace, Taken
+from runner.imports.taken import NO_FIELD, Entry, NoPlace, Taken
 
 TOOLS: Mapping[str, ModuleType] = {
     "llamafactory": llamafactory,
@@ -132,7 +132,7 @@ def _rest(taken: Taken, values: dict[str, Any], tool: str, gpus: int) -> tuple[P
             taken.native(key)
             values["backend_options"] = tried["backend_options"]
         else:
-            taken.drop(key, why[0] if natives else "no field of a recipe means this")
+            taken.drop(key, why[0] if natives else NO_FIELD)
     return _problems(values, gpus) if natives else problems
 
 
