@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(arguments.output, found.text)
         print(arguments.output)
     else:
-        print(found.text, end="")
+        options.put(found.text)
     if found.problems:
         options.say("the recipe needs your hand before it runs:")
         for problem in found.problems:
