@@ -223,7 +223,7 @@ _FORMATS = {
 
 def _source(one: Any, taken: Taken) -> dict[str, Any]:
     given = dict(one) if isinstance(one, Mapping) else {"path": one}
-    source: dict[str, Any] = {"path": given.pop("path", "?")}
+    source: dict[str, Any] = {"path": given.pop("path")} if "path" in given else {}
     files = given.pop("data_files", None)
     if files and given.get("ds_type") in (None, "json", "csv", "parquet", "arrow", "text"):
         source["path"] = files

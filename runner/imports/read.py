@@ -85,6 +85,8 @@ def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
     value = parse(source, str(file)).value
     if not isinstance(value, dict):
         raise UserError(f"{file}: holds no keys")
+    if {"backend", "method"} <= value.keys():
+        raise UserError(f"{file}: is a recipe already, by its backend and method; `recipe validate` checks it")
     value = _interpolated(value)
     scores = {tool: sum(key in value for key in keys) for tool, keys in _TELLING.items()}
     best = max(scores, key=lambda tool: scores[tool])

@@ -93,8 +93,10 @@ def _component(taken: Taken, key: str) -> str:
 def _model(taken: Taken, component: str) -> None:
     model = taken.mapping("model")
     checkpointer = taken.mapping("checkpointer")
-    path = str(checkpointer.get("checkpoint_dir", "?"))
-    taken.put("checkpointer", "model.path", path, "its directory must hold Hugging Face's files")
+    path = checkpointer.get("checkpoint_dir")
+    if path:
+        taken.put("checkpointer", "model.path", str(path), "its directory must hold Hugging Face's files")
+    taken.drop("checkpointer", "it names no checkpoint_dir: give model.path")
     kind = component.rpartition(".")[2]
     adapter = "lora" in kind or "lora_rank" in model
     taken.put("model", "tuning.type", "lora" if adapter else "full")
@@ -143,8 +145,9 @@ def _optimizer(taken: Taken) -> None:
 def _data(taken: Taken) -> None:
     dataset = taken.mapping("dataset")
     kind = str(dataset.get("_component_", "")).rpartition(".")[2]
-    named = dataset.get("source") or _HUB.get(kind, "?")
-    source: dict[str, Any] = {"path": dataset.get("data_files") or named}
+    named = dataset.get("source") or _HUB.get(kind)
+    path = dataset.get("data_files") or named
+    source: dict[str, Any] = {"path": path} if path else {}
     if kind in _FORMATS:
         source["format"] = _FORMATS[kind]
     if dataset.get("conversation_style") == "sharegpt":

@@ -153,6 +153,8 @@ def run_name(text: str) -> str:
 
 def path(text: str) -> Path:
     """A path that this system can look up, there or not, for argparse."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is no path: bytes that are not UTF-8")
     if problem := lookup_problem(text, Path.cwd()):

@@ -215,3 +215,11 @@ def test_a_split_has_every_row_once(count: int, fraction: float) -> None:
         assert code == 0 and all(found)
         assert sorted(found[0] + found[1], key=lambda row: int(row["text"])) == rows
         assert len(found[1]) == max(1, round(count * fraction))
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.txt", "rows.jsonl.gz", "rows", "rows.yaml"])
+def test_json_lines_are_written_under_no_other_name(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["data", "convert", write(tmp_path, ROWS[0]), "--to", "messages", "-o", str(tmp_path / name)]) == 2
+    assert "let its name end in .jsonl" in capsys.readouterr().err and not (tmp_path / name).exists()

@@ -184,7 +184,7 @@ BAD = [
     ("preference", {"chosen": HH, "rejected": HH.replace("Hi", "Hey") + "."}, "begin with different prompts"),
     ("preference", {"chosen": HH, "rejected": "\n\nHuman: Hi\n\nAssistant: "}, "the reply is empty"),
     ("preference", {"prompt": "p", "chosen": [user("q"), assistant("a")], "rejected": "b"}, "prompt is not among"),
-    ("feedback", {"prompt": "q", "completion": "a", "label": NAN}, "label is 'nan'; allowed: true or false"),
+    ("feedback", {"prompt": "q", "completion": "a", "label": NAN}, "no label: it says whether"),
     ("feedback", {"prompt": "q", "completion": "a", "label": 0.5}, "label is '0.5'"),
     ("prompt_response", {"prompt": "q", "response": "a", "input": "x"}, "'input' beside the prompt is not honoured"),
     ("prompt_response", {"prompt": "q", "response": "a", "history": [["h", "r"]]}, "'history' beside the prompt"),

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes import load_text
+from recipes import UserError, load_text
 from runner.imports import shell
 from runner.imports.read import Imported, import_file
 
@@ -120,3 +120,22 @@ def test_what_has_no_value_here_is_told_and_never_a_name(tmp_path: Path) -> None
     found = import_file(file, 1)
     assert {"model.path", "data.max_length"} <= nowhere(found)
     assert "$" not in found.text.partition("\nname:")[2]
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        (TORCHTUNE | {"checkpointer": {"_component_": "x"}}, "model"),
+        (TORCHTUNE | {"dataset": {"_component_": "torchtune.datasets.chat_dataset"}}, "data.train[0].path"),
+        ({**AXOLOTL, "datasets": [{"type": "alpaca"}]}, "data.train[0].path"),
+    ],
+)
+def test_a_path_that_a_configuration_does_not_name_is_asked_for(
+    values: dict[str, Any], missing: str, tmp_path: Path
+) -> None:
+    assert missing in {getattr(problem, "field", "") for problem in imported(tmp_path, values).problems}
+
+
+def test_a_recipe_is_not_taken_for_anothers_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a recipe already"):
+        imported(tmp_path, {"backend": "verl", "method": "sft", "model": {"path": "a/b"}})
