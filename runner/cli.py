@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character gets its code, not a traceback
             stream.reconfigure(errors="backslashreplace")
-    verb, arguments = _parse(list(sys.argv[1:] if argv is None else argv))
     try:
+        verb, arguments = _parse(list(sys.argv[1:] if argv is None else argv))
         code = verb.run(arguments) or 0
         sys.stdout.flush()
         return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from runner.cli import main
+from runner.verbs.parser import verb_of
 
 ROWS = [{"prompt": "ä, 中 and 👍", "response": "\u2028 then \u202eright to left"}, {"prompt": "a", "response": "ö"}]
 
@@ -45,3 +49,12 @@ def test_a_stream_that_is_closed_from_the_start_changes_no_exit_code(
 ) -> None:
     done = recipe("validate", name, cwd=tmp_path, shell=closed)
     assert done.returncode == code and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["data", "validate"])
+def test_a_stop_while_the_command_line_is_read_is_no_traceback(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: argparse.ArgumentParser) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb_of(verb), "arguments", stopped)
+    assert main([verb, "x"]) == 130
