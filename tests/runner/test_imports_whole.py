@@ -139,3 +139,29 @@ def test_a_path_that_a_configuration_does_not_name_is_asked_for(
 def test_a_recipe_is_not_taken_for_anothers_configuration(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a recipe already"):
         imported(tmp_path, {"backend": "verl", "method": "sft", "model": {"path": "a/b"}})
+
+
+def test_references_of_a_yaml_file_are_their_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_HOME", "/data")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    found = imported(
+        tmp_path,
+        {
+            "data": {"train_files": "${oc.env:DATA_HOME}/a.parquet", "train_batch_size": 64, "seed": "${data.nothing}"},
+            "actor_rollout_ref": {
+                "model": {"path": "${oc.env:NOT_SET,acme/base}"},
+                "actor": {"ppo_mini_batch_size": "${data.train_batch_size}", "clip_ratio": "${actor_rollout_ref.c}"},
+                "c": "${actor_rollout_ref.c}",  # leads to itself
+            },
+            "algorithm": {"adv_estimator": "grpo"},
+        },
+    )
+    recipe = load_text(found.text.encode(), Path("r"), sources_needed=False).recipe
+    assert recipe.data.train[0].paths == ("/data/a.parquet",) and recipe.model.path == "acme/base"
+    assert recipe.grpo.mini_batch_size == recipe.training.global_batch_size == 64
+    assert {"data.seed", "actor_rollout_ref.actor.clip_ratio", "actor_rollout_ref.c"} <= nowhere(found)
+
+
+def test_a_wrong_value_is_named_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"theirs\.yaml: micro_batch_size: '2' is not allowed"):
+        imported(tmp_path, AXOLOTL | {"micro_batch_size": "2"})
