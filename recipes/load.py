@@ -161,9 +161,11 @@ def _loaded(
             document.problem((stages.FIELD,), "stages are written in the file; --set changes what is there")
         )
     _lists_of_one(document.value)
+    odd = list(checks.odd_values(document.value, (), document))
+    told = {problem.field for problem in odd}  # what is no value at all is out of its range, too
     problems = [
-        *checks.odd_values(document.value, (), document),
-        *schema.problems(document),
+        *odd,
+        *(problem for problem in schema.problems(document) if problem.field not in told),
         *checks.method_checks(document),
     ]
     problems = problems or list(checks.cross_checks(document.value, document, path.parent, sources_needed))

@@ -78,3 +78,11 @@ def test_an_override_of_no_place_says_so_and_which(override: str, message: str) 
     with pytest.raises(UserError) as caught:
         load("quickstart", [override])
     assert message in str(caught.value) and str(caught.value).startswith(f"--set {override}")
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e400"])
+@pytest.mark.parametrize("field", ["training.epochs", "training.learning_rate", "tuning.rank"])
+def test_one_mistake_is_told_once(field: str, value: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load("quickstart", [f"{field}={value}"])
+    assert len(caught.value.problems) == 1 and "finite number" in str(caught.value)
