@@ -126,6 +126,7 @@ def _load_suites(spec: Spec, files: ModelFiles) -> tuple[Text, dict[str, Loaded]
             own = asking if name in GENERATING else text  # the others read rows as training does
             thought = spec.max_thought_tokens if name in GENERATING else 0
             what = suite(name).load(spec, own, files.max_positions() - thought)
+            _check_ids(name, what)
             settings = {**what.settings, "thinking": spec.thinking} if own is not text else what.settings
             loaded[name] = replace(what, settings=settings)
             if thought:
@@ -136,6 +137,13 @@ def _load_suites(spec: Spec, files: ModelFiles) -> tuple[Text, dict[str, Loaded]
     if problems:
         raise UserError(*dict.fromkeys(problems))
     return text, loaded
+
+
+def _check_ids(name: str, loaded: Loaded) -> None:
+    """Records are compared by the ids of their samples, so that two of one id would count once."""
+    twice = [one for one, count in Counter(sample.id for sample in loaded.samples).items() if count > 1]
+    if twice:
+        raise UserError(f"{loaded.data.get('path')}: {name}: {len(twice)} ids stand twice, such as {twice[0]!r}")
 
 
 def _with_thought(sample: Sample, tokens: int) -> Sample:

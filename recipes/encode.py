@@ -73,6 +73,9 @@ class Encoded:
         return replace(self, ids=self.ids[:length], loss=loss)
 
 
+DATED = "the chat template writes the date (strftime_now): the one on which the rows are prepared"
+
+
 class Encoder:
     """A tokenizer with its chat template.
 
@@ -127,7 +130,7 @@ class Encoder:
         except UnicodeEncodeError as error:
             half = reading.text[error.start]
             raise BadRow(f"it has half of a character (the lone surrogate {half!r}): text cut in two?") from None
-        return reading
+        return replace(reading, notes=(*reading.notes, DATED)) if self._template.writes_the_date else reading
 
     def _checked(self, encoded: Encoded) -> Encoded | BadRow:
         text = unreadable(self.tokenizer, encoded.ids, self.vocabulary)

@@ -171,9 +171,11 @@ def _loaded(
             document.problem((stages.FIELD,), "stages are written in the file; --set changes what is there")
         )
     _lists_of_one(document.value)
+    odd = list(checks.odd_values(document.value, (), document))
+    told = {problem.field for problem in odd}  # what is no value at all is out of its range, too
     problems = [
-        *checks.odd_values(document.value, (), document),
-        *schema.problems(document),
+        *odd,
+        *(problem for problem in schema.problems(document) if problem.field not in told),
         *checks.method_checks(document),
     ]
     problems = problems or list(checks.cross_checks(document.value, document, path.parent, sources_needed))
@@ -207,7 +209,7 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
             shown = text.encode(errors="backslashreplace").decode()[:80]
             raise UserError(f"--set {shown}: bytes that are not UTF-8") from None
         parts = [p for p in re.split(r"\.|\[|\]\.?", field.strip()) if p]
-        if not equals or not parts:
+        if not equals or not parts or re.search(r"^\.|\.\.|\.$", field.strip()):
             raise UserError(f"--set {visible(text[:80])}: write it as field=value, such as training.epochs=1")
         if len(parts) > MAX_DEPTH:
             raise UserError(f"--set {visible(text[:80])}…: nested more than {MAX_DEPTH} levels deep")
@@ -226,7 +228,7 @@ def _put(document: Document, path: FieldPath, value: Any) -> None:
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
         else:
-            raise UserError(document.problem(path[: n + 1], _no_place(node, path[:n], path[n:])))
+            raise UserError(document.problem(path, _no_place(node, path[:n], path[n:])))
     last = path[-1]
     if (isinstance(node, dict) and isinstance(last, str)) or (
         isinstance(node, list) and isinstance(last, int) and last < len(node)
@@ -237,6 +239,9 @@ def _put(document: Document, path: FieldPath, value: Any) -> None:
 
 
 def _no_place(node: Any, before: FieldPath, rest: FieldPath) -> str:
+    if isinstance(node, list) and before and re.fullmatch(r"-?\d+", str(rest[0])):
+        items = f"{len(node)} item{'' if len(node) == 1 else 's'}"
+        return f"no such place in this recipe; {dotted(before)} has {items}, counted from [0]"
     if isinstance(node, list) and isinstance(rest[0], str) and before:
         return f"no such place in this recipe; {before[-1]} is a list: write {dotted((*before, 0, *rest))}"
     return "no such place in this recipe"

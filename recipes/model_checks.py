@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recipes.errors import Problem
 from recipes.model_files import adapter_problem, adapter_settings
-from recipes.paths import local_path, scheme, template_problem
+from recipes.paths import HUB_ID, local_path, scheme, template_problem, unset_variable
 from recipes.schema import schema, with_defaults
 from recipes.yaml_text import Document, Values
 
@@ -38,8 +38,11 @@ def _path_problems(path: str, document: Document, root: Path, needed: bool) -> I
             yield document.problem(("model", "path"), f"no such bundled model; allowed: {', '.join(BUNDLED)}")
         return
     local = local_path(path, root)
-    if needed and local is not None and not local.is_dir():
-        yield document.problem(("model", "path"), f"no such directory: {local}")
+    if local is None and not HUB_ID.fullmatch(path):
+        text = f"{path[:80]!r} is neither a directory here nor a hub id{unset_variable(path)}"
+        yield document.problem(("model", "path"), text)
+    elif needed and local is not None and not local.is_dir():
+        yield document.problem(("model", "path"), f"no such directory: {local}{unset_variable(path)}")
     elif needed and local is not None and (text := adapter_problem(local)):
         yield document.problem(("model", "path"), text)
 

@@ -28,6 +28,7 @@ TEXT_KINDS = ("json", "csv", "text")  # these may be packed, and have an encodin
 PACKED = (".gz", ".zst")
 READ = "json, jsonl, ndjson, csv, tsv, txt (each also as .gz or .zst), parquet, arrow or feather"
 REMOTE = ("hf", "s3", "gs")
+HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?", re.ASCII)
 
 
 def data_kind(path: PurePath) -> str | None:
@@ -97,6 +98,12 @@ def lookup_problem(text: str, root: Path) -> str:
     except OSError as error:
         return f"{text[:80]!r} is no path: {error.strerror}"
     return ""
+
+
+def unset_variable(text: str) -> str:
+    """A hint where a path that leads nowhere holds a variable, which only a shell puts in; else an empty string."""
+    found = re.search(r"\$\{?\w+", text)
+    return "; variables are not put in: give the path with --set, where your shell does it" if found else ""
 
 
 def listed(path: str | Sequence[str]) -> list[str]:

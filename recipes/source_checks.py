@@ -10,7 +10,7 @@ from typing import Any
 from recipes import data_files, remote, schema
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.longbench import subset_files
-from recipes.paths import TEXT_KINDS, data_kind, hub_name, listed, local_path, scheme
+from recipes.paths import HUB_ID, TEXT_KINDS, data_kind, hub_name, listed, local_path, scheme, unset_variable
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
 
@@ -114,8 +114,10 @@ def _kinds(text: str, split: str, root: Path) -> set[str] | None:
     if path is not None:
         if not data_files.there(path):
             siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-            raise UserError(f"no such file: {path}{did_you_mean(path.name, siblings)}")
+            raise UserError(f"no such file: {path}{unset_variable(text) or did_you_mean(path.name, siblings)}")
         return {data_kind(Path(file.name)) or "" for file in data_files.choose(path, split).files}
+    if not scheme(text) and not HUB_ID.fullmatch(text):
+        raise UserError(f"{text[:80]!r} is neither a file here nor a data set of a hub{unset_variable(text)}")
     if not scheme(text) or hub_name(text):
         return set()
     if problem := remote.problem(text):

@@ -103,6 +103,16 @@ class Template:
         return calls.arguments_as_text(self._render, BadRow)
 
     @cached_property
+    def writes_the_date(self) -> bool:
+        """Whether the text depends on the day, or the second, by `strftime_now`."""
+        moments = [self.variables | {"strftime_now": lambda _, moment=moment: moment} for moment in ("1 May", "2 June")]
+        try:
+            texts = {Template(self.tokenizer, self.text, one, self.parts).render(PROBE) for one in moments}
+        except BadRow:  # it wants a system prompt, say: rows tell
+            return False
+        return len(texts) > 1
+
+    @cached_property
     def _tells_tools(self) -> bool:
         return calls.tells_tools(self._render, BadRow)
 

@@ -6,6 +6,7 @@ Our own, in the standard library alone, because it runs in every backend's envir
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -110,7 +111,7 @@ def _one_of(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
         except Mismatch as error:
             failures.append(error)
     nested = [error for error in failures if not str(error).startswith(f"{_dotted(place)}: expected")]
-    raise nested[0] if nested else failures[-1]
+    raise nested[0] if nested else _mismatch(place, " or ".join(map(_named, kinds)), value)
 
 
 def _sequence(origin: Any, arguments: tuple[Any, ...], value: Any, place: str) -> Any:
@@ -133,8 +134,14 @@ def _scalar(kind: Any, value: Any, place: str) -> Any:
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if (kind is types.NoneType and value is None) or (type(value) is kind):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _mismatch(place, "a finite number", value)  # no JSON, and never written
         return value
-    raise _mismatch(place, "nothing" if kind is types.NoneType else getattr(kind, "__name__", str(kind)), value)
+    raise _mismatch(place, _named(kind), value)
+
+
+def _named(kind: Any) -> str:
+    return "nothing" if kind is types.NoneType else getattr(kind, "__name__", str(kind))
 
 
 def _mismatch(place: str, expected: str, value: Any) -> Mismatch:

@@ -106,7 +106,7 @@ def parse(data: bytes, file: str) -> Document:
         _check_depth(text)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        raise UserError(_syntax_problem(error, file)) from None
+        raise UserError(_syntax_problem(error, file, text)) from None
     except yaml.reader.ReaderError as error:
         text = f"character {error.character!r} is not allowed in YAML"
         raise UserError(Problem(file=file, line=1, column=1, text=text)) from None
@@ -163,9 +163,12 @@ def _check_depth(text: str) -> None:
             depth -= 1
 
 
-def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
+def _syntax_problem(error: yaml.MarkedYAMLError, file: str, source: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     text = ", ".join(part for part in (error.context, error.problem) if part) or "not YAML"
+    lines = re.split("\r\n|[\n\r\x85\u2028\u2029]", source)  # as YAML counts them
+    if mark and any(re.match(r" *\t", line) for line in lines[mark.line : mark.line + 1]):
+        text = "a tab begins this line; YAML is indented by blanks"
     if mark is None:
         return Problem(file=file, text=text)
     return Problem(file=file, line=mark.line + 1, column=mark.column + 1, text=f"not YAML: {text}")
@@ -210,6 +213,10 @@ class _Builder:
         text = node.value
         try:
             if kind == "int":
+                if re.fullmatch(r"[-+]?0[\d_]+", text):  # 8 and more with some readers of YAML, 10 with others
+                    sign, digits = "-" * (text[0] == "-"), text.replace("_", "").lstrip("+-0") or "0"
+                    self._add(self.document.places[path], path, f"{text[:80]} may be octal; write {sign}{digits[:80]}")
+                    return None
                 number = int(text.replace("_", ""), 0 if text.lower().startswith(("0x", "0o")) else 10)
                 if number.bit_length() <= MAX_BITS:
                     return number

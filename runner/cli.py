@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from recipes.errors import UserError, did_you_mean
 from recipes.visible import visible
@@ -20,11 +21,14 @@ from runner.verbs.parser import Verb, parser_with, verb_of
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the boundary at which mistakes and failures are printed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as `>&-` does
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character gets its code, not a traceback
             stream.reconfigure(errors="backslashreplace")
-    verb, arguments = _parse(list(sys.argv[1:] if argv is None else argv))
     try:
+        verb, arguments = _parse(list(sys.argv[1:] if argv is None else argv))
         code = verb.run(arguments) or 0
         sys.stdout.flush()
         return code

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from eval.report.curves import Training
-from eval.rows import Row, read_jsonl
+from eval.rows import Row, read_lines
 from eval.statistics import Measure
-from recipes.errors import UserError
-from recipes.suites import records_file
+from eval.suites import MODULES, suite
+from recipes.errors import Problem, UserError
+from recipes.suites import records_file, suites_of
 from recipes.typed import read_typed
 
 FILE = "results.json"
@@ -134,5 +136,37 @@ def read_entry(
     """
     results = read_results(directory)
     files = {suite: directory / records_file(suite) for suite in results.provenance.suites}
-    records = {suite: read_jsonl(file) for suite, file in files.items() if file.is_file()}
+    records = {suite: _records(file, suite, results.metrics) for suite, file in files.items() if file.is_file()}
     return Entry(name=name, results=results, records=records, training=training or Training(), recipe=recipe or {})
+
+
+def _records(file: Path, name: str, metrics: Iterable[str]) -> list[Row]:
+    """A suite's records, each with an id of its own, and numbers where values and their weights stand.
+
+    A test of NaN finds whatever it likes, and of two records of one id only one would count.
+
+    Raises:
+        UserError: with file and line, where a record is none.
+    """
+    known = [metric for metric in metrics if name.partition(":")[0] in MODULES and name in suites_of(metric)]
+    found = [values for metric in known if (values := suite(name).values(metric))]
+    keys = {key for values in found for key in (values.key, values.weight) if key}
+    first: dict[str, int] = {}
+    lines = read_lines(file)
+    for number, row in lines:
+        own = row.get("id")
+        if not isinstance(own, str):
+            problem = f"id is {own!r}, not the text that names the sample"
+        elif first.setdefault(own, number) != number:
+            problem = f"id {own!r} stands twice, first in line {first[own]}"
+        else:
+            wrong = next((key for key in sorted(keys) if not _is_number(row.get(key))), None)
+            if wrong is None or "error" in row:
+                continue
+            problem = f"{wrong} is {repr(row[wrong])[:60]}, not a number"
+        raise UserError(Problem(file=str(file), line=number, text=f"{problem}; `recipe eval` writes it anew"))
+    return [row for _, row in lines]
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))

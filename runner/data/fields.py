@@ -61,7 +61,7 @@ def as_text(value: Any, place: str) -> str:
     if isinstance(value, str):
         return value
     if not (isinstance(value, (list, tuple)) and all(isinstance(part, dict) for part in value)):
-        raise BadRow(f"{place} is {'null' if value is None else type(value).__name__}, not text")
+        raise BadRow(f"{place} is {'null' if value is None else type(value).__name__}, not text{_by_columns(value)}")
     texts = []
     for part in value:
         kind, text = part.get("type"), part.get("text")
@@ -69,6 +69,14 @@ def as_text(value: Any, place: str) -> str:
             raise BadRow(f"{place} has a part of type {str(kind)[:60]!r}: {honoured.MEDIA}")
         texts.append(text)
     return "".join(texts)
+
+
+def _by_columns(value: Any) -> str:
+    """A hint where a value looks like the cells of a whole column, as pandas' `to_json` and `to_dict` write them."""
+    numbered = isinstance(value, dict) and bool(value) and all(str(key).isdigit() for key in value)
+    cells = isinstance(value, (list, tuple)) and bool(value) and all(isinstance(one, str) for one in value)
+    hint = "; is the file written by columns? write a row a line: to_json(…, orient='records', lines=True)"
+    return hint if numbered or cells else ""
 
 
 def loaded(value: Any) -> Any:

@@ -104,6 +104,8 @@ def feedback(row: Fields) -> Raw:
     """{"prompt": "…", "completion": "…", "label": true}; or messages that end on the reply, and label"""
     reply, prompt = reply_of(row, given(row, "completion", "messages"))
     told = row.get("label")
+    if empty(told):
+        raise BadRow("no label: it says whether the reply is a good one, true or false")
     label = LABELS.get(str(told).strip().lower(), honoured.truth(told))
     if label is None:
         raise BadRow(f"label is {str(told)[:60]!r}; allowed: true or false, or {', '.join(LABELS)}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from recipes.files import write_json
 from recipes.methods import FEEDBACK, METHODS, Rows
 from recipes.typed import read_typed, write_typed
 from runner.data.asked import asked
-from runner.data.check import check
+from runner.data.check import check, method_of
 from runner.data.formats import Raw
 from runner.data.inspected import InspectSpec, Part, Preview, Span
 from runner.data.notes import printable
@@ -158,8 +159,13 @@ def main(spec_file: Path) -> int:
         if spec.row:
             write_typed(spec.target, preview(spec.prepare, spec.row, diff=spec.diff))
         else:
-            encoder = encoder_of(spec.prepare)
-            write_typed(spec.target, check(spec.prepare, encoder, spec.shown, scored_of(spec.prepare)))
+            prepare = spec.prepare
+            if spec.told_by_rows:
+                prepare = replace(prepare, method=method_of(prepare.data.train[0]))
+            write_typed(spec.target, check(prepare, encoder_of(prepare), spec.shown, scored_of(prepare)))
+    except BadData as error:
+        write_json(spec.prepare.directory / "problems.json", [printable(str(error))])
+        return 2
     except (Stop, UserError) as stop:
         write_json(spec.prepare.directory / "problems.json", [str(problem) for problem in stop.problems])
         return 2

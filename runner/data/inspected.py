@@ -18,6 +18,7 @@ class InspectSpec:
     shown: int  # problems and duplicates told one by one
     target: Path
     diff: bool = False  # of a preview: whether its replies are asked for by the ids that they are trained behind
+    told_by_rows: bool = False  # the method is the one that the rows are for
 
 
 @dataclass(frozen=True, kw_only=True)

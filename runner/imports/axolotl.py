@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.imports.sharding import sharding
 from runner.imports.taken import Entry, NoPlace, Simple, Taken, choice, fraction, names_of, number, positive
 
 _OPTIMIZERS = {
@@ -83,7 +84,7 @@ _NOWHERE = (
     ("attention is chosen by model.attention; auto takes PyTorch's own", "xformers_attention sdp_attention"),
     ("tokens are those of the model's tokenizer", "special_tokens added_tokens_overrides"),
     ("a GPU computes TF32 where torch does by default", "tf32"),
-    ("use the recipe's distributed.strategy: fsdp or fsdp2", "fsdp fsdp_config fsdp_version"),
+    ("use the recipe's distributed.strategy: fsdp or fsdp2", "fsdp_version"),
     ("an upload is not a part of a training", "hub_model_id hub_strategy push_dataset_to_hub"),
     ("recipes train on replies only", "train_on_inputs"),
     ("strictness is the default: what is wrong with a row or key is an error", "strict"),
@@ -108,7 +109,8 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     _precision(taken)
     _attention(taken)
     _kernels(taken)
-    _data(taken, directory)
+    _data(taken)
+    sharding(taken, directory)
     _logging(taken)
     taken.drop_all(_NOWHERE)
     for key in ("evals_per_epoch", "saves_per_epoch"):
@@ -185,7 +187,7 @@ def _kernels(taken: Taken) -> None:
         taken.drop("plugins", "recipes have Liger's kernels (training.kernels), and no other plugins")
 
 
-def _data(taken: Taken, directory: Path) -> None:
+def _data(taken: Taken) -> None:
     chat = taken.left.get("chat_template")
     if chat == "jinja" and taken.left.get("chat_template_jinja"):
         taken.drop("chat_template_jinja", "write it into a file and give that to model.chat_template")
@@ -203,6 +205,17 @@ def _data(taken: Taken, directory: Path) -> None:
             taken.put(name, field, sources)
 
 
+_PREFERENCES = ("dpo", "orpo", "simpo")
+_SEE = "see docs/data.md for what a source has"
+_OF_SOURCE = {
+    "type": "the format is told from the rows' keys; name columns in data.train[].columns",
+    "message_property_mappings": "messages have role and content, or from and value",
+    "message_field_content": "messages have role and content, or from and value",
+    "chat_template": "the model's own chat template is taken for all rows; see model.chat_template",
+    "conversation": "the model's own chat template is taken for all rows; see model.chat_template",
+    "roles": "roles are known by their usual names (docs/data.md)",
+    "roles_to_train": "replies are trained on; data.train_on says which",
+}
 _FORMATS = {
     "alpaca": "alpaca", "completion": "text", "sharegpt": "conversations", "pretrain": "text", "input_output": "auto",
 }  # fmt: skip
@@ -210,7 +223,7 @@ _FORMATS = {
 
 def _source(one: Any, taken: Taken) -> dict[str, Any]:
     given = dict(one) if isinstance(one, Mapping) else {"path": one}
-    source: dict[str, Any] = {"path": given.pop("path", "?")}
+    source: dict[str, Any] = {"path": given.pop("path")} if "path" in given else {}
     files = given.pop("data_files", None)
     if files and given.get("ds_type") in (None, "json", "csv", "parquet", "arrow", "text"):
         source["path"] = files
@@ -232,22 +245,41 @@ def _source(one: Any, taken: Taken) -> dict[str, Any]:
         name = given.pop(theirs, None)
         if name and name != ours:
             columns[ours] = name
-    mapped, older = given.pop("message_property_mappings", None), given.pop("message_field_role", None)
-    given.pop("message_field_content", None)
-    if kind_name == "chat_template":
-        turned = "from" in (older, mapped.get("role") if isinstance(mapped, Mapping) else None)
-        source["format"] = "conversations" if turned else "messages"
-        if source["format"] == "conversations" and "messages" in columns:
-            columns = {"conversations": columns.pop("messages"), **columns}
-        if columns.get("conversations") == "conversations":
-            columns.pop("conversations")
+    _of_messages(kind_name, given, source, columns, preferences=taken.recipe.get("method") in _PREFERENCES)
     if columns:
         source["columns"] = columns
-    for key in ("chat_template", "roles", "roles_to_train", "train_on_eos", "conversation"):
-        given.pop(key, None)
+    if kind_name not in ("", "chat_template", *_FORMATS):
+        given = {"type": kind, **given}
     for key, value in given.items():
-        taken.entries.append(Entry(f"datasets[].{key}", value, "no place", "see docs/data.md for what a source has"))
+        if value is not None:
+            taken.entries.append(Entry(f"datasets[].{key}", value, "no place", _OF_SOURCE.get(key, _SEE)))
     return source
+
+
+def _of_messages(
+    kind: str, given: dict[str, Any], source: dict[str, Any], columns: dict[str, str], *, preferences: bool
+) -> None:
+    """Format and columns of a `chat_template` data set; its keys are taken where rows are read so anyway."""
+    mapped, older = given.get("message_property_mappings"), given.pop("message_field_role", None)
+    names = dict(mapped) if isinstance(mapped, Mapping) else {}
+    text = given.pop("message_field_content", None)
+    if (names.get("role", "role"), names.get("content", "content")) in (("role", "content"), ("from", "value")):
+        given.pop("message_property_mappings", None)
+    if text not in (None, "content", "value"):
+        given["message_field_content"] = text
+    if kind != "chat_template":
+        return
+    if preferences:
+        source["format"] = "preference"
+        columns["prompt"] = columns.pop("messages", "messages")
+    elif "from" in (older, names.get("role")):
+        source["format"] = "conversations"
+        if "messages" in columns:
+            columns["conversations"] = columns.pop("messages")
+        if columns.get("conversations") == "conversations":
+            columns.pop("conversations")
+    else:
+        source["format"] = "messages"
 
 
 def _logging(taken: Taken) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters.llamafactory.settings import ATTENTION, OPTIMIZERS
-from runner.imports.llamafactory_data import found, json_of, take_data
+from runner.imports.llamafactory_data import take_data
+from runner.imports.sharding import sharding
 from runner.imports.taken import NoPlace, Simple, Taken, choice, names_of, number, positive
 
 _RUNS = "runs lie in runs/NAME: `recipe run --runs-dir DIR --name NAME`"
@@ -138,7 +139,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     _betas(taken)
     _precision(taken)
     _batch(taken, gpus)
-    _sharding(taken, directory)
+    sharding(taken, directory)
     _template(taken)
     take_data(taken, directory)
     _evaluation(taken)
@@ -208,40 +209,6 @@ def _batch(taken: Taken, gpus: int) -> None:
         ),
     ):
         (taken.put if key in taken.left else taken.assume)(key, field, value, note)
-
-
-def _sharding(taken: Taken, directory: Path) -> None:
-    deepspeed = taken.left.get("deepspeed")
-    if deepspeed:
-        config = _deepspeed(deepspeed, directory)
-        if config is None:
-            taken.drop("deepspeed", f"{deepspeed} is not there to be read; use the recipe's distributed.strategy")
-            return
-        zero = config.get("zero_optimization")
-        if not isinstance(zero, dict) or zero.get("stage") not in (2, 3):
-            taken.drop("deepspeed", "recipes have ZeRO 2 and 3; use the recipe's distributed.strategy")
-            return
-        taken.put("deepspeed", "distributed.strategy", f"deepspeed-zero{zero['stage']}")
-        for key, field in (("offload_param", "offload_parameters"), ("offload_optimizer", "offload_optimizer")):
-            if (zero.get(key) or {}).get("device", "none") != "none":
-                taken.also("deepspeed", f"distributed.{field}", True, key)
-    taken.drop("fsdp", "use the recipe's distributed.strategy: fsdp or fsdp2")
-    taken.drop("fsdp_config", "use the recipe's distributed.strategy: fsdp or fsdp2")
-
-
-def _deepspeed(value: Any, directory: Path) -> dict[str, Any] | None:
-    """Its configuration; of LLaMA-Factory's own examples, by their names, what matters here."""
-    if isinstance(value, dict):
-        return value
-    file = found(directory, str(value))
-    if file:
-        return json_of(file)
-    stage = next((n for n in (2, 3) if f"z{n}" in Path(str(value)).name or f"zero{n}" in Path(str(value)).name), None)
-    if stage is None:
-        return None
-    offload = {"device": "cpu" if "offload" in Path(str(value)).name else "none"}
-    params = {"offload_param": offload} if stage == 3 else {}
-    return {"zero_optimization": {"stage": stage, "offload_optimizer": offload, **params}}
 
 
 def _template(taken: Taken) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from recipes import UserError, load_text, schema
 from recipes.errors import Problem, did_you_mean
 from recipes.yaml_text import dump, parse
 from runner.imports import axolotl, llamafactory, torchtune, verl
-from runner.imports.taken import Entry, NoPlace, Taken
+from runner.imports.taken import NO_FIELD, Entry, NoPlace, Taken
 
 TOOLS: Mapping[str, ModuleType] = {
     "llamafactory": llamafactory,
@@ -70,6 +71,8 @@ def import_file(file: Path, gpus: int, tool: str | None = None) -> Imported:
         taken: Taken = TOOLS[tool].read(given, file.absolute().parent, gpus)
     except NoPlace as error:
         raise UserError(f"{file}: {error}") from None
+    except UserError as error:
+        raise UserError(*(f"{file}: {problem}" for problem in error.problems)) from None
     name = _NAME.sub("-", file.stem).strip("-.") or "imported"
     values = _ordered({"name": name, "description": f"from {file.name} of {tool}", **taken.recipe})
     problems = _rest(taken, values, tool, max(gpus, _gpus(taken)))
@@ -85,6 +88,8 @@ def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
     value = parse(source, str(file)).value
     if not isinstance(value, dict):
         raise UserError(f"{file}: holds no keys")
+    if {"backend", "method"} <= value.keys():
+        raise UserError(f"{file}: is a recipe already, by its backend and method; `recipe validate` checks it")
     value = _interpolated(value)
     scores = {tool: sum(key in value for key in keys) for tool, keys in _TELLING.items()}
     best = max(scores, key=lambda tool: scores[tool])
@@ -95,17 +100,31 @@ def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
     return value, best if scores[best] or best == "verl" else None
 
 
-def _interpolated(value: dict[str, Any]) -> dict[str, Any]:
-    """With `${name}` of another key of the file put in, as OmegaConf does."""
+_REFERENCE = re.compile(r"\$\{(?:oc\.env:(\w+)(?:,\s*([^}]*))?|([\w.]+))\}")
+_DEEP = 8  # references that lead to references
 
-    def put(one: Any) -> Any:
+
+def _interpolated(value: dict[str, Any]) -> dict[str, Any]:
+    """With `${a.b}` of another key, and `${oc.env:NAME}`, put in as OmegaConf does, where they are known."""
+
+    def known(match: re.Match[str]) -> Any:
+        if match[1]:
+            return os.environ.get(match[1], match[0] if match[2] is None else match[2])
+        node: Any = value
+        for name in match[3].split("."):
+            node = node.get(name) if isinstance(node, dict) else None
+        return match[0] if node is None or isinstance(node, (dict, list)) else node
+
+    def put(one: Any, deep: int = 0) -> Any:
         if isinstance(one, dict):
             return {key: put(inner) for key, inner in one.items()}
         if isinstance(one, list):
             return [put(inner) for inner in one]
-        if isinstance(one, str):
-            return re.sub(r"\$\{(\w+)\}", lambda match: str(value.get(match[1], match[0])), one)
-        return one
+        if not isinstance(one, str) or deep > _DEEP:
+            return one
+        whole = _REFERENCE.fullmatch(one)
+        new = known(whole) if whole else _REFERENCE.sub(lambda match: str(known(match)), one)
+        return new if new == one else put(new, deep + 1)
 
     found: dict[str, Any] = put(value)
     return found
@@ -132,7 +151,7 @@ def _rest(taken: Taken, values: dict[str, Any], tool: str, gpus: int) -> tuple[P
             taken.native(key)
             values["backend_options"] = tried["backend_options"]
         else:
-            taken.drop(key, why[0] if natives else "no field of a recipe means this")
+            taken.drop(key, why[0] if natives else NO_FIELD)
     return _problems(values, gpus) if natives else problems
 
 

@@ -11,6 +11,7 @@ from recipes.errors import UserError
 
 Status = Literal["taken", "default", "native", "no place"]
 Convert = Callable[[Any], Any]
+NO_FIELD = "no field of a recipe means this"
 
 
 class NoPlace(ValueError):
@@ -42,6 +43,22 @@ class Simple:
     null: bool = False
 
 
+class Part(dict[str, Any]):
+    """The keys below a key, which keeps in mind those that were looked at."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+
 class Taken:
     """Takes keys out of a foreign configuration, one after the other, and writes down what became of each."""
 
@@ -49,6 +66,7 @@ class Taken:
         self.left = dict(given)
         self.recipe: dict[str, Any] = {}
         self.entries: list[Entry] = []
+        self.parts: dict[str, Part] = {}
 
     def put(self, key: str, field: str, value: Any, note: str = "") -> None:
         """A key that was given becomes a field."""
@@ -79,18 +97,27 @@ class Taken:
             raise UserError(f"{key}: {value!r} is not allowed; allowed: a whole number, 1 and more")
         return value
 
-    def mapping(self, key: str) -> dict[str, Any]:
+    def mapping(self, key: str) -> Part:
         """A key's own keys, which stay to be taken; none where it is not given.
 
         Raises:
             UserError: it holds something else.
         """
-        value = self.left.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise UserError(f"{key}: {value!r} is not allowed; allowed: keys with values")
-        return dict(value)
+        if key not in self.parts:
+            value = self.left.get(key)
+            if value is not None and not isinstance(value, Mapping):
+                raise UserError(f"{key}: {value!r} is not allowed; allowed: keys with values")
+            self.parts[key] = Part(value or {})
+        return self.parts[key]
+
+    def drop_unread(self, reasons: Mapping[str, str]) -> None:
+        """What nothing looked at below the keys that were taken; `reasons` by dotted key, or by the key above."""
+        nowhere = {entry.key for entry in self.entries if entry.status == "no place"}
+        for key, part in self.parts.items():
+            for name in sorted(part.keys() - part.read) if key not in nowhere else ():
+                if part.get(name) is not None:
+                    why = reasons.get(f"{key}.{name}", reasons.get(key, NO_FIELD))
+                    self.entries.append(Entry(f"{key}.{name}", part[name], "no place", why))
 
     def native(self, key: str) -> None:
         value = self.left.pop(key)

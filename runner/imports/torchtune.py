@@ -34,6 +34,16 @@ _NOWHERE = (
     ("the optimizer steps once a batch", "optimizer_in_bwd"),
     ("checkpoints are the runner's; `recipe merge` makes a whole model", "ckpt safe_serialization"),
 )
+_BELOW = {
+    "checkpointer": "model.path is a directory of Hugging Face's files, which say what they are",
+    "dataset": "see docs/data.md for what a source has",
+    "dataset.train_on_input": "recipes train on replies only",
+    "dataset.conversation_column": "name it in data.train[0].columns",
+    "dataset.column_map": "name them in data.train[0].columns",
+    "model.apply_lora_to_output": "name lm_head among tuning.target_modules",
+    "optimizer.fused": "the optimizer is fused where torch has it so",
+    "lr_scheduler": "cosine goes to 0 in half a cycle",
+}
 _FORMATS = {
     "alpaca_dataset": "alpaca", "alpaca_cleaned_dataset": "alpaca", "chat_dataset": "messages",
     "instruct_dataset": "alpaca", "text_completion_dataset": "text", "preference_dataset": "preference",
@@ -51,6 +61,9 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     component, loss, dataset = (_component(taken, key) for key in ("model", "loss", "dataset"))
     taken.assume("loss", "method", "dpo" if "dpo" in loss.lower() or "preference" in dataset else "sft")
     micro, often = taken.whole("batch_size", 2), taken.whole("gradient_accumulation_steps", 1)
+    if taken.left.get("clip_grad_norm") is None:
+        taken.left["clip_grad_norm"] = None
+        taken.drop("clip_grad_norm", "recipes scale gradients above 1.0; a large training.max_grad_norm never does")
     taken.simple(_SIMPLE)
     taken.put(
         "gradient_accumulation_steps", "training.global_batch_size", micro * often * gpus, f"{micro} x {often} x {gpus}"
@@ -69,6 +82,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     else:
         taken.drop("metric_logger", "every run writes metrics.jsonl")
     taken.drop_all(_NOWHERE)
+    taken.drop_unread(_BELOW)
     return taken
 
 
@@ -79,8 +93,10 @@ def _component(taken: Taken, key: str) -> str:
 def _model(taken: Taken, component: str) -> None:
     model = taken.mapping("model")
     checkpointer = taken.mapping("checkpointer")
-    path = str(checkpointer.get("checkpoint_dir", "?"))
-    taken.put("checkpointer", "model.path", path, "its directory must hold Hugging Face's files")
+    path = checkpointer.get("checkpoint_dir")
+    if path:
+        taken.put("checkpointer", "model.path", str(path), "its directory must hold Hugging Face's files")
+    taken.drop("checkpointer", "it names no checkpoint_dir: give model.path")
     kind = component.rpartition(".")[2]
     adapter = "lora" in kind or "lora_rank" in model
     taken.put("model", "tuning.type", "lora" if adapter else "full")
@@ -112,6 +128,10 @@ def _optimizer(taken: Taken) -> None:
         taken.also("optimizer.lr", "training.learning_rate", number(optimizer["lr"]))
     if "weight_decay" in optimizer:
         taken.also("optimizer.weight_decay", "training.weight_decay", number(optimizer["weight_decay"]))
+    if "betas" in optimizer:
+        taken.also("optimizer.betas", "training.betas", list(optimizer["betas"]))
+    if "eps" in optimizer:
+        taken.also("optimizer.eps", "training.optimizer_options.eps", number(optimizer["eps"]))
     scheduler = taken.mapping("lr_scheduler")
     if scheduler:
         cosine = "cosine" in str(scheduler.get("_component_", ""))
@@ -125,7 +145,9 @@ def _optimizer(taken: Taken) -> None:
 def _data(taken: Taken) -> None:
     dataset = taken.mapping("dataset")
     kind = str(dataset.get("_component_", "")).rpartition(".")[2]
-    source: dict[str, Any] = {"path": dataset.get("data_files") or dataset.get("source") or _HUB.get(kind, "?")}
+    named = dataset.get("source") or _HUB.get(kind)
+    path = dataset.get("data_files") or named
+    source: dict[str, Any] = {"path": path} if path else {}
     if kind in _FORMATS:
         source["format"] = _FORMATS[kind]
     if dataset.get("conversation_style") == "sharegpt":

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adapters.verl.options import tree
-from recipes.errors import UserError
 from recipes.yaml_text import parse
+from runner.imports import shell
 from runner.imports.taken import Simple, Taken, choice, names_of, number, positive
 
 TRAINERS = tuple(f"verl.trainer.{name}" for name in ("main_ppo", "sft_trainer", "fsdp_sft_trainer", "sft_trainer_ray"))
 _RUNS = "the run's name and place are the runner's: `recipe run --runs-dir DIR --name NAME`"
 _MACHINES = "the machines are set by the environment: N_GPUS, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT"
+_OVERRIDE = re.compile(r"\+{0,2}[\w.@/]+=")
 _STRATEGY = choice({"fsdp": "fsdp", "fsdp2": "fsdp2", "megatron": "megatron"}, "use fsdp2 or megatron")
 _TRAINER = (
     Simple("trainer.total_epochs", "training.epochs"),
@@ -135,17 +134,12 @@ _NOWHERE = (
 def overrides(text: str) -> dict[str, Any]:
     """The Hydra overrides of a shell script or command line that calls a trainer of verl, values as YAML.
 
-    Variables are put in, of the script and else of the environment.
+    Variables are put in, of the script, in order, and else of the environment; one without a value stays as it is.
+
+    Raises:
+        UserError: a quotation mark that no other follows.
     """
-    joined = re.sub(r"\\\s*\n", " ", text)
-    known = dict(re.findall(r"^\s*(?:export\s+)?(\w+)=([^\s;]+)", joined, re.MULTILINE))
-    line = next((one for one in joined.splitlines() if any(name in one for name in TRAINERS)), joined)
-    line = re.sub(r"\$\{?(\w+)\}?", lambda match: known.get(match[1], os.environ.get(match[1], match[0])), line)
-    try:
-        words = shlex.split(line, comments=True)
-    except ValueError as error:  # a quotation mark that no other follows
-        raise UserError(f"its command line cannot be read: {error}") from None
-    pairs = (word.lstrip("+").partition("=") for word in words if re.match(r"\+{0,2}[\w.@/]+=", word))
+    pairs = (word.lstrip("+").partition("=") for word in shell.command(text, TRAINERS) if _OVERRIDE.match(word))
     return {key: parse(value.encode(), key).value if value else None for key, _, value in pairs}
 
 
@@ -155,6 +149,9 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     """
     taken = Taken(flat(given))
     taken.recipe["backend"] = "verl"
+    for key, value in list(taken.left.items()):
+        if "$" in str(value):
+            taken.drop(key, "a variable in it has no value here; set it in the environment, or the field by hand")
     grpo = any(key.startswith(("actor_rollout_ref.", "algorithm.")) for key in taken.left)
     prefix = "actor_rollout_ref.model." if grpo else "model."
     if grpo:
@@ -255,8 +252,7 @@ def _data(taken: Taken, grpo: bool) -> None:
         files = taken.left.get(key)
         if files:
             listed = files if isinstance(files, list) else [files]
-            more = {"columns": columns} if columns else {}
-            taken.put(key, field, [{"path": one, **more} for one in listed])
+            taken.put(key, field, [{"path": one, **({"columns": dict(columns)} if columns else {})} for one in listed])
     for theirs, _ in keys:
         if taken.left.get(f"data.{theirs}"):
             taken.note(f"data.{theirs}", f"data.train[].columns: {columns or 'as recipes have it by default'}")

@@ -36,7 +36,7 @@ def topology(env: Mapping[str, str] = os.environ, without: Collection[str] = ())
         nodes=nodes,
         node_rank=rank,
         master_addr=env.get("MASTER_ADDR") or (_slurm_head(env) if nodes > 1 else "127.0.0.1"),
-        master_port=_number(env, "MASTER_PORT", 29500),
+        master_port=_port(env),
         devices=tuple(devices[:gpus]),
     )
 
@@ -52,7 +52,10 @@ def visible_gpus(env: Mapping[str, str] = os.environ) -> list[str]:
     """Ids of the NVIDIA GPUs that a process here would see, without importing torch."""
     chosen = env.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [part.strip() for part in chosen.split(",") if part.strip() not in ("", "-1")]
+        named = [part.strip() for part in chosen.split(",") if part.strip() not in ("", "-1")]
+        if len(set(named)) < len(named):  # CUDA shows none at all then
+            raise UserError(f"environment variable CUDA_VISIBLE_DEVICES={chosen!r} names a device twice")
+        return named
     listed = Path("/proc/driver/nvidia/gpus")
     if listed.is_dir():
         return [str(n) for n, _ in enumerate(listed.iterdir())]
@@ -66,6 +69,13 @@ def _number(env: Mapping[str, str], name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit():
         raise UserError(f"environment variable {name}={text!r}; allowed: a whole number, at least 0")
     return int(text)
+
+
+def _port(env: Mapping[str, str]) -> int:
+    port = _number(env, "MASTER_PORT", 29500)
+    if not 1 <= port <= 65535:
+        raise UserError(f"environment variable MASTER_PORT={port}; allowed: 1 to 65535")
+    return port
 
 
 def _slurm_head(env: Mapping[str, str]) -> str:

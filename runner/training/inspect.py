@@ -70,26 +70,27 @@ def check_file(path: str, model: str | None, shown: int, say: Say) -> Checked:
         where = bundled.located(model)
     else:
         where = str(local_path(model, Path.cwd()) or model)
-    return _asked(Checked, python, file_spec(path, where), 0, shown)
+    return _asked(Checked, python, file_spec(path, where), 0, shown, told_by_rows=True)
 
 
 def file_spec(path: str, model: str = "") -> PrepareSpec:
-    """A preparation with the defaults of a recipe; its method is told from the first row.
+    """A preparation with the defaults of a recipe.
+
+    Its method is told from the first row here; with a model by the child that has its tokenizer, which reads parquet
+    too and works in another directory.
 
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
-    source = source_of(path)
-    if not Path(path).exists() and not scheme(path) and not hub_name(path) and not any(c in path for c in "*?["):
-        raise UserError(f"{path}: no such file or directory")
-    try:
-        method = method_of(source)
-    except BadData as error:
-        raise UserError(str(error)) from None
-    except ModuleNotFoundError:
-        if not model:
-            raise
-        method = "sft"
+    if not path or not (Path(path).exists() or scheme(path) or hub_name(path) or any(c in path for c in "*?[")):
+        raise UserError(f"{path or repr(path)}: no such file or directory")
+    if model:
+        method, path = "sft", str(local_path(path, Path.cwd()) or path)
+    else:
+        try:
+            method = method_of(source_of(path))
+        except BadData as error:
+            raise UserError(str(error)) from None
     given = {"train": [{"path": path}]}
     return PrepareSpec(
         method=method,
@@ -119,11 +120,27 @@ def _ready(loaded: LoadedRecipe, env: str, say: Say) -> Path:
     return ready_python(loaded.recipe, machines_of(loaded), Options(runs_dir=Path(), env=env, say=say))
 
 
-def _asked(kind: type[T], python: Path, spec: PrepareSpec, row: int, shown: int, *, diff: bool = False) -> T:
+def _asked(
+    kind: type[T],
+    python: Path,
+    spec: PrepareSpec,
+    row: int,
+    shown: int,
+    *,
+    diff: bool = False,
+    told_by_rows: bool = False,
+) -> T:
     with tempfile.TemporaryDirectory(prefix="recipe-data-") as name, process.signals_raise():
         directory = Path(name)
         target, log = directory / "found.json", directory / "inspect.log"
-        told = InspectSpec(prepare=replace(spec, directory=directory), row=row, shown=shown, target=target, diff=diff)
+        told = InspectSpec(
+            prepare=replace(spec, directory=directory),
+            row=row,
+            shown=shown,
+            target=target,
+            diff=diff,
+            told_by_rows=told_by_rows,
+        )
         write_typed(directory / "spec.json", told)
         code = process.run(
             [str(python), "-m", "runner.data.inspect", str(directory / "spec.json")],

@@ -12,6 +12,7 @@ from typing import Any
 from recipes.encode import BadRow
 from recipes.errors import SHOWN, UserError
 from recipes.files import write_text
+from recipes.paths import PACKED, data_kind
 from runner.data.formats import detect
 from runner.data.read import BadData, Row, read
 from runner.data.rewrite import canonical, rewritten
@@ -87,6 +88,8 @@ def _put(text: str, target: Path | None) -> str:
     if target is None:
         return text
     _refuse_there(target)
+    if data_kind(target) != "json" or target.suffix.lower() in PACKED:
+        raise UserError(f"{target}: rows are written as JSON lines, plain; let its name end in .jsonl")
     try:
         write_text(target, text)
     except OSError as error:

@@ -99,21 +99,19 @@ def run(arguments: argparse.Namespace) -> int | None:
 
 
 def _run_convert(arguments: argparse.Namespace) -> int:
-    import sys
 
     from runner.training.rewrite import convert_file
 
-    sys.stdout.write(convert_file(arguments.file, arguments.to, arguments.output, options.say))
+    options.put(convert_file(arguments.file, arguments.to, arguments.output, options.say))
     return 0
 
 
 def _run_sample(arguments: argparse.Namespace) -> int:
-    import sys
 
     from runner.data.samples import samples
     from runner.training.rewrite import write_samples
 
-    sys.stdout.write(write_samples(samples(arguments.count, arguments.format), arguments.output))
+    options.put(write_samples(samples(arguments.count, arguments.format), arguments.output))
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from runner.verbs import options
 
@@ -17,8 +16,12 @@ SHOWN = 120  # characters of what became of a key
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="a YAML file, or a script with a verl command line")
-    parser.add_argument("-o", "--output", type=Path, metavar="RECIPE", help="write the recipe there (default: stdout)")
+    parser.add_argument(
+        "file", type=options.path, metavar="FILE", help="a YAML file, or a script with a verl command line"
+    )
+    parser.add_argument(
+        "-o", "--output", type=options.path, metavar="RECIPE", help="write the recipe there (default: stdout)"
+    )
     parser.add_argument(
         "--from",
         dest="tool",
@@ -50,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(arguments.output, found.text)
         print(arguments.output)
     else:
-        print(found.text, end="")
+        options.put(found.text)
     if found.problems:
         options.say("the recipe needs your hand before it runs:")
         for problem in found.problems:

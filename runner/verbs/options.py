@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import re
 import sys
@@ -182,6 +183,8 @@ def run_name(text: str) -> str:
 
 def path(text: str) -> Path:
     """A path that this system can look up, there or not, for argparse."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is no path: bytes that are not UTF-8")
     if problem := lookup_problem(text, Path.cwd()):
@@ -224,7 +227,14 @@ def port(text: str) -> int:
     return int(text)
 
 
+def put(text: str) -> None:
+    """Rows or a recipe, which go into files: UTF-8 there whatever the locale; a terminal gets its own encoding."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    sys.stdout.write(text)
+
+
 def say(text: str) -> None:
     """A line for the user on stderr; dropped once nobody reads it, so that no pipe that ends can end a training."""
     with contextlib.suppress(OSError, ValueError):
-        print(visible(text), file=sys.stderr, flush=True)
+        print(f"{visible(text)}\n", end="", file=sys.stderr, flush=True)  # in one write: threads tell of their hosts

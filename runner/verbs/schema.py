@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from runner.verbs import options
+
 EXAMPLES = ("recipe schema > recipe.schema.json",)
 
 
@@ -14,4 +16,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(_arguments: argparse.Namespace) -> None:
     from recipes.schema import SCHEMA_FILE
 
-    print(SCHEMA_FILE.read_text(encoding="utf-8"), end="")
+    options.put(SCHEMA_FILE.read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from runner.verbs import options
 
@@ -20,4 +19,4 @@ def run(arguments: argparse.Namespace) -> None:
     name = arguments.recipe
     each = [load(one, scoring=True) for one in stages_of(name, scoring=True)]
     source = each[0].source if len(each) == 1 else find(name).read_bytes()
-    sys.stdout.write(source.decode("utf-8-sig"))
+    options.put(source.decode("utf-8-sig"))

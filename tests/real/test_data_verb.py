@@ -47,6 +47,30 @@ def test_a_check_counts_what_the_tokenizer_makes_of_the_rows(recipe: Recipe, tin
     assert sum(found["lengths"].values()) == 2 and found["tokens"] == 2 + 4  # an end token each
 
 
+def test_a_check_with_a_model_takes_a_relative_path_and_tells_the_method_of_a_table(
+    recipe: Recipe, tiny_model: Path, llamafactory_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": "a", "chosen": "b", "rejected": f"{n}"} for n in range(3)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code = f"import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.Table.from_pylist({rows}), 'rows.parquet')"
+    inside(llamafactory_python, code, cwd=tmp_path)
+    for name in ("rows.jsonl", "rows.parquet"):
+        found = json.loads(recipe("data", "check", name, "--model", str(tiny_model), "--json").stdout)
+        assert (found["method"], found["usable"], found["broken"]) == ("dpo", 3, []), name
+
+
+def test_a_preview_tells_of_a_date_that_the_template_writes(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+    turns = "{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}"
+    opens = "{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}"
+    for name, date, told in (("dated", "{{ strftime_now('%d %b %Y') }}", True), ("plain", "", False)):
+        (tmp_path / f"{name}.jinja").write_text(date + turns + opens)
+        fields = (f"model.path={tiny_model}", f"model.chat_template={tmp_path / name}.jinja")
+        options = [word for field in fields for word in ("--set", field)]
+        found = json.loads(recipe("data", "preview", "quickstart", "--json", *options).stdout)
+        assert any("writes the date" in note for note in found["notes"]) == told
+
+
 @pytest.mark.slow
 def test_more_than_half_of_the_rows_gone_is_an_error_unless_it_is_allowed(
     recipe: Recipe, tiny_model: Path, tmp_path: Path

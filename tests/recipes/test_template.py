@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from recipes import template
-from recipes.encode import Encoded, Encoder
+from recipes.encode import DATED, Encoded, Encoder
 from recipes.errors import UserError
 from recipes.template import BadRow, Template, shaped
 
@@ -116,3 +116,25 @@ def test_a_token_without_a_row_in_the_embedding_is_refused() -> None:
 
 def test_half_a_character_is_refused() -> None:
     assert r"half of a character (the lone surrogate '\ud83d')" in str(encode("hi", "so good \ud83d"))
+
+
+class Dated(Tokenizer):
+    """As transformers: `strftime_now` is the clock, unless it is given."""
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], **given: Any) -> str:
+        clock = given.get("strftime_now", lambda form: time.strftime(form))
+        day = given.get("date_string") or clock("%d %b %Y")
+        return f"<system>{day}</s>" + self.render(messages)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "variables", "told"),
+    [
+        (Dated(turns), {}, True),
+        (Dated(turns), {"date_string": "26 Jul 2024"}, False),
+        (Tokenizer(turns), {}, False),
+    ],
+)
+def test_a_template_that_writes_the_date_is_told(tokenizer: Tokenizer, variables: dict[str, Any], told: bool) -> None:
+    (found,) = Encoder(tokenizer, None, variables).encode([CHAT], last_only=False)  # type: ignore[list-item]
+    assert isinstance(found, Encoded) and (DATED in found.notes) == told

@@ -61,8 +61,10 @@ GOOD = {"name": "n", "count": 1, "pair": [1, 2.0], "inners": [{"number": 1}], "b
     [
         ({"nam": "n"}, "nam: unknown key; did you mean 'name'?"),
         ({"name": 3}, "name: expected str, got 3"),
-        ({"count": True}, "count: expected"),
-        ({"count": "1"}, "count: expected"),
+        ({"count": True}, "count: expected int or nothing, got True"),
+        ({"count": "1"}, "count: expected int or nothing, got '1'"),
+        ({"pair": [1, float("nan")]}, "pair[1]: expected a finite number, got nan"),
+        ({"inners": [{"number": float("-inf")}]}, "inners[0].number: expected a finite number, got -inf"),
         ({"pair": [1]}, "pair: expected a list of 2, got [1]"),
         ({"inners": [{"number": "x"}]}, "inners[0].number: expected float, got 'x'"),
         ({"inners": [{"number": 1, "kind": "c"}]}, "inners[0].kind: expected 'a' or 'b', got 'c'"),

@@ -15,9 +15,10 @@ from runner import cli
 from runner.data.formats import convert
 from runner.data.inspected import Part, Preview, Span
 from runner.data.languages import language
+from runner.data.read import read
 from runner.data.rewrite import WRITERS, rewritten, rows_of
 from runner.data.spec import source_of
-from runner.training.inspect import check_file
+from runner.training.inspect import check_file, file_spec
 from runner.training.views import check_text, percentile, preview_text
 
 ROWS = [
@@ -74,6 +75,24 @@ def test_a_check_exits_2_where_nothing_could_be_trained(
 def test_a_file_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         check_file(str(tmp_path / "none.jsonl"), None, 50, print)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "r*.jsonl", ".", "../{here}/rows.jsonl"])
+def test_what_a_child_elsewhere_reads_is_the_file_that_was_meant_here(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, ROWS[0])
+    (path,) = file_spec(name.format(here=tmp_path.name), "some/model").data.train[0].paths
+    monkeypatch.chdir("/")
+    assert [row.value for row in read(source_of(path))] == [ROWS[0]]
+
+
+def test_an_empty_path_is_not_this_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, ROWS[0])
+    with pytest.raises(UserError, match="'': no such file"):
+        check_file("", None, 50, print)
 
 
 def test_what_rows_write_to_the_terminal_is_shown_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,3 +215,11 @@ def test_a_split_has_every_row_once(count: int, fraction: float) -> None:
         assert code == 0 and all(found)
         assert sorted(found[0] + found[1], key=lambda row: int(row["text"])) == rows
         assert len(found[1]) == max(1, round(count * fraction))
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.txt", "rows.jsonl.gz", "rows", "rows.yaml"])
+def test_json_lines_are_written_under_no_other_name(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["data", "convert", write(tmp_path, ROWS[0]), "--to", "messages", "-o", str(tmp_path / name)]) == 2
+    assert "let its name end in .jsonl" in capsys.readouterr().err and not (tmp_path / name).exists()

@@ -42,6 +42,8 @@ def test_the_variables_that_users_know(env: dict[str, str], expected: Topology) 
     [
         ({"N_GPUS": "two"}, "N_GPUS='two'; allowed: a whole number"),
         ({"NNODES": "-1"}, "NNODES='-1'"),
+        ({"MASTER_PORT": "65536"}, "MASTER_PORT=65536; allowed: 1 to 65535"),
+        ({"CUDA_VISIBLE_DEVICES": "1, 1"}, "CUDA_VISIBLE_DEVICES='1, 1' names a device twice"),
         ({"NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "a"}, "allowed: 0 to 1"),
         ({"NNODES": "2"}, "every node needs MASTER_ADDR"),
     ],

@@ -1,0 +1,70 @@
+"""Records that are no longer what an evaluation wrote are named by file and line, and never compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval import worker
+from eval.report.compare import compare
+from eval.report.results import read_entry
+from eval.suites import Loaded, Sample
+from recipes.errors import UserError
+from recipes.typed import write_typed
+from tests.eval.made import measure, provenance, results
+
+ROWS = [{"id": str(n), "truncated": False, "nll": 20.0 + n, "tokens": 10} for n in range(6)]
+
+
+def written(directory: Path, rows: list[dict[str, Any]], name: str = "tuned") -> Path:
+    directory.mkdir()
+    write_typed(directory / "results.json", results({"test_loss": measure(2.3, n=6)}, provenance(name, n=6)))
+    (directory / "perplexity.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return directory
+
+
+no_numbers = st.sampled_from([math.nan, math.inf, -math.inf]) | st.text() | st.lists(st.integers(), max_size=2)
+no_ids = st.none() | st.integers() | st.lists(st.text(), max_size=1)
+damages = st.one_of(
+    st.tuples(st.sampled_from(["nll", "tokens"]), no_numbers),
+    st.tuples(st.just("id"), no_ids),
+)
+
+
+@given(at=st.integers(0, 5), damage=damages)
+def test_a_damaged_record_is_named_by_its_line(
+    at: int, damage: tuple[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One NaN among the values gave a difference that is shown, with p = 0."""
+    key, value = damage
+    rows = [row | ({key: value} if n == at else {}) for n, row in enumerate(ROWS)]
+    directory = written(tmp_path_factory.mktemp("one") / "eval", rows)
+    with pytest.raises(UserError) as caught:
+        read_entry(directory, "x")
+    assert f"perplexity.jsonl:{at + 1}: {key} is " in str(caught.value)
+
+
+def test_an_id_that_stands_twice_is_two_samples_no_more(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"perplexity\.jsonl:7: id '2' stands twice, first in line 3"):
+        read_entry(written(tmp_path / "eval", [*ROWS, ROWS[2]]), "x")
+
+
+def test_what_failed_and_what_has_no_value_is_left_out_as_before(tmp_path: Path) -> None:
+    rows = [{"id": "0", "error": "too long"}, ROWS[1] | {"nll": None}, *ROWS[2:]]
+    one, other = (read_entry(written(tmp_path / name, rows, name), name) for name in ("a", "b"))
+    (row,) = compare(one, other)
+    assert row.paired is not None and row.paired.n == 4 and row.paired.ties == 4
+
+
+def test_ids_that_stand_twice_in_the_data_are_refused_before_any_is_asked() -> None:
+    loaded = Loaded(samples=[Sample(id="a"), Sample(id="b")], data={"path": "rows.jsonl"}, settings={})
+    worker._check_ids("longbench", loaded)
+    with pytest.raises(UserError, match=r"rows\.jsonl: longbench: 1 ids stand twice, such as 'b'"):
+        worker._check_ids("longbench", replace(loaded, samples=[*loaded.samples, Sample(id="b")]))
