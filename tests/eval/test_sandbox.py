@@ -25,12 +25,16 @@ OUTSIDE = os.getpid()
 
 @pytest.fixture(autouse=True)
 def made() -> None:
-    """Where a kernel or container forbids it, there is a sentence in its place."""
+    """Where a kernel or container forbids it, there is a sentence in its place.
+
+    What these calls need is loaded already, so that an environment which the sandbox hides is no hindrance to them.
+    """
     try:
         sandbox.check()
     except UserError as error:
-        assert "user namespaces" in str(error) or "RECIPE_CACHE" in str(error)
-        pytest.skip(str(error))
+        if "set RECIPE_CACHE" not in str(error):
+            assert "user namespaces" in str(error)
+            pytest.skip(str(error))
 
 
 def outcome(call: Callable[[], Any]) -> str:
@@ -74,7 +78,8 @@ def test_no_socket_of_a_service_is_there(tmp_path: Path) -> None:
 def test_nothing_is_written_but_temporary_files(tmp_path: Path) -> None:
     for place in (Path.home(), Path.cwd(), Path("/etc"), Path(sys.prefix)):
         if place.is_dir():
-            assert "Read-only" in outcome(lambda place=place: (place / "of_a_model").write_text("a"))
+            expected = "No such file" if str(place).startswith(sandbox.EMPTY) else "Read-only"
+            assert expected in outcome(lambda place=place: (place / "of_a_model").write_text("a"))
             assert not (place / "of_a_model").exists()
     assert outcome(lambda: Path("own").write_text("abc") and Path("own").read_text()) == "gave abc"
     assert not Path("/tmp/own").exists()
