@@ -251,6 +251,7 @@ _BESIDE: tuple[tuple[str, str], ...] = (
     (r"(.*policy_loss\.)(kl_cov_ratio|ppo_kl_coef)", r"\1loss_mode=kl_cov"),
     (r"(.*policy_loss\.)dro_beta", r"\1loss_mode=dro"),
     (r"(.*policy_loss\.)rollout_correction", r"\1loss_mode=bypass_mode"),
+    (r"(algorithm\.kl_ctrl)\.(horizon|target_kl)", r"\1.type=adaptive"),
     (r"(transfer_queue\.metrics)\.(?!enabled$).+", r"\1.enabled"),
     (r"(.*actor\.)tau_(pos|neg)", r"\1policy_loss.loss_mode=sapo"),
     (r"(.*actor\.)loss_scale_factor", r"\1loss_agg_mode=seq-mean-token-sum-norm"),
