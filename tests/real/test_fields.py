@@ -71,7 +71,7 @@ def test_each_field_acts(llamafactory_python: Path, tiny_model: Path, tmp_path: 
     files = {}
     for name, overrides in FIELDS.items():
         given = [f"model.path={tiny_model}", "training.max_steps=1", "eval={}", "data.validation={}", *overrides]
-        loaded = load("quickstart", [*given, "data.train[0].max_samples=24"])
+        loaded = load("quickstart", [*given, "data.train[0].max_samples=24", "training.learning_rate=1e-3"])
         run = rundir.create(loaded, tmp_path, name.replace(" ", "-").replace("+", "-plus"))
         prepare(run, loaded.recipe, llamafactory_python, str(tiny_model), print)
         plan = make_plan(loaded, Topology(), run.path, python=llamafactory_python)
