@@ -93,13 +93,16 @@ def _here(path: str) -> bool:
 def _of_run(run: Run) -> Iterator[str]:
     yield from _what(run, run.model, "model")
     yield "## Go on"
-    name, adapter, scores = run.name, (run.model / ADAPTER).is_file(), is_reward_model(run)
+    name, adapter, writes = run.name, (run.model / ADAPTER).is_file(), not is_reward_model(run)
+    of_writers = {
+        f"recipe eval {name} --suites lm_eval:gsm8k": "add a suite to its scores",
+        f"recipe export {name} --to fp8": "in 8 bits, compared with this",
+        f"recipe serve {name}": "an OpenAI-compatible server",
+    }
     commands = {
-        **({f"recipe chat {name} base": "talk to it, beside its base"} if _talks(run) and not scores else {}),
-        **({} if scores else {f"recipe eval {name} --suites lm_eval:gsm8k": "add a suite to its scores"}),
+        **({f"recipe chat {name} base": "talk to it, beside its base"} if _talks(run) and writes else {}),
         **({f"recipe merge {name}": "one model of adapter and base, checked"} if adapter else {}),
-        **({} if scores else {f"recipe export {name} --to fp8": "in 8 bits, compared with this"}),
-        **({} if scores else {f"recipe serve {name}": "an OpenAI-compatible server"}),
+        **(of_writers if writes else {}),
         f"recipe run RECIPE --from {name}": "another training that begins with these weights",
         f"recipe resume {name} --more-epochs 1": "train on",
         "tensorboard --logdir runs": "all runs whose recipe has logging: [tensorboard]",
