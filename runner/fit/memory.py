@@ -50,7 +50,12 @@ class Memory:
     @property
     def reserved(self) -> int:
         """What the card must have: the peak, and what is no tensor."""
-        return int(self.peak * (1 + FRAGMENTATION)) + CONTEXT
+        return reserved(self.peak)
+
+
+def reserved(peak: int) -> int:
+    """Bytes that a card must have for a peak of tensors: pieces that the allocator cannot use, and CUDA's own."""
+    return int(peak * (1 + FRAGMENTATION)) + CONTEXT
 
 
 def trainable(setup: Setup) -> int:

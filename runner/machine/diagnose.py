@@ -6,6 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+GPU_MEMORY = r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED"
+CPU_MEMORY = r"DefaultCPUAllocator: can't allocate|\bMemoryError\b|Cannot allocate memory"
 CAUSES = (
     (
         r"Timeout \(\d+:\d\d:\d\d\)!",  # of recipes/template.py
@@ -17,13 +19,13 @@ CAUSES = (
         "end what else runs here",
     ),
     (
-        r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
+        GPU_MEMORY,
         "out of GPU memory; lower training.micro_batch_size or data.max_length, set "
         "training.gradient_checkpointing: true, "
         "or use tuning.quantization: 4bit",
     ),
     (
-        r"DefaultCPUAllocator: can't allocate|\bMemoryError\b|Cannot allocate memory",
+        CPU_MEMORY,
         "out of memory; lower training.micro_batch_size or data.max_length, or take a smaller model",
     ),
     (r"No space left on device|Disk quota exceeded|File too large", "disk full; free some, or lower checkpoint.keep"),
@@ -131,6 +133,11 @@ def cause(text: str, exit_code: int | None = None) -> str:
     if exit_code == -signal.SIGKILL:
         return "killed from outside, most often by the kernel for lack of memory (check dmesg)"
     return ""
+
+
+def out_of_memory(text: str) -> bool:
+    """Whether a log's last lines tell of memory that ran out, on a GPU or a CPU."""
+    return bool(re.search(f"{GPU_MEMORY}|{CPU_MEMORY}", text))
 
 
 def tail(log: Path, lines: int = 15) -> str:

@@ -14,7 +14,8 @@ from recipes.typed import read_typed
 from runner.data.spec import Accounting
 from runner.failure import Failure
 from runner.files import code_directory
-from runner.fit.estimate import estimate
+from runner.fit.estimate import Fit, estimate
+from runner.fit.exceeded import exceeded
 from runner.fit.utilization import mfu_of_a_token
 from runner.machine import diagnose, environments, process
 from runner.machine.cards import cards
@@ -79,6 +80,9 @@ class Training:
         started = time.monotonic()
         try:
             launch(run, plan, self.module, self.recipe, self.topology, number, self.say, poll)
+        except Failure as failure:
+            failure.cause += self._exceeded(run.log(number))
+            raise
         finally:
             manifest = run.read()
             peak = max((line["memory_gb"] for line in run.steps() if "memory_gb" in line), default=None)
@@ -114,13 +118,23 @@ class Training:
                     return total
         return None
 
-    def _expected_gb(self) -> float | None:
-        """The estimate of the tensors on a GPU; None without one, or where nothing is known of the model."""
+    def _fit(self) -> Fit | None:
+        """The estimate; None without a GPU, or where nothing is known of the model."""
         found = estimate(self.recipe, self.topology, self.run.path.parent) if self.topology.gpus else ""
-        return None if isinstance(found, str) else found.memory.peak / 1e9
+        return None if isinstance(found, str) else found
+
+    def _exceeded(self, log: Path) -> str:
+        """Where memory of a GPU ran out: what of the estimate was exceeded."""
+        last, fit = diagnose.tail(log, 400), self._fit()
+        if fit is None or not diagnose.out_of_memory(last):
+            return ""
+        step = int(max((line["step"] for line in self.run.steps()), default=0))
+        found = exceeded(last, fit, step)
+        return f"\n{found}" if found else ""
 
     def _record_start(self, plan: Plan, number: int, resume: Checkpoint | None) -> None:
-        run, manifest, expected = self.run, self.run.read(), self._expected_gb()
+        run, manifest, fit = self.run, self.run.read(), self._fit()
+        expected = fit.memory.peak / 1e9 if fit else None
         wanted = environment(manifest.backend, self.topology.device)
         attempt = rundir.Attempt(
             number=number,

@@ -1,8 +1,11 @@
-"""`training.micro_batch_size: auto` as a number: the largest power of two that the estimate says fits the GPUs."""
+"""`training.micro_batch_size: auto` as a number: the largest power of two that the estimate says fits the GPUs.
+
+It is what `plan` shows; once its rows are prepared, a run tries it on them (runner/training/trial.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +35,13 @@ def settled(loaded: LoadedRecipe, machines: Topology, card: Gpu | None = None) -
     if machines.nodes > 1:
         text = "auto is for one node: each would choose by its own GPUs; give a number (`recipe fit` says what fits)"
         raise UserError(loaded.document.problem(tuple(FIELD.split(".")), text))
-    size, why = _size(loaded, machines, card or _smallest(machines))
-    return replace(_with(loaded, size), chosen=(*loaded.chosen, f"{FIELD}: auto is {size}: {why}"))
+    size, why = _size(loaded, machines, card or smallest(machines))
+    return replace(with_size(loaded, size), chosen=(*loaded.chosen, f"{FIELD}: auto is {size}: {why}"))
+
+
+def was_auto(chosen: Iterable[str]) -> bool:
+    """Whether the number is one that auto became."""
+    return any(text.startswith(f"{FIELD}: auto is ") for text in chosen)
 
 
 def _size(loaded: LoadedRecipe, machines: Topology, card: Gpu | None) -> tuple[int, str]:
@@ -44,7 +52,7 @@ def _size(loaded: LoadedRecipe, machines: Topology, card: Gpu | None) -> tuple[i
     if card is None:
         return 1, "the memory of these GPUs is not known here (nvidia-smi tells it); give a number"
     larger = ""
-    for size, fit in _allowed(loaded, machines):
+    for size, fit in allowed(loaded, machines):
         if isinstance(fit, str):
             return 1, f"{fit}; give a number"
         needed = int(fit.needed(card) * MARGIN)
@@ -57,20 +65,26 @@ def _size(loaded: LoadedRecipe, machines: Topology, card: Gpu | None) -> tuple[i
     return 1, f"by the estimate no size fits {card.name}{larger}; `recipe fit` says what would"
 
 
-def _allowed(loaded: LoadedRecipe, machines: Topology) -> Iterator[tuple[int, Fit | str]]:
-    """The powers of two of which the backend can make the global batch on these machines, the largest first."""
+def allowed(loaded: LoadedRecipe, machines: Topology, longest: int | None = None) -> Iterator[tuple[int, Fit | str]]:
+    """The powers of two of which the backend can make the global batch on these machines, the largest first.
+
+    With the estimate of each, for rows of `longest` tokens; None: of `data.max_length`.
+    """
     batch = loaded.recipe.training.global_batch_size
     for size in (2**n for n in reversed(range(batch.bit_length()))):
-        one = _with(loaded, size)
+        one = with_size(loaded, size)
         if not (unsupported(one) or backend(one.recipe.backend).problems(one, machines)):
-            yield size, estimate(one.recipe, machines, Path())
+            data = replace(one.recipe.data, max_length=longest or one.recipe.data.max_length)
+            yield size, estimate(replace(one.recipe, data=data), machines, Path())
 
 
-def _with(loaded: LoadedRecipe, size: int) -> LoadedRecipe:
+def with_size(loaded: LoadedRecipe, size: int) -> LoadedRecipe:
+    """The recipe with this number."""
     overrides = (*loaded.overrides, f"{FIELD}={size}")
     return load_text(loaded.source, loaded.path, overrides, sources_needed=False)
 
 
-def _smallest(machines: Topology) -> Gpu | None:
+def smallest(machines: Topology) -> Gpu | None:
+    """The GPU with the least memory of those that are trained on; None where the driver tells nothing."""
     found = min(cards(machines.devices), key=lambda card: card.memory, default=None)
     return Gpu(name=found.name, memory=found.memory) if found else None

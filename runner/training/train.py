@@ -32,6 +32,7 @@ from runner.training.conditions import conditions
 from runner.training.needs import check_needs
 from runner.training.planning import check, make_plan
 from runner.training.prepare import prepare
+from runner.training.trial import tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +157,9 @@ def train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, 
 
 def _train(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> None:
     """Train to the end, pausing where checkpoints are scored meanwhile, and make `model/`."""
-    recipe, module = loaded.recipe, backend(loaded.recipe.backend)
     data = _prepared(run, loaded, python, options)
+    loaded = tried(run, loaded, topology, python, options.say)
+    recipe, module = loaded.recipe, backend(loaded.recipe.backend)
     training = Training(
         run=run, loaded=loaded, topology=topology, python=python, data=data, module=module, say=options.say
     )

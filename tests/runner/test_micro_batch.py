@@ -1,4 +1,4 @@
-"""`training.micro_batch_size: auto`: the largest power of two that fits, and what is said of it."""
+"""`training.micro_batch_size: auto`: the largest power of two that fits, by estimate and by trial, and what is said."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from adapters import backend
 from adapters.contract import Topology
 from adapters.native import gradient_accumulation
 from recipes import LoadedRecipe, UserError, load
+from recipes.typed import write_typed
+from runner.data.spec import Accounting
+from runner.failure import Failure
 from runner.fit.estimate import estimate
 from runner.fit.gpus import Gpu
 from runner.runs import rundir
+from runner.runs.rundir import Run
+from runner.training import trial
 from runner.training.micro_batch import MARGIN, settled
 from runner.training.planning import make_plan
 
@@ -116,3 +121,88 @@ def test_the_plan_and_the_run_say_what_was_chosen(tmp_path: Path) -> None:
     run = rundir.create(one, tmp_path, "r", ONE)
     assert json.loads((run.path / "run.json").read_text())["chosen"] == list(one.chosen)
     assert run.recipe().recipe.training.micro_batch_size == 16 and run.recipe().chosen == ()
+
+
+@given(
+    memory=st.integers(0, 300),
+    first=st.integers(0, 6),
+    possible=st.integers(1, 7),
+)
+def test_a_trial_finds_the_largest_that_fits_and_tries_none_twice(memory: int, first: int, possible: int) -> None:
+    sizes = [2**n for n in range(possible)]
+    asked: list[int] = []
+
+    def fits(size: int) -> bool:
+        asked.append(size)
+        return size <= memory
+
+    found = trial.largest(sizes, min(first, possible - 1), fits)
+    assert found == max((size for size in sizes if size <= memory), default=0)
+    assert len(asked) == len(set(asked)) and asked[0] == sizes[min(first, possible - 1)]
+
+
+CARD = Gpu(name="one", memory=24 * 10**9)
+LONGEST = 200  # tokens, where 2,048 are allowed
+
+
+def a_run(tmp_path: Path, *overrides: str) -> tuple[Run, LoadedRecipe]:
+    """A run whose rows are prepared, of a recipe that is settled for one card."""
+    one = settled(loaded("data.max_length=2048", "training.global_batch_size=64", *overrides), ONE, CARD)
+    run = rundir.create(one, tmp_path, "r", ONE)
+    rows = dict.fromkeys(("rows_in", "trained", "tokens", "supervised_tokens"), 1)
+    write_typed(run.accounting, Accounting(**ROWS | rows | {"longest": LONGEST}))
+    return run, one
+
+
+ROWS = dict.fromkeys(
+    ("truncated_of_trained", "validation", "truncated_of_validation", "longest_dropped", "max_length"), 0
+) | {"dropped": {}, "sources": {}, "files": {}, "left_out": {}, "unused_columns": {}, "sha256": {}, "notes": {},
+     "model_notes": (), "end_tokens": None, "template_sha256": ""}  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [0, 1, 8, 64])
+def test_a_run_takes_what_its_trial_has_found_and_a_resume_has_it(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The estimate's number is where it begins; what the rows need is what counts."""
+    run, one = a_run(tmp_path)
+    tried: list[int] = []
+
+    def peak(_trial: object, size: int) -> float | None:
+        tried.append(size)
+        return size / limit * 20 if size <= limit else None
+
+    monkeypatch.setattr(trial, "smallest", lambda _machines: CARD)
+    monkeypatch.setattr(trial.Trial, "peak_gb", peak)
+    said: list[str] = []
+    if not limit:
+        with pytest.raises(Failure, match="the longest row alone does not fit"):
+            trial.tried(run, one, ONE, Path("/python"), said.append)
+        return
+    found = trial.tried(run, one, ONE, Path("/python"), said.append)
+    assert found.recipe.training.micro_batch_size == limit == run.recipe().recipe.training.micro_batch_size
+    assert run.read().chosen == (f"{trial.FIELD}: auto is {limit}: the largest that a trial of the longest rows has "
+                                 "found to fit",)  # fmt: skip
+    assert found.recipe.training.global_batch_size == 64 and found.recipe.data.max_length == 2048
+    assert tried[0] > one.recipe.training.micro_batch_size  # rows are shorter than they might be
+    assert f"up to {LONGEST} tokens" in said[0]
+    begun = rundir.Attempt(number=1, started="", argv=(), env={}, metrics="", resume_from=None)
+    run.update(attempts=(begun,))
+    tried.clear()
+    assert trial.tried(run, run.recipe(), ONE, Path("/python"), said.append).recipe == found.recipe and not tried
+
+
+def test_what_leaves_no_room_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, one = a_run(tmp_path)
+    monkeypatch.setattr(trial, "smallest", lambda _machines: CARD)
+    monkeypatch.setattr(trial.Trial, "peak_gb", lambda _trial, size: 23.5 if size > 2 else 12.0)
+    assert trial.tried(run, one, ONE, Path("/python"), print).recipe.training.micro_batch_size == 2
+
+
+@pytest.mark.parametrize("overrides", [(), ("training.micro_batch_size=2",)])
+def test_without_a_gpu_or_with_a_number_nothing_is_tried(
+    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial.Trial, "peak_gb", None)
+    run, one = a_run(tmp_path, *overrides)
+    assert trial.tried(run, one, ONE if overrides else Topology(), Path("/python"), print) is one
