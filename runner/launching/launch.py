@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.contract import Topology
-from recipes import LoadedRecipe, UserError
+from recipes import LoadedRecipe, UserError, load_text
 from recipes.files import write_text
 from recipes.typed import read_typed, write_typed
 from runner.launching import place
@@ -21,7 +21,8 @@ from runner.runs import rundir
 from runner.runs.rundir import LAUNCH, Parent, Run
 from runner.runs.trust import check_links, check_trusted
 from runner.training.copying import copy_recipe
-from runner.training.micro_batch import settled
+from runner.training.micro_batch import FIELD, settled
+from runner.training.named import unlike
 from runner.training.parent import check_began
 from runner.training.planning import check
 
@@ -137,6 +138,7 @@ def start(loaded: LoadedRecipe, options: Options) -> Run:
     made = job(asked)
     if there:
         _check_free(Run(path), options)
+        _check_same(asked)
     else:
         path = rundir.make_directory(path.parent, name, exact=options.name is not None or options.resume)
         asked = request(loaded, path, options.flags, options.began)
@@ -173,6 +175,22 @@ def _record(asked: Request, number: str) -> None:
         began=asked.began,
     )
     write_typed(asked.directory / RECORD, launched)
+
+
+def _check_same(asked: Request) -> None:
+    """Raises UserError where a run that goes on would train otherwise than this recipe says: it has its own."""
+    kept, run = asked.recipe_file, Run(asked.run)
+    if not kept.is_file() and not (run.path / "run.json").is_file():
+        return
+    there = load_text(kept.read_bytes(), kept, (), sources_needed=False) if kept.is_file() else run.recipe()
+    but = ("model", "tuning") if asked.began else ()  # which are those of the run that it began with
+    auto = () if asked.loaded.recipe.training.micro_batch_size else (FIELD,)
+    if told := unlike(there, asked.loaded, (*but, *auto)):
+        raise UserError(
+            f"{run.path} goes on with the recipe that it was launched with, and this one is another:",
+            *told,
+            f"leave it as it was, give the new run another --name, or change the run: recipe resume {run.name} --set …",
+        )
 
 
 def _check_free(run: Run, options: Options) -> None:

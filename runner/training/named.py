@@ -13,13 +13,13 @@ from recipes.typed import to_json
 from runner.runs.rundir import Parent, Run
 from runner.scoring.seeds import seed_name
 from runner.training.conditions import values
-from runner.training.micro_batch import settled
+from runner.training.micro_batch import FIELD, settled, was_auto
 from runner.training.planning import check, machines_of
 from runner.training.resume import resume_run
 from runner.training.train import Options, run_recipe
 
 SHOWN = 6  # fields that differ, named
-UNLIKE = ("name", "description", "logging")  # no run is another by these
+UNLIKE = ("name", "description", "logging", "launch")  # no run is another by these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,21 +86,26 @@ def begun(one: Wanted, runs_dir: Path) -> Run | None:
 
 def _check_same(run: Run, one: Wanted) -> None:
     """Raises UserError where a run of the name is of another recipe, or of other weights."""
-    before, now = values(run.recipe()), values(one.loaded)
-    told = [
-        f"  {field}: {to_json(before.get(field))!r} there, {to_json(now.get(field))!r} asked for"
-        for field in sorted(before.keys() | now.keys())
-        if field.partition(".")[0] not in UNLIKE and to_json(before.get(field)) != to_json(now.get(field))
-    ]
+    tried = (FIELD,) if was_auto(run.read().chosen) and was_auto(one.loaded.chosen) else ()
+    told = unlike(run.recipe(), one.loaded, tried)
     old = run.read().parent
     if not told and (old and old.hash) != (one.parent and one.parent.hash):
         told = ["  the weights that it began with are others"]
     if told:
-        more = [f"  and {len(told) - SHOWN} fields more"] if len(told) > SHOWN else []
-        raise UserError(
-            f"{run.path} is there already, of another recipe:", *told[:SHOWN], *more,
-            f"give other names with --name, or remove it: recipe rm {run.name}",
-        )  # fmt: skip
+        advice = f"give other names with --name, or remove it: recipe rm {run.name}"
+        raise UserError(f"{run.path} is there already, of another recipe:", *told, advice)
+
+
+def unlike(there: LoadedRecipe, asked: LoadedRecipe, but: Sequence[str] = ()) -> list[str]:
+    """A line for each of the first fields by which two recipes train differently; those of `but` do not count."""
+    before, now = values(there), values(asked)
+    told = [
+        f"  {field}: {to_json(before.get(field))!r} there, {to_json(now.get(field))!r} asked for"
+        for field in sorted(before.keys() | now.keys())
+        if not {field, field.partition(".")[0]} & {*UNLIKE, *but}
+        and to_json(before.get(field)) != to_json(now.get(field))
+    ]
+    return [*told[:SHOWN], *([f"  and {len(told) - SHOWN} fields more"] if len(told) > SHOWN else [])]
 
 
 def run_named(one: Wanted, options: Options) -> Run:

@@ -418,6 +418,9 @@ def test_a_launch_leaves_the_recipe_as_it_was_launched(
     assert main([*words, "--name", "quickstart", "--resume"]) == 2
     assert "quickstart is running as job 77" in capsys.readouterr().err
     tool(tmp_path, "squeue", "")
+    assert main([*words, "--name", "quickstart", "--resume", "--set", "training.learning_rate=0.5"]) == 2
+    said = capsys.readouterr().err
+    assert "training.learning_rate: 0.0015 there, 0.5 asked for" in said and "recipe resume quickstart --set" in said
     assert main([*words, "--name", "quickstart", "--resume", "--time", "5"]) == 0
     assert '#SBATCH --time="5"' in (tmp_path / "runs/quickstart/launch/job.sbatch").read_text()
     tool(tmp_path, "sbatch", "echo invalid partition >&2; exit 1")
