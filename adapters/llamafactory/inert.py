@@ -85,6 +85,10 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ("use the recipe's training.betas", "adam_beta1 adam_beta2"),
     ("use the recipe's training.optimizer_options", "adam_epsilon"),
     ("a secret does not belong into a recipe; set HF_TOKEN", "hub_token hf_hub_token"),
+    (
+        "it would put the checkpoints there; `recipe push RUN HUB_ID` puts the model, with a card",
+        "push_to_hub hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy",
+    ),
     ("models come from Hugging Face's hub only; use the recipe's model.path", "ms_hub_token om_hub_token"),
     (
         "the adapter would be one of a changed base, and scoring, merging and serving load the base as it is; train "
@@ -152,7 +156,7 @@ BESIDE = (
         for keys, switch in (
             ("apollo_.*", "use_apollo"), ("galore_.*", "use_galore"), ("badam_.*", "use_badam"),
             ("asft_alpha", "use_asft_loss"), ("eaft_alpha", "use_eaft_loss"), ("fp8_.*", "fp8"),
-            ("profiler_.*|profile_modules", "enable_torch_profiler"), ("hub_.*", "push_to_hub"),
+            ("profiler_.*|profile_modules", "enable_torch_profiler"),
         )
     ),
     Beside("ref_model_.*", "ref_model", lambda _, options: options.get("ref_model")),

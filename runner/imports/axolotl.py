@@ -101,6 +101,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     micro, often = taken.whole("micro_batch_size", 1), taken.whole("gradient_accumulation_steps", 1)
     often = max(1, taken.whole("batch_size", micro * often) // micro)
     taken.simple(_SIMPLE)
+    taken.betas()
     key = "batch_size" if given.get("batch_size") else "gradient_accumulation_steps"
     (taken.put if key in taken.left else taken.assume)(
         key, "training.global_batch_size", micro * often * gpus, f"{micro} x {often} x {gpus}"

@@ -136,7 +136,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
         taken.drop("finetuning_type", "recipes have lora, full and freeze")
     taken.simple({"lora": _LORA, "freeze": _FREEZE}.get(kind, ()))
     taken.simple(_PREFERENCE.get(method, ()))
-    _betas(taken)
+    taken.betas()
     _precision(taken)
     _batch(taken, gpus)
     sharding(taken, directory)
@@ -176,13 +176,6 @@ def _one(value: Any) -> str:
     if len(names) != 1:
         raise NoPlace("all adapters but the last are merged first: do that, and give the merged model and the last")
     return names[0]
-
-
-def _betas(taken: Taken) -> None:
-    defaults = {"adam_beta1": 0.9, "adam_beta2": 0.999}
-    betas = [number(taken.left.get(key) or default) for key, default in defaults.items()]
-    for key in defaults.keys() & taken.left.keys():
-        taken.put(key, "training.betas", betas)
 
 
 def _precision(taken: Taken) -> None:

@@ -84,6 +84,18 @@ class Taken:
         """A key that is a part of a field which another made."""
         self.entries.append(Entry(key, self.left.pop(key, None), "taken", text))
 
+    def betas(self) -> None:
+        """Take Adam's two under transformers' names; where one is given, the other is its default."""
+        defaults = {"adam_beta1": 0.9, "adam_beta2": 0.999}
+        given = [key for key in defaults if self.left.get(key) is not None]
+        try:
+            betas = [number(self.left[key]) if key in given else default for key, default in defaults.items()]
+            for key in given:
+                self.put(key, "training.betas", betas)
+        except NoPlace as error:
+            for key in given:
+                self.drop(key, str(error))
+
     def whole(self, key: str, default: int) -> int:
         """A key's whole number, 1 or more, which stays to be taken.
 

@@ -27,7 +27,7 @@ FULL = "tuning={type: full}"
 # What turns keys on that act beside it only: native ones, and fields of the recipe.
 SWITCHES: dict[str, Any] = {
     **dict.fromkeys(("use_apollo", "use_galore", "use_badam", "use_eaft_loss", "fp8"), True),
-    **dict.fromkeys(("enable_torch_profiler", "push_to_hub"), True),
+    "enable_torch_profiler": True,
 }
 FIELDS_ON = ("training.gradient_checkpointing=true", "training.dataloader_workers=1", "training.compile=true")
 FIELDS_ON += ("logging=[wandb]", "eval={loss_every: 5}", "data.validation={fraction: 0.1}")

@@ -42,7 +42,6 @@ ELSEWHERE = {
     "of GPUs": "fp8.*|tf32|quantization_.*|ref_model_quantization_bit",
     "of several processes": "ddp_backend|average_tokens_across_devices",
     "of a run that is resumed": "ignore_data_skip|restore_callback_states_from_checkpoint",
-    "of a push": "hub_.*",
     "of a logger": "run_name",
     "of models of more than text": "freeze_(language_model|multi_modal_projector|vision_tower)",
     "of another adapter": "adapter_folder|ref_model_adapters",

@@ -191,6 +191,8 @@ def test_an_axolotl_file_is_a_recipe(tmp_path: Path) -> None:
         ({"rl": "dpo", "rl_beta": 0.2}, "preference.beta", 0.2),
         ({"rl": "kto", "kto_desirable_weight": 2.0}, "preference.chosen_weight", 2.0),
         ({"rl": "ipo"}, "preference.loss", "ipo"),
+        ({"adam_beta2": 0.95}, "training.betas", [0.9, 0.95]),
+        ({"adam_beta1": "0.8", "adam_beta2": 0.95}, "training.betas", [0.8, 0.95]),
         ({"datasets": [{"path": "a/b", "type": "completion", "field": "body"}]}, "method", "pretrain"),
         ({"adapter": None}, "tuning.type", "full"),
     ],
