@@ -28,6 +28,7 @@ NO_EARLIER_THINKING = "the chat template takes the thinking out of earlier repli
 CHANGED = "the chat template changes the text of {role} turns"
 NO_STOP = "no token at which generation stops ends the reply"
 NO_EARLIER_STOP = "no token at which generation stops ends replies before the last"
+NO_PROMPT = "the chat template has no generation prompt: each reply has to begin with {header}, and is trained to"
 CONTROL = "control tokens such as {token} stand in the text of a turn"
 
 
@@ -75,6 +76,7 @@ class Reader:
         words = words_of(messages)
         places = find(messages, words, text, self.render)
         notes = [*_losses(messages, words, places), *_disorder(messages, places), *self._controls(words)]
+        first = {place.words.turn: place for place in reversed(places)}
         turns = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
         spans = []
         for turn in turns[-1:] if last_only else turns:
@@ -86,6 +88,9 @@ class Reader:
                 text += self.stops.next_turn
                 span, stopped = (span[0], len(text)), True
             spans.append(span)
+            header = text[span[0] : _opening(text, first[turn])].strip()
+            if header and not self._header and not first[turn].words.of_call:
+                notes.append(NO_PROMPT.format(header=repr(header)))
             if not stopped:
                 notes.append(NO_STOP if turn == turns[-1] else NO_EARLIER_STOP)
         thoughts = tuple((place.begin, place.end) for place in places if place.words.thought)

@@ -230,6 +230,23 @@ def test_reasoning_beside_a_reply_is_trained_or_its_loss_is_said() -> None:
     assert [reading.text[a:b] for a, b in reading.thoughts] == ["30 + 21"]
 
 
+def test_a_template_without_a_generation_prompt_is_told() -> None:
+    """Its reply has to write its own header, in the training as when it is asked; white space is none."""
+
+    def render(messages: Sequence[Message], *, reply_next: bool = False, header: str = "ASSISTANT:") -> str:
+        named = {"user": "USER:", "assistant": header}
+        return "".join(f"{named[one['role']]} {one['content']}<|im_end|>\n" for one in messages)
+
+    said = (("user", "hi"), ("assistant", "hello"), ("user", "and?"), ("assistant", "bye"))
+    row = [{"role": role, "content": text} for role, text in said]
+    reading = read(render, row)
+    assert reading.notes == (mask.NO_PROMPT.format(header="'ASSISTANT:'"),)
+    assert [reading.text[a:b] for a, b in reading.spans] == [
+        "ASSISTANT: hello<|im_end|>\n", "ASSISTANT: bye<|im_end|>\n"
+    ]  # fmt: skip
+    assert read(lambda *given, **how: render(*given, **how, header=""), row).notes == ()
+
+
 TOKENS = {"<|im_start|>": 1, "<|im_end|>": 2, "<|endoftext|>": 0, "<|user|>": 3, "</s>": 4}
 
 
