@@ -102,12 +102,16 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """What eval/engines/chat.py is asked to do; a temperature of 0 is greedy."""
+    """What eval/engines/chat.py is asked to do.
+
+    temperature: 0 is greedy. share: of what vLLM takes of a GPU, where other models lie beside this one.
+    """
 
     spec: Spec
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

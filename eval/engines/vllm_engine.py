@@ -16,8 +16,8 @@ from eval.engines.directory import ModelFiles, locate
 from eval.engines.greedy import end_tokens
 from eval.engines.loading import device_of, dtype_of, load_model
 from eval.engines.requests import Generate, Score, Value
-from eval.metrics.thoughts import as_answer
-from eval.spec import Model, Spec
+from eval.metrics.thoughts import as_answer, reply_text
+from eval.spec import Chat, Model, Spec
 from recipes.encode import IGNORE
 from recipes.errors import UserError
 
@@ -34,8 +34,11 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -> VllmEngine:
+def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = (), *, share: float = 1.0) -> VllmEngine:
     """Load a model, or an adapter merged into its base.
+
+    Args:
+        share: of the GPU's memory that vLLM would take for itself.
 
     Raises:
         UserError: it cannot be loaded, or vLLM is not in this environment.
@@ -53,7 +56,7 @@ def load(model: Model, spec: Spec, tokenizer: Any, turn: Collection[int] = ()) -
         )
     try:
         with whole_model(model, files, spec) as directory:
-            return _engine(directory, files, spec, tokenizer, turn)
+            return _engine(directory, files, spec, tokenizer, turn, share)
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise UserError(f"model {model.name}: vLLM cannot load {files.directory}: {first}") from None
@@ -78,7 +81,9 @@ def _config(directory: Path, spec: Spec) -> Any:
     return AutoConfig.from_pretrained(str(directory), trust_remote_code=spec.trust_remote_code)
 
 
-def _engine(directory: Path, files: ModelFiles, spec: Spec, tokenizer: Any, turn: Collection[int]) -> VllmEngine:
+def _engine(
+    directory: Path, files: ModelFiles, spec: Spec, tokenizer: Any, turn: Collection[int], share: float
+) -> VllmEngine:
     from transformers import GenerationConfig
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
@@ -94,6 +99,7 @@ def _engine(directory: Path, files: ModelFiles, spec: Spec, tokenizer: Any, turn
         enable_prefix_caching=True,
         generation_config="vllm",  # greedy, whatever sampling the model's own settings propose
         enforce_eager=current_platform.is_cpu(),
+        gpu_memory_utilization=EngineArgs.gpu_memory_utilization * share,
         use_tqdm_on_load=False,
         seed=spec.seed,
     )
@@ -166,6 +172,26 @@ class VllmEngine:
         for outputs in self._finished():
             indices = [int(output.request_id) for output in outputs]
             yield [(n, self._reply(requests[n], output)) for n, output in zip(indices, outputs, strict=True)]
+
+    def stream(self, ids: list[int], most: int, chat: Chat) -> Iterator[dict[str, str]]:
+        """One reply in pieces of text, as they are made, and how it ended."""
+        from vllm import SamplingParams
+
+        parameters = SamplingParams(
+            temperature=chat.temperature, top_p=chat.top_p, max_tokens=most, detokenize=False,
+            stop_token_ids=sorted(self._ends),
+        )  # fmt: skip
+        self.llm.add_request("reply", {"prompt_token_ids": ids}, parameters)
+        said, made = "", list[int]()
+        while self.llm.has_unfinished_requests():
+            for output in self.llm.step():
+                made = list(output.outputs[0].token_ids)
+                text = reply_text(self.tokenizer, [token for token in made if token not in self._ends])
+                # A character whose bytes are not all there yet changes with the next token.
+                if (text.startswith(said) and not text.endswith("\ufffd")) or output.finished:
+                    yield {"text": text[len(said) :]}
+                    said = text
+        yield {"end": "stop" if made and made[-1] in self._ends else "length"}
 
     def value(self, requests: Sequence[Value]) -> Iterator[Batch]:
         yield [(n, {"error": "vllm takes no reward model"}) for n in range(len(requests))]

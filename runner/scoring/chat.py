@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from subprocess import Popen
@@ -46,11 +46,9 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Talk:
-    """Models that have been loaded and wait for questions."""
+    """Models that have been loaded and wait for questions; by name the process that each is in, and its log."""
 
-    child: Popen[bytes]
-    log: Path
-    names: tuple[str, ...]
+    children: Mapping[str, tuple[Popen[bytes], Path]]
 
     def reply(self, conversation: Conversation, piece: Callable[[str], None]) -> str:
         """Ask for the next reply, hand on its pieces, and put it behind the conversation; returns how it ended.
@@ -59,16 +57,17 @@ class Talk:
             UserError: this conversation cannot be answered.
             Failure: the models' process has ended.
         """
-        assert self.child.stdin
+        child, log = self.children[conversation.name]
+        assert child.stdin
         asked = {"model": conversation.name, "messages": conversation.messages}
         try:
-            self.child.stdin.write(json.dumps(asked).encode() + b"\n")
-            self.child.stdin.flush()
+            child.stdin.write(json.dumps(asked).encode() + b"\n")
+            child.stdin.flush()
         except BrokenPipeError:
-            raise _ended(self.child, self.log) from None
+            raise _ended(child, log) from None
         said = ""
         while True:
-            heard = _heard(self.child, self.log)
+            heard = _heard(child, log)
             if "error" in heard:
                 raise UserError(f"{conversation.name}: {heard['error']}")
             if "end" in heard:
@@ -80,7 +79,7 @@ class Talk:
 
 @contextmanager
 def talk(chat: Chat, say: Callable[[str], None]) -> Iterator[Talk]:
-    """Load the models and keep them until the block ends.
+    """Load the models and keep them until the block ends: in one process, or where vLLM answers in one each.
 
     Raises:
         UserError: one is not there, or has no chat template.
@@ -89,17 +88,23 @@ def talk(chat: Chat, say: Callable[[str], None]) -> Iterator[Talk]:
     spec = chat.spec
     paths = [path for model in spec.models for path in (model.path, model.base) if path]
     offline_if_unreachable(taken(paths, (), ()), say)
-    python = environments.ensure(environment("eval", topology().device), say)
+    vllm = spec.engine == "vllm"
+    python = environments.ensure(environment(environments.VLLM if vllm else "eval", topology().device), say)
     if any("bundled" in path for model in spec.models for path in (model.path, model.base or "")):
         bundled.ensure(python, say)
-    with TemporaryDirectory(prefix="recipe-chat-") as directory:
-        file, log = Path(directory) / "chat.json", Path(directory) / "chat.log"
-        write_typed(file, chat)
-        env = clean_environment({"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1"})
-        command = [str(python), "-m", "eval.engines.chat", str(file)]
-        say(f"loading {', '.join(model.name for model in spec.models)}")
-        with process.talking(command, cwd=Path(directory), env=env, log=log, mark=f"chat:{directory}") as child:
-            yield Talk(child, log, tuple(_heard(child, log)["ready"]))
+    groups = [(model,) for model in spec.models] if vllm else [spec.models]
+    found: dict[str, tuple[Popen[bytes], Path]] = {}
+    with TemporaryDirectory(prefix="recipe-chat-") as directory, ExitStack() as stack:
+        for number, models in enumerate(groups):
+            file, log = (Path(directory) / f"chat-{number}.{kind}" for kind in ("json", "log"))
+            write_typed(file, replace(chat, spec=replace(spec, models=models), share=1 / len(groups)))
+            env = clean_environment({"PYTHONPATH": str(code_directory()), "PYTHONUNBUFFERED": "1"})
+            command = [str(python), "-m", "eval.engines.chat", str(file)]
+            say(f"loading {', '.join(model.name for model in models)}{' in vLLM' if vllm else ''}")
+            mark = f"chat:{directory}:{number}"
+            child = stack.enter_context(process.talking(command, cwd=Path(directory), env=env, log=log, mark=mark))
+            found |= dict.fromkeys(_heard(child, log)["ready"], (child, log))
+        yield Talk(found)
 
 
 def _heard(child: Popen[bytes], log: Path) -> dict[str, Any]:
@@ -119,10 +124,19 @@ def _ended(child: Popen[bytes], log: Path) -> Exception:
     return Failure("the models' process", cause=diagnose.cause(last, code), tail=last)
 
 
-def chat_of(names: Sequence[str], runs_dir: Path, chat: Chat, say: Callable[[str], None], *, trusted: bool) -> Chat:
+def chat_of(
+    names: Sequence[str],
+    runs_dir: Path,
+    chat: Chat,
+    say: Callable[[str], None],
+    *,
+    trusted: bool,
+    engine: str | None = None,
+) -> Chat:
     """The models by their names: runs, directories, hub ids, `bundled:…`; `base` is that of the first.
 
-    The template, its variables and what may run are those of the first run's recipe, where the spec has none.
+    The template, its variables, the engine and what may run are those of the first run's recipe, where nothing else is
+    asked for.
 
     Raises:
         UserError: a run that has not succeeded, or a base where there is none.
@@ -147,12 +161,13 @@ def chat_of(names: Sequence[str], runs_dir: Path, chat: Chat, say: Callable[[str
             chat_template_kwargs={**recipe.model.chat_template_kwargs, **spec.chat_template_kwargs},
             trust_remote_code=recipe.model.trust_remote_code,
             thinking=recipe.eval.thinking if spec.thinking == "auto" else spec.thinking,
+            engine=recipe.eval.engine,
         )
     seen: list[Model] = []
     for model in models:  # one name, one model
         number = sum(one.name.partition(" (")[0] == model.name for one in seen)
         seen.append(replace(model, name=f"{model.name} ({number + 1})") if number else model)
-    return replace(chat, spec=replace(spec, models=tuple(seen)))
+    return replace(chat, spec=replace(spec, models=tuple(seen), engine=engine or spec.engine))
 
 
 def _run(name: str, runs_dir: Path) -> Run | None:

@@ -37,6 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=options.count, default=512, metavar="N", help="of a reply (512)")
     parser.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="0: the likeliest (default)")
     parser.add_argument(
+        "--engine", choices=("transformers", "vllm"), help="what answers (default: the run's eval.engine)"
+    )
+    parser.add_argument(
         "--thinking", choices=("auto", "on", "off"), default="auto", help="the template's own way: auto"
     )
     parser.add_argument(
@@ -72,9 +75,10 @@ def run(arguments: argparse.Namespace) -> None:
     spec = Spec(models=(), suites=(), thinking=arguments.thinking, chat_template=template)
     asked = Chat(spec=spec, max_new_tokens=arguments.max_new_tokens, temperature=arguments.temperature)
     names = [arguments.model, *([arguments.other] if arguments.other else [])]
-    chat = chat_of(names, arguments.runs_dir, asked, options.say, trusted=arguments.trust_run)
+    trusted, engine = arguments.trust_run, arguments.engine
+    chat = chat_of(names, arguments.runs_dir, asked, options.say, trusted=trusted, engine=engine)
     with signals_raise(), talk(chat, options.say) as found:
-        conversations = [Conversation(name, arguments.system) for name in found.names]
+        conversations = [Conversation(name, arguments.system) for name in found.children]
         if arguments.prompt is not None:
             _ask(found, conversations, arguments.prompt)
         else:

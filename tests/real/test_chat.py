@@ -37,6 +37,17 @@ def test_its_replies_are_those_of_the_suites(run: Path, recipe: Recipe) -> None:
     assert tuned["output"] != base["output"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("vllm_python")
+def test_vllm_answers_the_same_by_an_engine_for_each_model(run: Path, recipe: Recipe) -> None:
+    tuned, base = (answered(run, where)[0] for where in ("eval", "eval/base"))
+    question = tuned["prompt"][0]["content"]
+    words = ["chat", str(run), "base", "--engine", "vllm", "--max-new-tokens", "12", "--prompt", question]
+    done = recipe(*words)
+    assert done.stdout == f"--- {run.name}\n{tuned['output']}\n--- base\n{base['output']}\n"
+    assert "loading base in vLLM" in done.stderr
+
+
 def test_a_conversation_goes_on_begins_again_and_is_saved(run: Path, recipe: Recipe, tmp_path: Path) -> None:
     said = ["What is a bond?", "And a share?", "/retry", "/sav", "/save talk.jsonl"]
     said += ["/system Be brief.", "Hello", "/save two.jsonl", "/quit"]
