@@ -214,8 +214,8 @@ class Backend(Protocol):
         """One line of the backend's metrics file under unified names, or None where it has none.
 
         Always `step`; then of: loss, eval_loss, learning_rate, grad_norm, epoch, tokens (in this step),
-        step_time_s, memory_gb (the runner adds tokens_per_s and mfu), and the method's own: rewards/chosen,
-        rewards/rejected, rewards/accuracies, rewards/margins, logps/chosen, logps/rejected, sft_loss,
+        step_time_s, memory_gb (the runner adds tokens_per_s, supervised_tokens_per_s and mfu), and the method's own:
+        rewards/chosen, rewards/rejected, rewards/accuracies, rewards/margins, logps/chosen, logps/rejected, sft_loss,
         odds_ratio_loss, kl, reward, reply_length, entropy, clip_fraction.
         """
 

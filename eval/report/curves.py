@@ -25,6 +25,7 @@ class Training:
     evaluation_reward: tuple[tuple[int, float], ...] = ()
     seconds: float | None = None
     tokens_per_s: float | None = None
+    supervised_tokens_per_s: float | None = None  # of these, with loss
     mfu: float | None = None  # of the peak of all GPUs, over the same steps
     peak_memory_gb: float | None = None
     expected_memory_gb: float | None = None
@@ -88,7 +89,11 @@ def training(
     def curve(name: str) -> tuple[tuple[int, float], ...]:
         return tuple(sorted(point for point in told(name) if isfinite(point[1])))
 
-    used = [(line["mfu"], line["step_time_s"]) for line in lines if line.get("mfu") and line.get("step_time_s")]
+    def mean(name: str) -> float | None:
+        """Over the time of the steps that tell it."""
+        used = [(line[name], line["step_time_s"]) for line in lines if line.get(name) and line.get("step_time_s")]
+        return sum(value * time for value, time in used) / sum(time for _, time in used) if used else None
+
     timed = [line for line in lines if line.get("tokens") and line.get("step_time_s")]
     return Training(
         train=curve("loss"),
@@ -99,7 +104,8 @@ def training(
         tokens_per_s=sum(line["tokens"] for line in timed) / sum(line["step_time_s"] for line in timed)
         if timed
         else None,
-        mfu=sum(share * time for share, time in used) / sum(time for _, time in used) if used else None,
+        supervised_tokens_per_s=mean("supervised_tokens_per_s"),
+        mfu=mean("mfu"),
         expected_memory_gb=expected_memory_gb,
         peak_memory_gb=max((float(line["memory_gb"]) for line in lines if line.get("memory_gb")), default=None),
         trained_parameters=trained_parameters,

@@ -231,7 +231,17 @@ def _moved(row: Compared) -> tuple[int, int]:
 
 def cost_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
     """What each model cost: training time, memory, parameters, and the time of its evaluation."""
-    head = ("model", "training", "steps", "tokens/s", "MFU", "peak memory", "trained parameters", "evaluation")
+    head = (
+        "model",
+        "training",
+        "steps",
+        "tokens/s",
+        "with loss",
+        "MFU",
+        "peak memory",
+        "trained parameters",
+        "evaluation",
+    )
     table: list[tuple[str, ...]] = [head]
     for entry in entries:
         t = entry.training
@@ -241,6 +251,7 @@ def cost_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
             "-" if t.seconds is None else f"{t.seconds:.0f} s",
             number(t.total_steps),
             "-" if t.tokens_per_s is None else f"{t.tokens_per_s:,.0f}",
+            "-" if t.supervised_tokens_per_s is None else f"{t.supervised_tokens_per_s:,.0f}",
             "-" if t.mfu is None else f"{t.mfu:.0%}",
             _memory(t),
             "-" if t.trained_parameters is None else f"{t.trained_parameters:,}",

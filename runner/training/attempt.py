@@ -100,7 +100,7 @@ class Training:
         """Make metrics.jsonl whole up to the checkpoint of a step, or say that this step's line is lost."""
         earlier = [self.run.path / attempt.metrics for attempt in self.run.read().attempts]
         last = metrics.recover(
-            self.run.metrics, earlier, self.module, step, mfu=_mfu(self.run, self.recipe, self.topology)
+            self.run.metrics, earlier, self.module, step, rates=_rates(self.run, self.recipe, self.topology)
         )
         if step - last >= self.recipe.training.log_every:
             self.say(f"step {step} has a checkpoint but no metrics: the run was killed before they were written")
@@ -201,7 +201,7 @@ def launch(
         module,
         progress.step,
         progress.begin,
-        mfu=_mfu(run, recipe, topology),
+        rates=_rates(run, recipe, topology),
     )
 
     def poll() -> None:
@@ -249,7 +249,9 @@ def child_environment(plan: Plan) -> dict[str, str]:
     return env
 
 
-def _mfu(run: Run, recipe: Recipe, topology: Topology) -> float | None:
-    if not topology.gpus:
-        return None
-    return mfu_of_a_token(recipe, topology, read_typed(Accounting, run.accounting), cards(topology.devices))
+def _rates(run: Run, recipe: Recipe, topology: Topology) -> metrics.Rates:
+    rows = read_typed(Accounting, run.accounting)
+    return metrics.Rates(
+        supervised=rows.supervised_tokens / rows.tokens if rows.tokens else None,
+        mfu=mfu_of_a_token(recipe, topology, rows, cards(topology.devices)) if topology.gpus else None,
+    )

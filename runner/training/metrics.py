@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,27 @@ Line = Mapping[str, Any]  # of a metrics file, ours or a backend's
 TRAINING = ("loss", "reward")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What a token a second is worth, where it is known.
+
+    supervised: how many of an epoch's tokens have loss, as a share. mfu: of one token a second.
+    """
+
+    supervised: float | None = None
+    mfu: float | None = None
+
+
+NOTHING = Rates()
+
+
 class Splicer:
     """Follows one attempt's file and appends what is new to metrics.jsonl.
 
     Args:
         seen: called with the unified values of each new line.
         begin: called with the total number of steps when the backend tells it.
-        mfu: of one token a second; None where it is not known.
+        rates: what is told beside tokens a second.
     """
 
     def __init__(
@@ -33,10 +48,10 @@ class Splicer:
         seen: Callable[[dict[str, float]], None],
         begin: Callable[[int], None] = lambda total: None,
         *,
-        mfu: float | None = None,
+        rates: Rates = NOTHING,
     ) -> None:
         self.new, self.target, self.backend = NewLines(source), target, backend
-        self.seen, self.begin, self.mfu = seen, begin, mfu
+        self.seen, self.begin, self.rates = seen, begin, rates
         self.bad: str | None = None  # the first step whose loss is not a number
         self.last = {kind: _last(target, kind) for kind in ("train", "eval")}
 
@@ -54,8 +69,10 @@ class Splicer:
             return
         if values.get("step_time_s") and "tokens" in values:
             values["tokens_per_s"] = values["tokens"] / values["step_time_s"]
-            if self.mfu:
-                values["mfu"] = values["tokens_per_s"] * self.mfu
+            if self.rates.supervised:
+                values["supervised_tokens_per_s"] = values["tokens_per_s"] * self.rates.supervised
+            if self.rates.mfu:
+                values["mfu"] = values["tokens_per_s"] * self.rates.mfu
         kind = "train" if any(name in values for name in TRAINING) else "eval"
         if values["step"] <= self.last[kind]:
             return  # an evaluation repeated at the end, or a step repeated after a resume
@@ -103,7 +120,7 @@ def trim(path: Path, backend: Backend, step: int, *, total: bool) -> None:
         write_text(path, "".join(json.dumps(line) + "\n" for line in _lines(path) if stays(line)))
 
 
-def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int, *, mfu: float | None = None) -> float:
+def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int, *, rates: Rates = NOTHING) -> float:
     """Make metrics.jsonl whole up to a step: a resume from its checkpoint does the later ones again.
 
     Returns the last step that it has of the training; -1 where it has none.
@@ -112,7 +129,7 @@ def recover(target: Path, earlier: Sequence[Path], backend: Backend, step: int, 
     """
     cut(target, sys.maxsize)
     for source in earlier:
-        Splicer(source, target, backend, lambda values: None, mfu=mfu)()
+        Splicer(source, target, backend, lambda values: None, rates=rates)()
     cut(target, step)
     return _last(target, "train")
 

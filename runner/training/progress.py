@@ -65,7 +65,9 @@ class Progress:
                 parts.append(f"{label} {values[name]:.3f}")
         mean = sum(self.times) / len(self.times) if self.times else 0.0
         if mean and any(self.tokens):
-            parts.append(f"{sum(self.tokens) / sum(self.times):,.0f} tok/s")
+            rate, own = sum(self.tokens) / sum(self.times), values.get("supervised_tokens_per_s", 0.0)
+            loss = f" ({rate * own / values['tokens_per_s']:,.0f} with loss)" if own else ""
+            parts.append(f"{rate:,.0f} tok/s{loss}")
         if values.get("mfu"):
             parts.append(f"MFU {values['mfu']:.0%}")
         if mean and self.total:

@@ -235,6 +235,8 @@ def test_training_figures_and_over_fitting() -> None:
     assert found.overfits_from == 2 and found.tokens_per_s is None
     timed = [{"step": s, "loss": 3.0, "tokens": 100.0 * s, "step_time_s": 1.0 * s} for s in (1, 3)]
     assert training([*timed, {"step": 4, "loss": 2.0}]).tokens_per_s == 100.0
+    supervised = [line | {"supervised_tokens_per_s": 30.0 + line["step"]} for line in timed]
+    assert training(supervised).supervised_tokens_per_s == pytest.approx((31 * 1 + 33 * 3) / 4)
     assert found.mfu is None and training([line | {"mfu": 0.1 * line["step"]} for line in timed]).mfu == pytest.approx(
         0.25
     )

@@ -42,7 +42,7 @@ def test_from_an_earlier_checkpoint_it_ends_as_it_did(
     found = json.loads((run / "run.json").read_text())
     assert found["state"] == "succeeded" and found["attempts"][-1]["resume_from"] == 4
     assert steps(run) == list(range(1, 9)) and weights(run) == ended
-    timed = ("step_time_s", "tokens_per_s", "memory_gb")
+    timed = ("step_time_s", "tokens_per_s", "supervised_tokens_per_s", "memory_gb")
     assert [{k: v for k, v in line.items() if k not in timed} for line in metrics(run)] == [
         {k: v for k, v in line.items() if k not in timed} for line in before
     ]

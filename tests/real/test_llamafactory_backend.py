@@ -72,6 +72,7 @@ def test_every_method_and_tuning_trains(method: str, tuning: str, run_once: RunO
         "grad_norm",
         "epoch",
         "step_time_s",
+        "supervised_tokens_per_s",
     }
     assert any("eval_loss" in line for line in metrics(run))
     kept = {file.name for file in (run / "model").iterdir()}

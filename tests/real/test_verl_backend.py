@@ -77,7 +77,16 @@ def test_it_trains_and_its_result_is_what_was_trained(
     """
     run = run_once(*short(tiny_model, *tuning))
     assert steps(run) == [1, 2, 3, 4]
-    wanted = {"loss", "learning_rate", "grad_norm", "epoch", "tokens", "step_time_s", "memory_gb"}
+    wanted = {
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "epoch",
+        "tokens",
+        "step_time_s",
+        "supervised_tokens_per_s",
+        "memory_gb",
+    }
     assert metrics(run)[0].keys() >= wanted
     base = "" if tuning == [FULL] else str(on_the_hub)
     loss, kinds = json.loads(inside(verl_python, LOSS, str(run), base, cwd=run).splitlines()[-1])

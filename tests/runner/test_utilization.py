@@ -14,7 +14,7 @@ from runner.data.spec import Accounting
 from runner.fit.gpus import DRIVER, GPUS
 from runner.fit.utilization import mfu_of_a_token
 from runner.machine.cards import Card, cards
-from runner.training.metrics import Splicer
+from runner.training.metrics import Rates, Splicer
 
 ROWS = Accounting(
     rows_in=10, trained=10, truncated_of_trained=0, validation=0, truncated_of_validation=0, dropped={},
@@ -84,5 +84,7 @@ def test_each_line_of_metrics_has_it(tmp_path: Path) -> None:
     raw = '{"step": 1, "loss": 2.0, "tokens": 100, "step_time_s": 0.5}\n{"step": 1, "eval_loss": 2.0}\n'
     (tmp_path / "raw.jsonl").write_text(raw)
     seen: list[dict[str, float]] = []
-    Splicer(tmp_path / "raw.jsonl", tmp_path / "m.jsonl", backend("llamafactory"), seen.append, mfu=1e-3)()
-    assert [(line.get("tokens_per_s"), line.get("mfu")) for line in seen] == [(200.0, 0.2), (None, None)]
+    rates = Rates(mfu=1e-3, supervised=0.25)
+    Splicer(tmp_path / "raw.jsonl", tmp_path / "m.jsonl", backend("llamafactory"), seen.append, rates=rates)()
+    told = ("tokens_per_s", "supervised_tokens_per_s", "mfu")
+    assert [tuple(map(line.get, told)) for line in seen] == [(200.0, 50.0, 0.2), (None, None, None)]
