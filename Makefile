@@ -37,7 +37,7 @@ test-fast: .venv/dev ## lint, types and unit tests, without a backend
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BUDGET) "unit tests" $(BIN)/python -m pytest -n 2 -m "not real and not browser" --cov --cov-report=term:skip-covered
+	$(BUDGET) "unit tests" $(BIN)/python -m pytest -n 2 -m "not real and not browser" --durations=10
 
 coverage: .venv/dev ## which lines all tests run, in child processes and in the backends' environments too
 	$(BIN)/python -m tests.covered

@@ -114,8 +114,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     sharding(taken, directory)
     _logging(taken)
     taken.drop_all(_NOWHERE)
-    for key in ("evals_per_epoch", "saves_per_epoch"):
-        field = "eval.loss_every" if key.startswith("eval") else "checkpoint.every"
+    for key, field in (("evals_per_epoch", "eval.loss_every"), ("saves_per_epoch", "checkpoint.every")):
         taken.drop(key, f"{field} counts steps: `recipe plan` says how many an epoch has")
     return taken
 
