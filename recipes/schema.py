@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ def schema() -> Node:
     return loaded
 
 
-def leaves() -> dict[str, Node]:
+@cache
+def leaves() -> Mapping[str, Node]:
     """Every leaf field by its dotted name (`data.train[].path`) with its schema; `stages` is of the file alone."""
     return dict(_leaves(schema(), ""))
 
