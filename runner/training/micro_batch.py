@@ -39,9 +39,9 @@ def settled(loaded: LoadedRecipe, machines: Topology, card: Gpu | None = None) -
     return replace(with_size(loaded, size), chosen=(*loaded.chosen, f"{FIELD}: auto is {size}: {why}"))
 
 
-def was_auto(chosen: Iterable[str]) -> bool:
-    """Whether the number is one that auto became."""
-    return any(text.startswith(f"{FIELD}: auto is ") for text in chosen)
+def was_auto(chosen: Iterable[str], size: int | None = None) -> bool:
+    """Whether auto became a number; `size`: this one."""
+    return any(text.startswith(f"{FIELD}: auto is {'' if size is None else f'{size}:'}") for text in chosen)
 
 
 def _size(loaded: LoadedRecipe, machines: Topology, card: Gpu | None) -> tuple[int, str]:

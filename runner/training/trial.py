@@ -41,14 +41,19 @@ SHORT = (f"training.max_steps={STEPS}", "training.warmup_steps=0", "training.log
 def tried(run: Run, loaded: LoadedRecipe, topology: Topology, python: Path, say: Callable[[str], None]) -> LoadedRecipe:
     """The recipe of a run with prepared rows, where it says auto with the number that a trial on its GPUs finds.
 
-    Only before the first start: a run goes on with the number that it has.
+    Only before the first start, and not where a resume has set another number: a run goes on with what it has.
 
     Raises:
         Failure: not even one row fits, or the backend fails for another reason.
     """
     manifest, recipe = run.read(), loaded.recipe
     decided = METHODS[recipe.method].rewards or recipe.distributed.max_tokens_per_device  # by other fields
-    if manifest.attempts or decided or not topology.gpus or not was_auto(manifest.chosen):
+    if (
+        manifest.attempts
+        or decided
+        or not topology.gpus
+        or not was_auto(manifest.chosen, recipe.training.micro_batch_size)
+    ):
         return loaded
     accounting, card = read_typed(Accounting, run.accounting), smallest(topology)
     length = accounting.sequence_length or accounting.longest

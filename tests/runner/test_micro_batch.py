@@ -199,6 +199,13 @@ def test_what_leaves_no_room_does_not_fit(tmp_path: Path, monkeypatch: pytest.Mo
     assert trial.tried(run, one, ONE, Path("/python"), print).recipe.training.micro_batch_size == 2
 
 
+def test_a_number_that_a_resume_has_set_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial.Trial, "peak_gb", None)
+    run, one = a_run(tmp_path)
+    other = trial.with_size(one, 3 * one.recipe.training.micro_batch_size)
+    assert trial.tried(run, other, ONE, Path("/python"), print) is other
+
+
 @pytest.mark.parametrize("overrides", [(), ("training.micro_batch_size=2",)])
 def test_without_a_gpu_or_with_a_number_nothing_is_tried(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
