@@ -42,6 +42,12 @@ def test_a_step_whose_share_of_the_peak_is_known_tells_it(capsys: pytest.Capture
     assert "loss 1.0000  MFU 41%" in capsys.readouterr().err
 
 
+def test_tokens_with_loss_are_told_beside_all(capsys: pytest.CaptureFixture[str]) -> None:
+    rates = {"tokens_per_s": 200.0, "supervised_tokens_per_s": 50.0}
+    Progress(say).step({"step": 1, "loss": 1.0, "step_time_s": 0.5, "tokens": 100, **rates})
+    assert "loss 1.0000  200 tok/s (50 with loss)" in capsys.readouterr().err
+
+
 def test_a_log_is_not_flooded(capsys: pytest.CaptureFixture[str]) -> None:
     """Between two lines some seconds pass; the last step is always shown."""
     shown = Progress(say)
