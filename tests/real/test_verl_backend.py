@@ -134,6 +134,7 @@ def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
     assert len(list((run / "checkpoints").glob("global_step_*"))) <= 3
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same(
     recipe: Recipe, run_once: RunOnce, tiny_model: Path, verl_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
