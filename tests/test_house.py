@@ -81,6 +81,13 @@ def test_no_file_has_more_than_300_lines() -> None:
     assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
+def test_what_is_thorough_runs_in_make_test_all() -> None:
+    """A real test that reads the variable is run with it only where it has the mark."""
+    real = {file: file.read_text(encoding="utf-8") for file in (ROOT / "tests" / "real").glob("test_*.py")}
+    found = [file.name for file, text in real.items() if "RECIPE_THOROUGH" in text and "mark.thorough" not in text]
+    assert not found
+
+
 def test_what_is_passed_around_has_a_type() -> None:
     """At most five `dict[str, Any]` in a thousand lines: a dict whose keys are spelled twice is a typo in waiting."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES.values())

@@ -278,6 +278,7 @@ for number in range(int(count)):
 """
 
 
+@pytest.mark.thorough
 def test_rows_in_are_rows_out_for_data_of_any_kind(llamafactory_python: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Random good, bad, torn and long rows of each method, split, cut, dropped or refused: counted by their lines."""
     count = 400 if os.environ.get("RECIPE_THOROUGH") else 40

@@ -179,6 +179,7 @@ print(json.dumps([found(url) for url in (
     )
 
 
+@pytest.mark.thorough
 def test_damaged_tables_end_in_rows_or_in_an_error_with_the_file(llamafactory_python: Path, tmp_path: Path) -> None:
     code = """
 choose = random.Random(1)

@@ -24,6 +24,7 @@ print(*differences(int(sys.argv[2])), sep="\\n")
 """
 
 
+@pytest.mark.thorough
 def test_ids_and_mask_of_tool_calls_equal_the_reference(llamafactory_python: Path, tmp_path: Path) -> None:
     count = "2000" if os.environ.get("RECIPE_THOROUGH") else "60"
     found = inside(llamafactory_python, SWEEP, str(Path(__file__).parents[2]), count, cwd=tmp_path)
