@@ -2,8 +2,9 @@
 
 The child is a fork of the caller, so that a task's own functions are there, in namespaces of its own: without a
 network, seeing no other process, with every file system read-only and empty directories in memory where sockets of
-services and temporary files lie. It has none of the caller's open files and rights, and bounds of time and memory. What
-it answers is JSON. It may read files of the user's: what it has read, it can tell nobody.
+services and temporary files lie, but for the modules that Python imports. It has none of the caller's open files and
+rights, and bounds of time and memory. What it answers is JSON. It may read files of the user's: what it has read, it
+can tell nobody.
 
 Needs Linux 5.12 and user namespaces (some containers forbid them). The kernel counts no processes of root: as root,
 what forks without end does so until its time is over.
@@ -36,6 +37,7 @@ _USER, _MOUNTS, _NETWORK, _PIDS, _IPC = 0x10000000, 0x20000, 0x40000000, 0x20000
 _PRIVATE, _BELOW = 1 << 18, 0x4000
 _NO_DEVICES = 0x2 | 0x4  # nosuid, nodev
 _MOUNT_SETATTR, _HERE, _ALL_BELOW, _READ_ONLY = 442, -100, 0x8000, 1
+_OPEN_TREE, _MOVE_MOUNT, _COPY, _OF_THE_FILE = 428, 429, 1, 4
 _DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _CAPABILITIES_3 = 1, 38, 0x20080522
 
 
@@ -54,13 +56,10 @@ def check() -> None:
         UserError: it cannot be made here.
     """
     try:
-        found = run(lambda: {"there": Path(sys.prefix).is_dir()}, seconds=20.0)
+        run(lambda: None, seconds=20.0)
     except (Ended, Raised) as error:
         text = f"no sandbox can be made for code that a model writes: {error}"
         raise UserError(f"{text}; it needs Linux 5.12 with user namespaces, which some containers forbid") from None
-    if not found["there"]:
-        text = f"the sandbox for code that a model writes has empty directories {', '.join(EMPTY)}"
-        raise UserError(f"{text}, and the environment lies in {sys.prefix}; set RECIPE_CACHE to another place")
 
 
 def run(call: Callable[[], Any], seconds: float = SECONDS) -> Any:
@@ -139,9 +138,14 @@ def _shut(pipe: int) -> None:
     attributes = struct.pack("QQQQ", _READ_ONLY, 0, 0, 0)
     told = libc.syscall(_MOUNT_SETATTR, _HERE, b"/", _ALL_BELOW, attributes, len(attributes))
     _done(told, "file systems that are read-only")
+    copies = {path: _copy_of(libc, path) for path in _modules()}
     for directory in filter(os.path.isdir, EMPTY):
         size = f"size={FILES},mode=1777".encode()
         _done(libc.mount(b"none", directory.encode(), b"tmpfs", _NO_DEVICES, size), f"an empty {directory}")
+    for path, copy in copies.items():
+        path.mkdir(parents=True, exist_ok=True)
+        told = libc.syscall(_MOVE_MOUNT, copy, b"", _HERE, os.fsencode(path), _OF_THE_FILE)
+        _done(told, f"the modules in {path}")
     libc.mount(b"proc", b"/proc", b"proc", _NO_DEVICES, None)  # where it is refused, the read-only one stays
     os.chdir("/tmp")
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -165,6 +169,20 @@ def _shut(pipe: int) -> None:
     _done(libc.capset(header, none), "a process without rights")
     _done(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "a process that gets no rights")
     _done(libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "an end with its parent")
+
+
+def _modules() -> list[Path]:
+    """The directories that Python imports from, and its own, which lie where there are to be empty ones."""
+    known = {Path(path).resolve() for path in (sys.prefix, sys.base_prefix, *sys.path) if path}
+    below = [path for path in known if path.is_dir() and any(Path(one) in path.parents for one in EMPTY)]
+    return [path for path in below if not any(path != other and path.is_relative_to(other) for other in below)]
+
+
+def _copy_of(libc: ctypes.CDLL, path: Path) -> int:
+    """A mount of a directory, read-only as that is, which nothing hides."""
+    copy = int(libc.syscall(_OPEN_TREE, _HERE, os.fsencode(path), _COPY | _ALL_BELOW | os.O_CLOEXEC))
+    _done(copy < 0, f"the modules in {path}")
+    return copy
 
 
 def _done(status: int, what: str) -> None:
