@@ -364,7 +364,7 @@ def passes(references, predictions):
 @pytest.mark.slow
 def test_code_of_a_model_runs_where_it_reaches_nothing(lm_python: Path, tiny_model: Path, tmp_path: Path) -> None:
     """A right program, a wrong one, and those that go for the network, a file, their parent, and their own end."""
-    out = Path.home() / f"of_a_model_{os.getpid()}"
+    out = lm_python.parent.parent / f"of_a_model_{os.getpid()}"
     with socket.create_server(("127.0.0.1", 0)) as server:
         reach = f"import socket; socket.create_connection({server.getsockname()!r}, 2)"
         programs = {
