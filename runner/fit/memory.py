@@ -155,8 +155,8 @@ def passing(setup: Setup) -> int:
     """Bytes that a layer holds for a moment at its widest: the MLP, or the scores of eager attention."""
     shape, s = setup.shape, setup.compute
     width = shape.active_experts * shape.expert_intermediate if shape.experts else shape.intermediate
-    # The gradient of the MLP's inner width, with that of the gate; and that of the stream, which a norm takes to fp32.
-    mlp = 2 * s * width + 2 * FP32 * shape.hidden
+    # The gradient of the MLP's inner width, with that of the gate; and that of the stream, in fp32 for a norm.
+    mlp = 2 * s * width + FP32 * shape.hidden
     scores = (FP32 + s) * shape.heads * setup.length if setup.attention == "eager" else 0
     return max(mlp, scores) * setup.tokens
 
