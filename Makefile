@@ -2,8 +2,9 @@
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+UV = $(BIN)/python -m runner.machine.pip_settings
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate $(UPGRADE)
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate $(UPGRADE)
 LOCKED := adapters/llamafactory/requirements.lock adapters/llamafactory/requirements-cuda.lock \
 	adapters/verl/requirements.lock adapters/verl/requirements-cuda.lock \
 	eval/locks/requirements.lock eval/locks/requirements-vllm-cuda.lock \
@@ -14,8 +15,8 @@ define newline
 
 endef
 define unit_tests_with
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(2)
-	$(BIN)/uv pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[dev]'
+	$(UV) venv --quiet --clear --python $(BIN)/python $(2)
+	$(UV) pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[dev]'
 	$(2)/bin/python -m pytest -n 2 -m "not real and not browser"
 endef
 BUDGET = $(BIN)/python -m tests.budget
@@ -43,19 +44,19 @@ coverage: .venv/dev ## which lines all tests run, in child processes and in the 
 	$(BIN)/python -m tests.covered
 
 mutation: .venv/dev ## whether the unit tests notice a wrong operator; MUTANTS='eval.metrics.*' takes some (all: hours)
-	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-mutation
-	$(BIN)/uv pip install --quiet --python .venv-mutation/bin/python --editable '.[dev,mutation]'
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-mutation
+	$(UV) pip install --quiet --python .venv-mutation/bin/python --editable '.[dev,mutation]'
 	.venv-mutation/bin/mutmut run $(MUTANTS) | tail -n 3
 	$(BIN)/python -m tests.mutants .venv-mutation/bin/mutmut
 
 test-browser: .venv/dev ## the report in headless Chromium, which must be installed
-	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-browser
-	$(BIN)/uv pip install --quiet --python .venv-browser/bin/python --editable '.[dev,browser]'
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-browser
+	$(UV) pip install --quiet --python .venv-browser/bin/python --editable '.[dev,browser]'
 	.venv-browser/bin/python -m pytest -m browser
 
 docs: .venv/dev ## the docs site, in site/; it loads nothing from elsewhere, and a link that leads nowhere is an error
-	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-docs
-	$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --editable '.[docs]'
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-docs
+	$(UV) pip install --quiet --python .venv-docs/bin/python --editable '.[docs]'
 	rm -rf site
 	.venv-docs/bin/python -m docs.pages site
 

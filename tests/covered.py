@@ -8,13 +8,13 @@ The environments are built a second time, under .covered/, and `coverage` is add
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 from runner.machine.environments import NAMES, ON_DEMAND, ensure, environment
+from runner.machine.pip_settings import uv_call
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = ROOT / ".covered"
@@ -68,10 +68,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _add_coverage(python: Path) -> None:
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert uv
-    wanted = f"coverage=={version('coverage')}"
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), wanted], check=True)
+    words = ["pip", "install", "--quiet", "--python", str(python), f"coverage=={version('coverage')}"]
+    command, env = uv_call(words, os.environ)
+    subprocess.run(command, check=True, env=env)
     (next((python.parent.parent / "lib").glob("python3*/site-packages")) / "covered.pth").write_text(START)
 
 

@@ -196,12 +196,9 @@ def _uv(arguments: list[str], wanted: Environment, say: Callable[[str], None]) -
 
 def run_uv(arguments: list[str], log: Path, *, mark: str, say: Callable[[str], None]) -> int:
     """Run uv with what pip is configured with; its output goes to `log`, and now and then a line to the user."""
-    from runner.machine.pip_settings import pip_settings, uv_environment  # what only a build needs
+    from runner.machine.pip_settings import uv_call  # what only a build needs
 
-    env = process.clean_environment()
-    env |= uv_environment(env, pip_settings())
-    if env.pop("UV_NO_INDEX", "") and arguments[0] == "pip":
-        arguments = [*arguments, "--no-index"]
+    command, env = uv_call(arguments, process.clean_environment())
     new, told = NewLines(log, log.stat().st_size if log.is_file() else 0), time.monotonic()
 
     def poll() -> None:
@@ -211,7 +208,7 @@ def run_uv(arguments: list[str], log: Path, *, mark: str, say: Callable[[str], N
             told = time.monotonic()
             say(f"  {lines[-1].strip()}")
 
-    return process.run([uv_command(), *arguments], cwd=log.parent, env=env, log=log, mark=mark, poll=poll)
+    return process.run(command, cwd=log.parent, env=env, log=log, mark=mark, poll=poll)
 
 
 def current_python(name: str) -> Path:

@@ -2,6 +2,8 @@
 
 Behind a company's network pip knows the index, the certificate and the proxy; an installer that does not ask it fails
 with 'invalid peer certificate' where `pip install` has just worked.
+
+Usage: python -m runner.machine.pip_settings WORDS…    (uv with these words, as the Makefile calls it)
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # pip's option to the variable that tells uv the same, those that already say so, and what stands between values.
@@ -45,6 +47,15 @@ def pip_settings() -> dict[str, str]:
     return {**found["global"], **found["install"], **found[":env:"]}  # the last one wins, as in pip
 
 
+def uv_call(words: Sequence[str], env: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """A command of the uv that came with our own installation, and its variables."""
+    import uv
+
+    told = {**env, **uv_environment(env, pip_settings())}
+    offline = ["--no-index"] if told.pop("UV_NO_INDEX", "") and words[0] == "pip" else []
+    return [uv.find_uv_bin(), *words, *offline], told
+
+
 def uv_environment(env: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
     """Variables for uv that say what pip's settings say; what `env` tells uv itself wins."""
     told: dict[str, str] = {}
@@ -66,3 +77,8 @@ def _system_has_certificates() -> bool:
     places = ssl.get_default_verify_paths()
     file, folder = places.cafile, places.capath
     return bool(file and Path(file).is_file()) or bool(folder and os.path.isdir(folder) and os.listdir(folder))  # noqa: PTH112, PTH208
+
+
+if __name__ == "__main__":
+    command, variables = uv_call(sys.argv[1:], os.environ)
+    os.execve(command[0], command, variables)

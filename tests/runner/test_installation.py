@@ -26,6 +26,8 @@ from runner.machine.diagnose import installer_cause
 from runner.machine.environments import Environment
 from runner.machine.pip_settings import pip_settings, uv_environment
 
+ROOT = Path(__file__).parents[2]
+
 
 def wheel(directory: Path, name: str = "tiny", version: str = "1.0", size: int = 10) -> Path:
     """A wheel of one module, as `pip wheel` would make it."""
@@ -97,6 +99,21 @@ def test_an_environment_comes_from_the_index_that_pip_is_configured_with(
     python = environments.ensure(wanted, print)
     assert subprocess.run([str(python), "-c", "import tiny"], check=False).returncode == 0
     assert installed.check(wanted) == []
+
+
+def test_the_makefiles_environments_come_from_there_too(tmp_path: Path, company: tuple[str, Path]) -> None:
+    """Those of the docs, of the browser, of the newest versions: its uv is called as ours is."""
+    address, authority = company
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {address}\ncert = {authority}\n")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "\nUV = $(BIN)/python -m runner.machine.pip_settings\n" in makefile and "/uv " not in makefile
+    there = tmp_path / "there"
+    for words in (["venv", "--quiet", str(there)], ["pip", "install", "--quiet", "--python", str(there), "tiny"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "runner.machine.pip_settings", *words], cwd=ROOT, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert subprocess.run([str(there / "bin/python"), "-c", "import tiny"], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
