@@ -109,17 +109,18 @@ def stages_of(name: str | Path, *, scoring: bool = False) -> list[str]:
     """What `load` takes for each training of a recipe: NAME:STAGE of one with stages, else its name alone.
 
     Args:
-        scoring: with the stages that train nothing.
+        scoring: with the stages that train nothing; without, NAME:STAGE of such a one is no training.
 
     Raises:
         UserError: it cannot be read, or its list of stages is wrong.
     """
     path, stage = _with_stage(str(name))
     document = parse(_source(str(name), path), str(path))
-    if stage or not stages.has_stages(document):
+    if not stages.has_stages(document):
         return [str(name)]
-    found = stages.stage_names(document)
-    return [f"{name}:{one}" for one in found if scoring or not stages.only_scores(document, one)]
+    known = stages.stage_names(document)
+    each = {str(name): stage} if stage else {f"{name}:{one}": one for one in known}
+    return [full for full, one in each.items() if scoring or not stages.only_scores(document, one)]
 
 
 def trainings() -> list[str]:

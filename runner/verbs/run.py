@@ -69,8 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--resume: stages and --seeds go on by themselves when the command is repeated")
     if arguments.accept and not (arguments.resume or arguments.seeds or chain):
         raise UserError("--accept: goes with --resume, stages or --seeds; a new run has nothing that could differ")
-    if not several and (first := load(names[0], arguments.overrides, scoring=True)).scoring:
-        _score(first, arguments)
+    if not several and not stages_of(names[0]):
+        _score(load(names[0], arguments.overrides, scoring=True), arguments)
         return
     there = _there(names[0], arguments) if arguments.resume else None
     if (arguments.parent or arguments.merged) and not there:

@@ -110,6 +110,8 @@ def test_a_stage_that_only_scores_is_the_training_before_it_with_its_own_eval(ch
     chain.write_text(held_out + FINAL + FINAL.replace("final", "again"))
     names = [f"{chain}:{name}" for name in ("sft", "dpo", "final", "again")]
     assert stages_of(chain) == names[:2] and stages_of(chain, scoring=True) == names
+    assert [stages_of(one) for one in names] == [names[:1], names[1:2], [], []]
+    assert stages_of(names[2], scoring=True) == names[2:3]
     dpo, final, again = (load(name, scoring=True) for name in names[1:])
     assert (dpo.scoring, final.scoring, again.scoring) == (False, True, True)
     judged = final.recipe.eval

@@ -67,6 +67,15 @@ def test_an_adapter_is_trained_further_on_its_own_base(tmp_path: Path) -> None:
     assert f"adapter of {run.path} at step 4" in about_text(about(child))
 
 
+def test_a_recipe_s_own_model_need_not_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not what is trained; without a parent it is a mistake."""
+    trained(tmp_path, "one", LORA, "model.path=a/b", config=CONFIG)
+    words = ["run", "quickstart", "--set", f"model.path={tmp_path / 'gone'}", "--set", LORA, "--dry-run"]
+    words += ["--runs-dir", str(tmp_path)]
+    assert main([*words, "--from", "one"]) == 0 and "a/b" in capsys.readouterr().out
+    assert main(words) == 2 and "no such directory" in capsys.readouterr().err
+
+
 def test_all_weights_are_the_base_of_what_follows(tmp_path: Path) -> None:
     run = trained(tmp_path, "one", "tuning={type: full}", "model.chat_template=chatml")
     for tuning in ("{type: full}", "{type: lora, rank: 4}"):
