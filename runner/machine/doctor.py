@@ -67,27 +67,16 @@ def _uv() -> Finding:
 def _registry() -> Finding:
     """Whether uv can install from where pip does: a program that is there may still not reach its index."""
     from runner.machine.diagnose import installer_cause
-    from runner.machine.pip_settings import pip_settings, uv_environment
+    from runner.machine.pip_settings import uv_call
 
-    env = process.clean_environment()
-    env |= uv_environment(env, pip_settings()) | {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "5", "UV_NO_CACHE": "1"}
-    offline = ["--no-index"] if env.pop("UV_NO_INDEX", "") else []
-    command = [
-        uv_command(),
-        "pip",
-        "install",
-        "--dry-run",
-        "--no-deps",
-        "--python",
-        sys.executable,
-        *offline,
-        "--upgrade",
-    ]
-    done = subprocess.run([*command, "uv"], capture_output=True, text=True, env=env, check=False, timeout=60)
+    words = ("pip", "install", "--dry-run", "--no-deps", "--python", sys.executable, "--upgrade", "uv")
+    command, env = uv_call(words, process.clean_environment())
+    env |= {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "5", "UV_NO_CACHE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
     index = env.get("UV_DEFAULT_INDEX") or env.get("UV_INDEX_URL") or "PyPI"
     if done.returncode:
         return Finding(False, "registry", f"{index}: uv cannot install from it", installer_cause(done.stderr))
-    return Finding(True, "registry", f"{index if not offline else 'local wheels'} can be reached")
+    return Finding(True, "registry", f"{'local wheels' if '--no-index' in command else index} can be reached")
 
 
 def _gpus() -> Finding:
