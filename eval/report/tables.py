@@ -232,16 +232,8 @@ def _moved(row: Compared) -> tuple[int, int]:
 def cost_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
     """What each model cost: training time, memory, parameters, and the time of its evaluation."""
     head = (
-        "model",
-        "training",
-        "steps",
-        "tokens/s",
-        "with loss",
-        "MFU",
-        "peak memory",
-        "trained parameters",
-        "evaluation",
-    )
+        "model", "training", "steps", "tokens/s", "with loss", "MFU", "peak memory", "trained parameters", "evaluation",
+    )  # fmt: skip
     table: list[tuple[str, ...]] = [head]
     for entry in entries:
         t = entry.training

@@ -48,12 +48,8 @@ def tried(run: Run, loaded: LoadedRecipe, topology: Topology, python: Path, say:
     """
     manifest, recipe = run.read(), loaded.recipe
     decided = METHODS[recipe.method].rewards or recipe.distributed.max_tokens_per_device  # by other fields
-    if (
-        manifest.attempts
-        or decided
-        or not topology.gpus
-        or not was_auto(manifest.chosen, recipe.training.micro_batch_size)
-    ):
+    auto = topology.gpus and was_auto(manifest.chosen, recipe.training.micro_batch_size)
+    if manifest.attempts or decided or not auto:
         return loaded
     accounting, card = read_typed(Accounting, run.accounting), smallest(topology)
     length = accounting.sequence_length or accounting.longest

@@ -99,12 +99,7 @@ def test_an_environment_comes_from_the_index_that_pip_is_configured_with(
     python = environments.ensure(wanted, print)
     assert subprocess.run([str(python), "-c", "import tiny"], check=False).returncode == 0
     assert installed.check(wanted) == []
-
-
-def test_the_makefiles_environments_come_from_there_too(tmp_path: Path, company: tuple[str, Path]) -> None:
-    """Those of the docs, of the browser, of the newest versions: its uv is called as ours is."""
-    address, authority = company
-    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {address}\ncert = {authority}\n")
+    # And those that the Makefile makes, of the docs, of the browser, of the newest versions: by the same call.
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "\nUV = $(BIN)/python -m runner.machine.pip_settings\n" in makefile and "/uv " not in makefile
     there = tmp_path / "there"
