@@ -71,7 +71,7 @@ bench: .venv/dev ## measure what a person waits for
 	$(BIN)/python -m benchmarks.truthfulqa_mc
 	$(BIN)/python -m benchmarks.lm_eval_choices
 
-gpu-check: .venv/dev ## our plans beside LLaMA-Factory's defaults: tokens/s, memory, loss; GPU='--jobs sft-lora-8b' takes some
+gpu-check: .venv/dev ## our plans beside the backends' defaults: tokens/s, memory, loss; GPU='--jobs sft-lora-8b' takes some
 	$(BIN)/python -m benchmarks.gpu $(GPU)
 
 .venv/ready: pyproject.toml requirements.lock

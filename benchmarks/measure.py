@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.files import cache_directory
-from runner.machine.environments import uv_command
+from runner.machine.pip_settings import uv_call
 from runner.machine.process import clean_environment
 
 
@@ -57,10 +57,11 @@ def venv(name: str, requirements: Sequence[str]) -> Path:
     if not marker.is_file() or marker.read_text(encoding="utf-8").split() != list(requirements):
         print(f"installing {', '.join(requirements)} in {directory}")
         shutil.rmtree(directory, ignore_errors=True)
-        for command in (
+        for words in (
             ["venv", "--quiet", "--python", sys.executable, str(directory)],
             ["pip", "install", "--quiet", "--python", str(python), *requirements],
         ):
-            subprocess.run([uv_command(), *command], env=clean_environment(), check=True)
+            command, env = uv_call(words, clean_environment())
+            subprocess.run(command, env=env, check=True)
         marker.write_text("\n".join(requirements), encoding="utf-8")
     return python

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.gpu import MODEL
+from benchmarks.gpu.made import MODEL
 from runner.files import code_directory
 from runner.machine.environments import ensure, environment
 from runner.machine.process import clean_environment

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from runner.files import cache_directory
 from runner.machine import bundled, process
-from runner.machine.environments import NAMES, NEEDED_GB, environment, uv_command, versions
+from runner.machine.environments import NAMES, NEEDED_GB, environment, versions
 from runner.machine.topology import visible_gpus
 
 
@@ -57,8 +57,12 @@ def _disk() -> Finding:
 
 
 def _uv() -> Finding:
+    import uv
+
     try:
-        shown = subprocess.run([uv_command(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        shown = subprocess.run(
+            [uv.find_uv_bin(), "--version"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
         return Finding(False, "uv", str(error), "reinstall recipe-runner: uv comes with it")
     return Finding(True, "uv", shown)

@@ -174,13 +174,6 @@ def _build(wanted: Environment, say: Callable[[str], None]) -> None:
     say(f"the {wanted.name} environment is ready ({time.monotonic() - started:.0f} s)")
 
 
-def uv_command() -> str:
-    """The uv that came with our own installation."""
-    import uv
-
-    return uv.find_uv_bin()
-
-
 def _uv(arguments: list[str], wanted: Environment, say: Callable[[str], None]) -> None:
     log = wanted.directory.with_name(f"{wanted.directory.name}.log")
     code = run_uv(arguments, log, mark=str(wanted.directory), say=say)

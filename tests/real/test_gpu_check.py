@@ -27,12 +27,24 @@ def test_it_trains_beside_the_defaults_and_goes_on_where_it_stopped(tmp_path: Pa
     assert ours["last_loss"] == default["last_loss"] < ours["first_loss"] == default["first_loss"]
     assert all(found["tokens_per_s"] > 0 for found in results.values())
     table = (tmp_path / "gpu.md").read_text()
-    assert table.count("| sft-lora |") == 3 and "LLaMA-Factory's defaults" in table
+    assert table.count("| sft-lora |") == 3 and "LLaMA-Factory's defaults" in table and "llamafactory 0.9" in table
     again = check(tmp_path, "--jobs", "sft-lora,dpo-lora", "--minutes", "0")
     assert again.returncode == 0 and "the same command goes on" in again.stdout
     assert json.loads((tmp_path / "gpu.json").read_text()) == results
 
 
+@pytest.mark.slow
+def test_it_trains_beside_the_defaults_of_verl(tmp_path: Path, verl_python: Path) -> None:
+    done = check(tmp_path, "--jobs", "verl-sft-full")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "gpu.json").read_text())
+    assert results.keys() == {"verl-sft-full/rows", "verl-sft-full/default", "verl-sft-full/packed"}
+    ours, default = results["verl-sft-full/rows"], results["verl-sft-full/default"]
+    for loss in ("first_loss", "last_loss"):  # verl's defaults put other rows together
+        assert ours[loss] == pytest.approx(default[loss], rel=1e-5)
+    assert "verl's defaults" in (tmp_path / "gpu.md").read_text()
+
+
 def test_a_job_that_there_is_not_is_said(tmp_path: Path) -> None:
     done = check(tmp_path, "--jobs", "sft-lorra")
-    assert done.returncode == 2 and "no job sft-lorra; here are sft-lora, dpo-lora" in done.stdout
+    assert done.returncode == 2 and "no job sft-lorra; here are sft-lora, dpo-lora, verl-sft-full" in done.stdout
