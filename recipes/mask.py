@@ -29,6 +29,7 @@ CHANGED = "the chat template changes the text of {role} turns"
 NO_STOP = "no token at which generation stops ends the reply"
 NO_EARLIER_STOP = "no token at which generation stops ends replies before the last"
 NO_PROMPT = "the chat template has no generation prompt: each reply has to begin with {header}, and is trained to"
+EMPTY = "a turn of the user is empty"
 CONTROL = "control tokens such as {token} stand in the text of a turn"
 
 
@@ -209,7 +210,9 @@ def _losses(messages: Sequence[Message], words: Sequence[Words], places: Sequenc
     Raises:
         BadRow: they are the words of a question or of a reply.
     """
-    there = {place.words for place in places}
+    there, told = {place.words for place in places}, {one.turn for one in words}
+    if any(message["role"] == "user" and turn not in told for turn, message in enumerate(messages)):
+        yield EMPTY
     last = max((n for n, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
     for one in words:
         role = messages[one.turn]["role"]

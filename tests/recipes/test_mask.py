@@ -247,6 +247,18 @@ def test_a_template_without_a_generation_prompt_is_told() -> None:
     assert read(lambda *given, **how: render(*given, **how, header=""), row).notes == ()
 
 
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_a_turn_of_the_user_without_words_is_told(empty: str) -> None:
+    def render(messages: Sequence[Message], *, reply_next: bool = False) -> str:
+        turns = [f"<{one['role']}>{one['content']}<|im_end|>" for one in messages]
+        return "".join(turns) + "<assistant>" * reply_next
+
+    said = (("user", "hi"), ("assistant", "hello"), ("user", empty), ("assistant", "bye"))
+    reading = read(render, [{"role": role, "content": text} for role, text in said])
+    assert reading.notes == (mask.EMPTY,)
+    assert [reading.text[a:b] for a, b in reading.spans] == ["hello<|im_end|>", "bye<|im_end|>"]
+
+
 TOKENS = {"<|im_start|>": 1, "<|im_end|>": 2, "<|endoftext|>": 0, "<|user|>": 3, "</s>": 4}
 
 
