@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.contract import Topology
-from recipes import LoadedRecipe, UserError, load_text
+from recipes import LoadedRecipe, UserError, load, load_text
 from recipes.files import write_text
 from recipes.typed import read_typed, write_typed
 from runner.launching import place
@@ -21,9 +21,9 @@ from runner.runs import rundir
 from runner.runs.rundir import LAUNCH, Parent, Run
 from runner.runs.trust import check_links, check_trusted
 from runner.training.copying import copy_recipe
-from runner.training.micro_batch import FIELD, settled
-from runner.training.named import unlike
-from runner.training.parent import check_began
+from runner.training.micro_batch import settled
+from runner.training.named import check_goes_on
+from runner.training.parent import check_began, load_child
 from runner.training.planning import check
 
 
@@ -82,6 +82,24 @@ def recorded(run: Path, parent: str | None, *, merged: bool) -> tuple[str, ...]:
     return before
 
 
+def load_again(recipe: str, overrides: Sequence[str], run: Path, began: Sequence[str]) -> LoadedRecipe:
+    """The recipe of a directory that is there, which goes on with what it was launched with.
+
+    Raises:
+        UserError: this recipe is another.
+    """
+    kept, child = run / LAUNCH / f"{run.name}.yaml", bool(began)
+    if kept.is_file():
+        before = load_text(kept.read_bytes(), kept, sources_needed=False)
+    elif (run / "run.json").is_file():
+        before, child = Run(run).recipe(), Run(run).read().parent is not None
+    else:
+        return load(recipe, overrides)
+    loaded = load_child(recipe, overrides, before) if child else load(recipe, overrides)
+    check_goes_on(run, before, loaded, child=child)
+    return loaded
+
+
 def request(loaded: LoadedRecipe, run: Path, flags: Sequence[str] = (), began: Sequence[str] = ()) -> Request:
     """What is launched of a recipe, checked against the machines that it asks for.
 
@@ -138,7 +156,6 @@ def start(loaded: LoadedRecipe, options: Options) -> Run:
     made = job(asked)
     if there:
         _check_free(Run(path), options)
-        _check_same(asked)
     else:
         path = rundir.make_directory(path.parent, name, exact=options.name is not None or options.resume)
         asked = request(loaded, path, options.flags, options.began)
@@ -175,22 +192,6 @@ def _record(asked: Request, number: str) -> None:
         began=asked.began,
     )
     write_typed(asked.directory / RECORD, launched)
-
-
-def _check_same(asked: Request) -> None:
-    """Raises UserError where a run that goes on would train otherwise than this recipe says: it has its own."""
-    kept, run = asked.recipe_file, Run(asked.run)
-    if not kept.is_file() and not (run.path / "run.json").is_file():
-        return
-    there = load_text(kept.read_bytes(), kept, (), sources_needed=False) if kept.is_file() else run.recipe()
-    but = ("model", "tuning") if asked.began else ()  # which are those of the run that it began with
-    auto = () if asked.loaded.recipe.training.micro_batch_size else (FIELD,)
-    if told := unlike(there, asked.loaded, (*but, *auto)):
-        raise UserError(
-            f"{run.path} goes on with the recipe that it was launched with, and this one is another:",
-            *told,
-            f"leave it as it was, give the new run another --name, or change the run: recipe resume {run.name} --set …",
-        )
 
 
 def _check_free(run: Run, options: Options) -> None:

@@ -18,7 +18,7 @@ from runner.scoring.models import EvalOptions, results_table
 from runner.scoring.runs import score_run
 from runner.training.chain import Stage, check_chains, run_stage
 from runner.training.micro_batch import settled
-from runner.training.named import Wanted, begun, is_scored, run_named, seeded, wanted
+from runner.training.named import Wanted, begun, check_goes_on, is_scored, run_named, seeded, wanted
 from runner.training.only_scores import score_stage
 from runner.training.planning import check, machines_of
 from runner.training.resume import recipe_asked, resume_run
@@ -69,13 +69,16 @@ def run_or_resume(loaded: LoadedRecipe, options: Options, *, score: bool) -> Run
     """Begin the run of this name, go on with it, or only score it: as often as it is called, one finished run.
 
     Raises:
-        UserError, Failure: as `run_recipe`, `resume_run` and `score_run`.
+        UserError, Failure: as `run_recipe`, `resume_run` and `score_run`; or the run has another recipe.
     """
     name = options.name or loaded.recipe.name
     run = Run((options.runs_dir / name).resolve())
     if not (run.path / "run.json").is_file():
         (run,), _ = run_all([loaded], replace(options, name=name, begun=True), score=score)
-    elif run.read().state != "succeeded":
+        return run
+    if not loaded.path.resolve().is_relative_to(run.path):  # what it was launched with: it may have changed since
+        check_goes_on(run.path, run.recipe(), loaded, child=run.read().parent is not None)
+    if run.read().state != "succeeded":
         # Twice the age of an old heartbeat: a file server can be that late to give the lock of a dead host back.
         resume(run, replace(options, parent=None, wait_s=2 * STALE_S), score=score)
     elif score and machines_of(loaded).node_rank == 0:  # stopped while it was scored

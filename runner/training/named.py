@@ -96,6 +96,25 @@ def _check_same(run: Run, one: Wanted) -> None:
         raise UserError(f"{run.path} is there already, of another recipe:", *told, advice)
 
 
+def check_goes_on(run: Path, there: LoadedRecipe, asked: LoadedRecipe, *, child: bool) -> None:
+    """Hold a recipe beside the one that a run has, which it goes on with.
+
+    Args:
+        there: the run's.
+        child: the run began with the weights of another, and has its model and tuning of it.
+
+    Raises:
+        UserError: it would train otherwise than this recipe says.
+    """
+    auto = () if asked.recipe.training.micro_batch_size else (FIELD,)
+    if told := unlike(there, asked, (*(("model", "tuning") if child else ()), *auto)):
+        raise UserError(
+            f"{run} goes on with the recipe that it began with, and this one is another:",
+            *told,
+            f"leave it as it was, give the new run another --name, or change the run: recipe resume {run.name} --set …",
+        )
+
+
 def unlike(there: LoadedRecipe, asked: LoadedRecipe, but: Sequence[str] = ()) -> list[str]:
     """A line for each of the first fields by which two recipes train differently; those of `but` do not count."""
     before, now = values(there), values(asked)

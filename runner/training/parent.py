@@ -90,6 +90,11 @@ def child_of(
     return loaded, taken
 
 
+def load_child(name: str, overrides: Sequence[str], there: LoadedRecipe) -> LoadedRecipe:
+    """The recipe of a child that is there, whose own model need not be on this machine."""
+    return load(name, [*overrides, _set("model.path", there.recipe.model.path)])
+
+
 def _set(field: str, value: Any) -> str:
     return f"{field}={json.dumps(to_json(value), ensure_ascii=False)}"
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.verbs import options
+
+if TYPE_CHECKING:
+    from recipes import LoadedRecipe
 
 EXAMPLES = (
     "recipe launch qwen3_4b_financial --on slurm --nodes 2 --gpus 8 --partition gpu --time 12:00:00 --dry-run",
@@ -36,13 +41,16 @@ def run(arguments: argparse.Namespace) -> None:
     from runner.launching import launch
 
     arguments.overrides = [*arguments.overrides, *options.launch_overrides(arguments)]
-    loaded, began = load(arguments.recipe, arguments.overrides), tuple[str, ...]()
-    run = arguments.runs_dir.resolve() / (arguments.name or loaded.recipe.name)
-    if arguments.resume and run.is_dir():
-        began = launch.recorded(run, arguments.parent, merged=arguments.merged)
+    began: tuple[str, ...] = ()
+    if arguments.resume and (there := _directory(arguments)).is_dir():
+        began = launch.recorded(there, arguments.parent, merged=arguments.merged)
+        loaded = launch.load_again(arguments.recipe, arguments.overrides, there, began)
     elif arguments.parent or arguments.merged:
         loaded, parent = options.loaded_child(arguments, arguments.recipe, make=not arguments.dry_run)
         began = launch.began(parent, merged=arguments.merged)
+    else:
+        loaded = load(arguments.recipe, arguments.overrides)
+    run = _directory(arguments, loaded)
     flags = ["--no-eval"] if arguments.no_eval else []
     flags += ["--env", "current"] if arguments.env == "current" else []
     flags += ["--accept"] if arguments.accept else []
@@ -60,3 +68,11 @@ def run(arguments: argparse.Namespace) -> None:
         say=options.say,
     )
     print(launch.start(loaded, how).path)
+
+
+def _directory(arguments: argparse.Namespace, loaded: LoadedRecipe | None = None) -> Path:
+    """Of the run; `loaded`: its recipe, where that is read already."""
+    from recipes import load
+
+    name = arguments.name or (loaded or load(arguments.recipe, arguments.overrides)).recipe.name
+    return Path(arguments.runs_dir.resolve(), name)

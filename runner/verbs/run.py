@@ -76,6 +76,10 @@ def run(arguments: argparse.Namespace) -> None:
     if (arguments.parent or arguments.merged) and not there:
         loaded, parent = options.loaded_child(arguments, names[0], make=not arguments.dry_run)
         recipes = [loaded]
+    elif there and there.read().parent:
+        from runner.training.parent import load_child
+
+        recipes, parent = [load_child(names[0], arguments.overrides, there.recipe())], None
     else:
         recipes, parent = [load(name, arguments.overrides) for name in names[: 1 if chain else None]], None
     if arguments.dry_run and not chain:

@@ -19,6 +19,7 @@ from runner.runs.rundir import Manifest, Run
 from runner.runs.trust import remember
 from runner.scoring.about import about, about_text
 from runner.training.conditions import differences
+from runner.training.copying import copy_recipe
 from runner.training.parent import child_of
 from runner.training.train import Options
 
@@ -74,6 +75,12 @@ def test_a_recipe_s_own_model_need_not_be_there(tmp_path: Path, capsys: pytest.C
     words += ["--runs-dir", str(tmp_path)]
     assert main([*words, "--from", "one"]) == 0 and "a/b" in capsys.readouterr().out
     assert main(words) == 2 and "no such directory" in capsys.readouterr().err
+    # Nor where the child goes on, by the same command or by that of a launch.
+    loaded, parent = child_of(words[1], words[3:6:2], "one", options(tmp_path), make=False)
+    rundir.create(loaded, tmp_path, "two", parent=parent).update(state="succeeded")
+    again = [*words[:-3], "--runs-dir", str(tmp_path), "--name", "two", "--resume"]
+    assert main([*again, "--no-eval"]) == 0 and capsys.readouterr().out == f"{tmp_path / 'two'}\n"
+    assert main(["launch", *again[1:], "--on", "slurm", "--gpus", "0", "--from", "one", "--dry-run"]) == 0
 
 
 def test_all_weights_are_the_base_of_what_follows(tmp_path: Path) -> None:
@@ -152,6 +159,23 @@ def test_accepting_is_for_what_goes_on(tmp_path: Path, capsys: pytest.CaptureFix
         with pytest.raises(SystemExit) as end:
             main([*words, "--help"])
         assert end.value.code == 0 and "--accept" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_with_its_own_recipe_and_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run --resume` with a changed recipe would train what is not asked for, and say nothing."""
+    run = trained(tmp_path, "one", "training.learning_rate=0.5")
+    words = ["run", "quickstart", "--runs-dir", str(tmp_path), "--name", "one", "--resume", "--no-eval"]
+    for state in ("interrupted", "succeeded"):
+        run.update(state=state)
+        assert main([*words, "--set", "training.learning_rate=0.25"]) == 2
+        said = capsys.readouterr().err
+        assert "training.learning_rate: 0.5 there, 0.25 asked for" in said and "recipe resume one --set" in said
+    same = ["--set", "training.learning_rate=0.5"]
+    assert main([*words, *same]) == 0 and main([*words, *same, "--set", "launch.gpus=2"]) == 0
+    # What it was launched with need not be what it has become by `recipe resume --set`.
+    (run.path / "launch").mkdir()
+    copy_recipe(load("quickstart"), run.path / "launch/one.yaml")
+    assert main(["run", str(run.path / "launch/one.yaml"), *words[2:]]) == 0
 
 
 def test_a_step_that_was_trained_again_is_exported_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
