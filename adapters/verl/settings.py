@@ -194,14 +194,21 @@ def _distributed(recipe: Recipe) -> list[Entry]:
             for leaf, key in keys.items()
         ),
         mapped("distributed.sequence_parallel", sequence, spread.sequence_parallel),
-        mapped(
-            "distributed.remove_padding",
-            "model.use_remove_padding",
-            spread.remove_padding or recipe.data.packing,
-            "as data.packing needs it" if recipe.data.packing else "",
-        ),
+        padding(recipe, "model.use_remove_padding"),
         mapped("distributed.max_tokens_per_device", "data.max_token_len_per_gpu", spread.max_tokens_per_device),
     ]
+
+
+def padding(recipe: Recipe, key: str) -> Entry:
+    """Whether rows are computed without what fills them up.
+
+    Micro batches by tokens count the rows' own: with it a long row would fill up all the short ones beside it.
+    """
+    spread = recipe.distributed
+    needs = {"data.packing": recipe.data.packing, "distributed.max_tokens_per_device": spread.max_tokens_per_device}
+    why = next((field for field, asked in needs.items() if asked), "")
+    value = spread.remove_padding or bool(why)
+    return mapped("distributed.remove_padding", key, value, f"as {why} needs it" if why else "")
 
 
 def packing(recipe: Recipe) -> Entry:

@@ -158,6 +158,13 @@ def test_weight_decay_spares_norms_and_biases_as_on_llamafactory() -> None:
     assert config(FULL, "training.weight_decay=0.1")["optim.optimizer_impl"] == "adapters.verl.optimizer"
 
 
+def test_micro_batches_by_tokens_are_not_filled_up() -> None:
+    """One of a long row and of many short ones would be many times what was asked for."""
+    assert config()["model.use_remove_padding"] is False
+    for asked in ("distributed.max_tokens_per_device=4096", "data.packing=true", "distributed.remove_padding=true"):
+        assert config(asked)["model.use_remove_padding"] is True
+
+
 def test_a_plan_for_gpus_has_nothing_of_the_cpu_platform() -> None:
     plan = planned()
     assert "VERL_USE_EXTERNAL_MODULES" not in plan.env and "VERL_ENGINE_DEVICE" not in plan.env

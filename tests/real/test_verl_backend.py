@@ -112,7 +112,7 @@ def test_the_learning_rate_is_that_of_the_step(run_once: RunOnce, tiny_model: Pa
 def test_what_saves_time_or_memory_changes_no_loss(run_once: RunOnce, tiny_model: Path) -> None:
     plain = run_once(*short(tiny_model, FULL))
     for changed in (
-        ["distributed.remove_padding=true", "distributed.max_tokens_per_device=2048"],
+        ["distributed.max_tokens_per_device=2048"],
         ["training.gradient_checkpointing=true", "training.micro_batch_size=1"],
     ):
         other = run_once(*short(tiny_model, FULL, *changed))
