@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adapters import backend
-from tests.real.conftest import Recipe, steps
+from tests.real.conftest import Recipe, losses, steps
 from tests.real.test_llamafactory_backend import start, wait_for_step
 
 pytestmark = pytest.mark.real
@@ -46,8 +46,34 @@ def weights(run: Path) -> bytes:
     return (run / "model/adapter_model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("other", ["pause", pytest.param("concurrent", marks=pytest.mark.slow)])
-def test_each_mode_gives_the_same_scores_and_weights(other: str, trained: Trained, recipe: Recipe) -> None:
+def test_the_best_step_becomes_the_model_and_ends_the_training(trained: Trained, recipe: Recipe) -> None:
+    """By a formula that likes the earliest checkpoint most; scores, losses and weights are those of a run in one go."""
+    likes = [*EVERY[:-1], "eval.combined_score=perplexity"]
+    whole = trained("whole", *likes, "checkpoint.keep=3", "eval.mode=after")
+    expected = history(whole)
+    assert [entry["step"] for entry in expected["history"]] == [2, 4, 6] and expected["best_step"] == 2
+    run = trained("best", *likes, "checkpoint.keep=1", "eval.mode=pause", "eval.patience=1", "eval.best_model=true")
+    manifest, found = json.loads((run / "run.json").read_text()), history(run)
+    assert found["history"] == expected["history"][:2] and found["best_step"] == 2
+    assert manifest["trained_steps"] == 4 and manifest["model_step"] == 2 and manifest["ended_early"] is True
+    assert losses(run) == losses(whole)[:4] and len(manifest["attempts"]) == 2
+    best = "checkpoints/checkpoint-2/adapter_model.safetensors"
+    assert weights(run) == (run / best).read_bytes(), "it is kept, though older than checkpoint.keep"
+    assert weights(run) == (whole / best).read_bytes()
+    kept = {checkpoint.step for checkpoint in backend("llamafactory").checkpoints(run / "checkpoints")}
+    assert kept == {2, 4}
+    assert (run / "eval/eval_step_2/perplexity.jsonl").is_file() and not (run / "eval/eval_step_4/model").exists()
+
+    recipe("eval", "best")
+    final = json.loads((run / "eval/final_eval_results.json").read_text())
+    assert final["best_step"] == final["model_step"] == 2
+    assert final["results"]["tuned"]["perplexity"]["value"] == found["best_score"]
+    assert (run / "eval/report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["pause", "concurrent"])
+def test_each_mode_gives_the_same_scores_and_weights(other: str, trained: Trained) -> None:
     """After the training, the scoring cannot have changed it."""
     four = "training.max_steps=4"
     runs = {mode: trained(mode, four, *EVERY, f"eval.mode={mode}") for mode in ("after", other)}
@@ -62,25 +88,6 @@ def test_each_mode_gives_the_same_scores_and_weights(other: str, trained: Traine
         assert [checkpoint.step for checkpoint in kept] == [4], f"{mode}: what was scored and is not kept is removed"
         assert (run / "eval/eval_step_2/perplexity.jsonl").is_file() and not (run / "eval/eval_step_2/model").exists()
     assert len(json.loads((runs[other] / "run.json").read_text())["attempts"]) == (2 if other == "pause" else 1)
-
-    recipe("eval", other)
-    final = json.loads((runs[other] / "eval/final_eval_results.json").read_text())
-    assert final["best_step"] == final["model_step"] == 4
-    assert final["results"]["tuned"]["perplexity"]["value"] == -expected["best_score"]
-    assert (runs[other] / "eval/report.html").is_file()
-
-
-def test_the_best_step_becomes_the_model_and_ends_the_training(trained: Trained, recipe: Recipe) -> None:
-    """By a formula that likes the earliest checkpoint most."""
-    fields = ["eval.mode=pause", "eval.patience=1", "eval.best_model=true", "eval.combined_score=perplexity"]
-    run = trained("best", *EVERY, *fields)
-    manifest = json.loads((run / "run.json").read_text())
-    found = history(run)
-    assert [entry["step"] for entry in found["history"]] == [2, 4] and found["best_step"] == 2
-    assert manifest["trained_steps"] == 4 and manifest["model_step"] == 2 and manifest["ended_early"] is True
-    assert steps(run) == [1, 2, 3, 4]
-    best = run / "checkpoints/checkpoint-2/adapter_model.safetensors"
-    assert weights(run) == best.read_bytes(), "the best step's checkpoint is kept, though older than checkpoint.keep"
 
 
 @pytest.mark.slow

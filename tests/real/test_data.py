@@ -349,13 +349,12 @@ def test_a_base_model_learns_to_stop_where_its_template_ends_a_turn(
 
 
 def test_kto_learns_from_pairs_with_mismatched_replies(
-    recipe: Recipe, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
+    prepared: Prepared, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
 ) -> None:
     """Each pair is two examples; the KL term's reply is never one of the same prompt."""
     rows = [{"prompt": f"question {n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(3)]
-    done = recipe("run", recipe_for(rows, tmp_path, tiny_model, "kto"), "--no-eval")
-    assert "6 rows = 6 trained" in done.stderr and "note: half of a preference pair: " in done.stderr
-    run = Path(done.stdout.splitlines()[-1])
+    run, said = prepared(recipe_for(rows, tmp_path, tiny_model, "kto"))
+    assert "6 rows = 6 trained" in said and "note: half of a preference pair: " in said
     read = """
 import json, sys
 from datasets import load_from_disk

@@ -66,7 +66,9 @@ tokenizer.save_pretrained(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("around", ["nothing", pytest.param("bos", marks=pytest.mark.slow), "bos and eos"])
+@pytest.mark.parametrize(
+    "around", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("nothing", "bos")), "bos and eos"]
+)
 def test_choices_equal_one_sequence_at_a_time(
     around: str, eval_python: Path, bundled_model: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

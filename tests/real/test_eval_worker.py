@@ -149,7 +149,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_results(
     spec = _spec(tmp_path, tiny_model, output="killed", **fields)
     draw, kept = random.Random(5), tmp_path / "killed" / "cache" / "answers.jsonl"
     finished: list[str] = []
-    for moment in range(10 if os.environ.get("RECIPE_THOROUGH") else 4):
+    for moment in range(10 if os.environ.get("RECIPE_THOROUGH") else 2):
         # Half of them at any time of the whole, start and end included; half while answers are being kept.
         _kill(eval_python, spec, kept, draw.uniform(0, whole) if moment % 2 else None, draw.uniform(0, 0.05))
         lines = _whole_lines(kept)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside, losses, metrics, steps
+from tests.real.conftest import Recipe, inside, losses, metrics, steps
 
 pytestmark = pytest.mark.real
 
@@ -26,7 +26,8 @@ def weights(run: Path) -> bytes:
     return (run / "model/adapter_model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
 def test_from_an_earlier_checkpoint_it_ends_as_it_did(
     backend: str, recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:

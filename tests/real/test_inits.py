@@ -168,9 +168,10 @@ def test_a_run_on_a_residual_is_scored_and_merged_as_the_model_that_was_trained(
 
 
 @pytest.mark.parametrize("field,said", [
-    ("tuning.modules_to_save=[lm_haed]", "the model has no module lm_haed; it has"),
+    pytest.param("tuning.modules_to_save=[lm_haed]", "the model has no module lm_haed; it has", marks=pytest.mark.slow),
     ("tuning.target_modules=[q_proj, v_prj]", "the model has no module v_prj; it has"),
-    ("tuning={modules_to_save: [rotary_emb, layers.1], target_modules: [q_proj]}", "layers.1 holds model.layers.1."),
+    pytest.param("tuning={modules_to_save: [rotary_emb, layers.1], target_modules: [q_proj]}",
+                 "layers.1 holds model.layers.1.", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_module_that_the_adapter_would_not_be_of_ends_the_run(
     field: str, said: str, recipe: Recipe, tiny_model: Path

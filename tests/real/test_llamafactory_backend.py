@@ -272,6 +272,7 @@ def test_a_failure_names_its_cause_and_log(recipe: Recipe, tiny_model: Path, tmp
     assert json.loads((tmp_path / "runs/quickstart/run.json").read_text())["state"] == "failed"
 
 
+@pytest.mark.slow
 def test_two_processes_on_a_cpu(
     recipe: Recipe, run_once: RunOnce, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eval.suites.longbench_prompts import definitions
-from tests.real.conftest import Recipe, inside
+from tests.real.conftest import Prepared, Recipe, inside
 from tests.real.test_named_templates import TRAINED
 
 pytestmark = pytest.mark.real
@@ -76,13 +76,15 @@ def test_training_on_subsets_is_scored_on_truthfulqa_and_qmsum_every_step(
     assert [entry["step"] for entry in history["history"]] == [1, 2]
 
 
-def test_the_archive_is_read_and_what_is_not_there_is_named(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_archive_is_read_and_what_is_not_there_is_named(
+    recipe: Recipe, prepared: Prepared, tiny_model: Path, tmp_path: Path
+) -> None:
     directory = write(tmp_path / "files", {"samsum": rows("samsum", 3, 5), "samsum_e": rows("samsum", 3, 5)})
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as packed:
         for file in directory.iterdir():
             packed.write(file, f"data/{file.name}")
-    done = recipe("run", recipe_file(tmp_path, tiny_model, {"path": "data.zip"}))
-    assert "3 rows = 3 trained" in done.stderr
+    _, said = prepared(recipe_file(tmp_path, tiny_model, {"path": "data.zip"}))
+    assert "3 rows = 3 trained" in said
     said = recipe(
         "validate", recipe_file(tmp_path, tiny_model, {"path": "data.zip", "subsets": ["qmsum"]}), code=2
     ).stderr

@@ -55,7 +55,8 @@ def tracked(llamafactory_python: Path) -> Tracked:
     """The cases of all tests, counted by one child: most of a second one's time would go into its imports."""
     names = list(families()) if THOROUGH else list(KINDS.values())
     groups = {
-        "grid": [case for _, case in grid(LAYERS, LENGTHS if THOROUGH else LENGTHS[:1])],
+        # Of each model one or two of four settings, in turns.
+        "grid": [case for _, case in grid(LAYERS, LENGTHS if THOROUGH else LENGTHS[:1])][:: 1 if THOROUGH else 3],
         "odd": [case for _, case in odd(LAYERS)][: None if THOROUGH else 12],
         "small": small(),
         "fsdp": [case for _, case in fsdp()][:: 1 if THOROUGH else 3],
