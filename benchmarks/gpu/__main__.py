@@ -67,32 +67,30 @@ def main(given: argparse.Namespace) -> int:
     if not machines.gpus:
         print("no GPU here: tiny models on the CPU, which show that it works and nothing of speed")
     given.out.mkdir(parents=True, exist_ok=True)
-    results, failed = _results(given.out), 0
-    for name in names:
-        job = jobs[name]
-        wanted = [variant for variant in job.variants() if f"{name}/{variant}" not in results]
-        if not wanted:
+    results = _results(given.out)
+    todo = [(name, one) for name in names for one in jobs[name].variants() if f"{name}/{one}" not in results]
+    pythons = {
+        one: _python(given.env, one, machines.device) for one in sorted({jobs[name].backend for name, _ in todo})
+    }
+    failed, without_rows = 2 if None in pythons.values() else 0, set[str]()
+    if python := pythons.get("llamafactory"):
+        print(f"attention of packs: {_attention_error(python):.1e} from float64, relative")
+    for name, variant in todo:
+        python = pythons[jobs[name].backend]
+        if python is None or (variant == "default" and name in without_rows):
             continue
-        python = _python(given.env, job.backend, machines.device)
-        if python is None:
-            failed = 2
+        if time.monotonic() > deadline:
+            print("the time is over; the same command goes on from here")
+            break
+        try:
+            results[f"{name}/{variant}"] = found = measure(name, jobs[name], variant, given, python)
+        except subprocess.CalledProcessError:  # what it said is shown; the next may do
+            failed = failed or 1
+            without_rows |= {name} if variant == "rows" else set()
             continue
-        if job.packs and job.backend == "llamafactory":
-            print(f"attention of packs: {_attention_error(python):.1e} from float64, relative")
-        for variant in wanted:
-            if time.monotonic() > deadline:
-                print("the time is over; the same command goes on from here")
-                return failed
-            try:
-                results[f"{name}/{variant}"] = found = measure(name, job, variant, given, python)
-            except subprocess.CalledProcessError:  # what it said is shown; the next may do
-                failed = failed or 1
-                if variant == "rows":
-                    break  # its rows are those of the default
-                continue
-            write_typed(given.out / "gpu.json", {key: asdict(value) for key, value in results.items()})
-            print(f"{name}/{variant}: {found.tokens_per_s:,.0f} tokens/s, {found.memory_gb:.1f} GB", flush=True)
-            (given.out / "gpu.md").write_text(table(results, jobs), encoding="utf-8")
+        write_typed(given.out / "gpu.json", {key: asdict(value) for key, value in results.items()})
+        print(f"{name}/{variant}: {found.tokens_per_s:,.0f} tokens/s, {found.memory_gb:.1f} GB", flush=True)
+        (given.out / "gpu.md").write_text(table(results, jobs), encoding="utf-8")
     print(table(results, jobs))
     return failed
 

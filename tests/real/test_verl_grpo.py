@@ -135,6 +135,15 @@ def test_every_advantage_trains(advantage: str, recipe: Recipe, tiny_qwen3: Path
 
 
 @pytest.mark.slow
+def test_micro_batches_by_tokens_train(recipe: Recipe, tiny_qwen3: Path, tmp_path: Path) -> None:
+    """Rows stand one behind the other, without padding; that this changes no loss is a test of verl's SFT."""
+    fields = ("training.max_steps=2", "eval.loss_every=null", "distributed.max_tokens_per_device=520")
+    recipe(*short(tiny_qwen3, *fields), "--name", "run")
+    first, second = (line["kl"] for line in metrics(tmp_path / "runs/run") if "loss" in line)
+    assert first == pytest.approx(0, abs=1e-5) and 0 < abs(second) < 1
+
+
+@pytest.mark.slow
 def test_an_engine_that_dies_ends_the_run(tiny_qwen3: Path, tmp_path: Path) -> None:
     """verl by itself waits for its replies for ever, where it does not ask the engine just then."""
     run = tmp_path / "runs" / "died"
