@@ -15,7 +15,6 @@ from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, run
 from adapters.native import Config, precision
 from adapters.verl import config as sft
 from adapters.verl import settings
-from adapters.verl.settings import padding
 from adapters.verl.spread import strategy
 from adapters.verl.tuning import tuning
 from recipes import Recipe
@@ -101,7 +100,7 @@ def _distributed(recipe: Recipe) -> list[Entry]:
         mapped("distributed.offload_optimizer", f"{engine}.optimizer_offload", spread.offload_optimizer),
         *(refused(f"distributed.{leaf}", "belongs to strategy: megatron, which is for sft") for leaf in parallel),
         mapped("distributed.sequence_parallel", f"{ACTOR}.ulysses_sequence_parallel_size", spread.sequence_parallel),
-        padding(recipe, f"{MODEL}.use_remove_padding"),
+        settings.padding(recipe, f"{MODEL}.use_remove_padding"),
         mapped("distributed.max_tokens_per_device", f"{ACTOR}.ppo_max_token_len_per_gpu", spread.max_tokens_per_device),
     ]
 

@@ -202,7 +202,7 @@ def _distributed(recipe: Recipe) -> list[Entry]:
 def padding(recipe: Recipe, key: str) -> Entry:
     """Whether rows are computed without what fills them up.
 
-    Micro batches by tokens count the rows' own: with it a long row would fill up all the short ones beside it.
+    Micro batches by tokens count the rows' own: with padding, one long row would lengthen all the short ones beside it.
     """
     spread = recipe.distributed
     needs = {"data.packing": recipe.data.packing, "distributed.max_tokens_per_device": spread.max_tokens_per_device}

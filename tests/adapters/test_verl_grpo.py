@@ -40,16 +40,16 @@ def written(*overrides: str, **given: Any) -> dict[str, Any]:
     return config.flat(yaml.safe_load(planned(*overrides, **given).files["backend/train.yaml"]))
 
 
+def problems(*overrides: str, topology: Topology = GPUS) -> list[str]:
+    loaded = load_text(BASE.encode(), Path("r.yaml"), overrides)
+    return [f"{p.field}: {p.text}" for p in verl.problems(loaded, topology)]
+
+
 def test_micro_batches_by_tokens_are_not_filled_up() -> None:
     asked = written("distributed.max_tokens_per_device=2048")
     assert asked["actor_rollout_ref.model.use_remove_padding"] is True
     assert asked["actor_rollout_ref.actor.ppo_max_token_len_per_gpu"] == 2048
     assert written()["actor_rollout_ref.model.use_remove_padding"] is False
-
-
-def problems(*overrides: str, topology: Topology = GPUS) -> list[str]:
-    loaded = load_text(BASE.encode(), Path("r.yaml"), overrides)
-    return [f"{p.field}: {p.text}" for p in verl.problems(loaded, topology)]
 
 
 def test_batches_count_prompts_and_micro_batches_replies() -> None:
