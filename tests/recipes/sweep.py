@@ -111,7 +111,7 @@ def reference(tokenizer: ToyTokenizer, segments: list[Segment]) -> tuple[list[in
 
 def expected_notes(family: Family, messages: list[Message], last_only: bool, segments: list[Segment]) -> set[str]:
     """What is to be said, told from the row and the segments."""
-    notes = set()
+    notes = {mask.EMPTY} if {"role": "user", "content": ""} in messages else set()
     if messages[0]["role"] == "system":
         turns = sum(message["role"] == "user" for message in messages)
         notes |= {mask.NO_SYSTEM} if family.system_in == "nowhere" else set()
