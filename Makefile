@@ -30,7 +30,8 @@ quickstart: .venv/ready ## train the bundled model with the quickstart recipe on
 test: test-fast ## everything that CI runs: lint, types, unit tests, real runs on both backends
 	$(BUDGET) "real tests" $(REAL) -m "real and not slow"
 
-test-all: test ## and the slow real runs, and many more examples of what is generated
+test-all: test-fast ## these with each process started as a user's is, the slow ones, and many more generated examples
+	RECIPE_COLD=1 $(REAL) -m "real and not slow"
 	RECIPE_THOROUGH=1 $(BIN)/python -m pytest -n 2 -m "not real and not browser"
 	RECIPE_THOROUGH=1 $(BUDGET) "slow real tests" $(REAL) -m "real and (slow or thorough)"
 

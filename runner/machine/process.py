@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from recipes import UserError
 from runner.failure import Failure
 from runner.machine.secrets import redact, secrets, without_strangers
 
 MARK = "RECIPE_RUN"  # in the environment of every process of a run, so that all can be found
+WRAP = "RECIPE_WRAP"  # a command that is put before every process of a run: numactl, a profiler
 GRACE_S = 20.0
 CHUNK = 64 * 1024  # bytes; a line that is longer is written in pieces
 # A directory of data must never be on a child's import path: without this, `python -m` puts its working directory
@@ -35,6 +39,22 @@ def clean_environment(extra: Mapping[str, str] | None = None, needed: Sequence[s
     kept = without_strangers(os.environ, passed)
     drop = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")
     return {k: v for k, v in kept.items() if k not in drop} | dict(extra or {})
+
+
+def wrapped() -> list[str]:
+    """The command of RECIPE_WRAP, as a shell would split it.
+
+    Raises:
+        UserError: it cannot be split, or there is no such command.
+    """
+    text = os.environ.get(WRAP, "")
+    try:
+        command = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{WRAP}={text!r}: {error}") from None
+    if command and shutil.which(command[0]) is None:
+        raise UserError(f"{WRAP}={text!r}: there is no command {command[0]!r}")
+    return command
 
 
 class Interrupted(Exception):
@@ -149,7 +169,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """A child in a session of its own, that can be found by its mark and ends with this process."""
     return subprocess.Popen(
-        argv,
+        [*wrapped(), *argv],
         cwd=cwd,
         env={**env, **SAFE_PATH, MARK: mark},
         stdin=stdin,

@@ -6,10 +6,12 @@ import functools
 import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ from adapters.contract import Paths, PreparedData, Topology
 from recipes import load
 from recipes.files import write_text
 from runner.files import code_directory
-from runner.machine import bundled, environments
+from runner.machine import bundled, environments, process
 from runner.machine.environments import environment
 from runner.machine.process import clean_environment
 from runner.runs import rundir
 from runner.training.prepare import prepare
+from tests.real.warm.server import Server
 
 Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
 RunOnce = Callable[..., Path]
@@ -79,9 +82,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_compiler_and_no_kept_data() -> None:
-    """A user's machine need not have one. And data are prepared anew, but where a test says otherwise."""
-    os.environ.update(CC="/nonexistent", CXX="/nonexistent", RECIPE_DATA_CACHE_GB="0")
+def environment_of_all() -> None:
+    """A user may have no compiler; data are prepared anew, but where a test says otherwise; a core for each test."""
+    os.environ.update(CC="/nonexistent", CXX="/nonexistent", RECIPE_DATA_CACHE_GB="0", OMP_NUM_THREADS="1")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: enough for the bundled model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> Iterator[None]:
+    """Processes are forked from interpreters that have imported torch, but where RECIPE_COLD is set."""
+    if os.environ.get("RECIPE_COLD"):
+        yield
+        return
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own is too long for the address of a socket
+        server = Server(Path(directory) / "socket")
+        os.environ[process.WRAP] = shlex.join(server.command)
+        yield
+        del os.environ[process.WRAP]
+        server.close()
+
+
+@pytest.fixture(autouse=True)
+def cold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test so marked starts processes as a user does."""
+    if request.node.get_closest_marker("cold"):
+        monkeypatch.delenv(process.WRAP, raising=False)
 
 
 def _ensure(name: str) -> Path:
@@ -110,7 +135,6 @@ def lm_python() -> Path:
 
 @pytest.fixture(scope="session")
 def vllm_python() -> Path:
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: enough for the bundled model
     return _ensure("eval-vllm")
 
 
@@ -121,10 +145,14 @@ def bundled_model(llamafactory_python: Path) -> Path:
 
 def inside(python: Path, code: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     """Run a script in an environment, with our packages on its path; returns its stdout."""
-    ours = {"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    env = clean_environment({**ours, **(env or {})})
+    env = clean_environment({"PYTHONPATH": str(code_directory()), **(env or {})})
     done = subprocess.run(
-        [str(python), "-c", code, *arguments], capture_output=True, text=True, env=env, cwd=cwd, check=False
+        [*process.wrapped(), str(python), "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=cwd,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -167,7 +195,7 @@ def calls_in(directory: Path) -> Recipe:
         done = subprocess.run(
             [sys.executable, "-m", "runner.cli", *arguments],
             capture_output=True, text=True, cwd=directory, check=False,
-            env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}),
+            env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
         )  # fmt: skip
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

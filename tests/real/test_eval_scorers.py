@@ -89,7 +89,7 @@ def test_scorers_with_weights_score_as_their_models_do(eval_python: Path, tmp_pa
 
 
 def test_without_data_and_hub_a_suite_says_what_it_wants(eval_python: Path, tmp_path: Path) -> None:
-    said = inside(eval_python, HUB, cwd=tmp_path).splitlines()
+    said = inside(eval_python, HUB, cwd=tmp_path, env={"HF_HUB_OFFLINE": "1"}).splitlines()
     reasons = (": no data is given", "could not be downloaded from the Hub")
     assert len(said) == 4 and all(reason in line for line in said for reason in reasons)
     assert "mc_task.json or TruthfulQA.csv" in said[3]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from runner.files import code_directory
+from runner.machine import process
 from runner.machine.process import clean_environment
 from tests.real.conftest import inside
 from tests.real.test_eval_suites import QUESTIONS
@@ -77,8 +78,8 @@ def outputs(
         }  # fmt: skip
         (work / "spec.json").write_text(json.dumps(spec))
         subprocess.run(
-            [str(python), "-m", "eval.worker", "spec.json"], cwd=work, check=True,
-            env=clean_environment({"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}),
+            [*process.wrapped(), str(python), "-m", "eval.worker", "spec.json"], cwd=work, check=True,
+            env=clean_environment({"PYTHONPATH": str(code_directory())}),
         )  # fmt: skip
     return work
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from runner.files import code_directory
+from runner.machine import process
 from runner.machine.process import clean_environment
 from tests.real.conftest import inside
 
@@ -55,12 +56,11 @@ def _spec(tmp_path: Path, model: Path, **fields: Any) -> Path:
 
 
 def _worker(python: Path, spec: Path) -> list[str]:
-    return [str(python), "-m", "eval.worker", str(spec)]
+    return [*process.wrapped(), str(python), "-m", "eval.worker", str(spec)]
 
 
 def _environment() -> dict[str, str]:
-    own = {"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return clean_environment(own, needed=["JUDGE_KEY"])
+    return clean_environment({"PYTHONPATH": str(code_directory())}, needed=["JUDGE_KEY"])
 
 
 def _run(python: Path, spec: Path, code: int = 0) -> str:
@@ -134,6 +134,7 @@ def test_weights_that_are_missing_are_not_made_up(
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+@pytest.mark.cold
 @pytest.mark.thorough
 def test_killed_at_random_moments_it_ends_with_the_same_results(
     eval_python: Path, tiny_model: Path, tmp_path: Path

@@ -29,6 +29,7 @@ def plant(run: Path) -> None:
             (directory / f"{name}.py").write_text(f"open({str(run / 'RAN')!r}, 'a').write(__file__ + chr(10))")
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_nothing_in_a_run_directory_is_imported(backend: str, tiny_model: Path, tmp_path: Path, recipe: Recipe) -> None:
     rows = Path(load("quickstart").recipe.data.train[0].path)

@@ -19,7 +19,7 @@ from runner.machine.process import marked
 from tests.real.toy.project import environment, make, python
 
 pytestmark = [pytest.mark.real, pytest.mark.thorough]
-KILLS = 100 if os.environ.get("RECIPE_THOROUGH") else 12
+KILLS = 100 if os.environ.get("RECIPE_THOROUGH") else 8
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 

@@ -146,7 +146,7 @@ def test_the_losses_are_those_of_llamafactory_without_us(
     file.write_text(yaml.safe_dump(config | {"output_dir": str(own)}))
     subprocess.run(
         [str(llamafactory_python.parent / "llamafactory-cli"), "train", str(file)],
-        cwd=run, env=clean_environment({"OMP_NUM_THREADS": "1"}), check=True, capture_output=True,
+        cwd=run, env=clean_environment(), check=True, capture_output=True,
     )  # fmt: skip
     history = json.loads((own / "trainer_state.json").read_text())["log_history"]
     assert [line["loss"] for line in history if "loss" in line] == losses(run)
@@ -161,6 +161,7 @@ RESIDUAL = ["--set", "tuning.init=pissa", "--set", "tuning.modules_to_save=[lm_h
 ADDED = ["--set", "model.add_tokens=[<ticker>, <isin>]"]
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize(
     "more",
     [[], *(pytest.param(more, marks=pytest.mark.slow) for more in (RESIDUAL, ADDED))],
@@ -207,7 +208,7 @@ def test_a_checkpoint_of_two_processes_waits_for_the_slower_one(
     file.write_text(yaml.safe_dump(config | {"output_dir": str(tmp_path / "own")}))
     (tmp_path / "slow.py").write_text(SLOW)
     command = [str(llamafactory_python), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    env = clean_environment({"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])})
+    env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[2])})
     given = [str(tmp_path / "slow.py"), str(file), str(tmp_path / "metrics.jsonl")]
     subprocess.run([*command, *given], cwd=run, env=env, check=True, capture_output=True)
     (checkpoint,) = (tmp_path / "own").glob("checkpoint-*")
@@ -239,7 +240,7 @@ def command_line(pid: int) -> str:
 
 
 def start(arguments: list[str], cwd: Path) -> subprocess.Popen[bytes]:
-    env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"})
+    env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[2])})
     return subprocess.Popen(
         [sys.executable, "-m", "runner.cli", *arguments], cwd=cwd, env=env, stderr=subprocess.DEVNULL
     )
@@ -251,6 +252,7 @@ def wait_for_step(run: Path, step: int, runner: subprocess.Popen[bytes]) -> None
         time.sleep(0.05)
 
 
+@pytest.mark.cold
 def test_ctrl_c_leaves_interrupted_and_no_process(recipe: Recipe, tiny_model: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "stopped"
     runner = start(short("quickstart", tiny_model, "--set", "training.max_steps=500", "--name", "stopped"), tmp_path)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from runner.machine import process
 from tests.real.conftest import Recipe, _ensure, inside
 from tests.real.test_eval_thinking import TEMPLATE
 from tests.real.test_eval_worker import ADAPTER, _environment
@@ -123,7 +124,7 @@ def spec(directory: Path, model: Path, suites: list[str], base: Path | None = No
 
 
 def worker(python: Path, path: Path, *options: str, code: int = 0) -> str:
-    command = [str(python), "-m", "eval.suites.lm_eval.worker", str(path), *options]
+    command = [*process.wrapped(), str(python), "-m", "eval.suites.lm_eval.worker", str(path), *options]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(), cwd=path.parent, check=False)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr

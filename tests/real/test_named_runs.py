@@ -29,7 +29,7 @@ def killed_at_step(directory: Path, run: Path, step: int, *arguments: str) -> No
     """Start a command and kill it, its runner alone, once a run's metrics have that step."""
     child = subprocess.Popen(
         [sys.executable, "-m", "runner.cli", *arguments], cwd=directory,
-        env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}),
+        env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

@@ -26,7 +26,7 @@ def free_port() -> str:
 
 def node(rank: int, port: str, arguments: list[str], cwd: Path, **more: str) -> subprocess.Popen[str]:
     env = {"NNODES": "2", "NODE_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **more}
-    env = clean_environment({**env, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"})
+    env = clean_environment({**env, "PYTHONPATH": str(Path(__file__).parents[2])})
     command = [sys.executable, "-m", "runner.cli", *arguments]
     return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

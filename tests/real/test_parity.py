@@ -12,6 +12,7 @@ import pytest
 from adapters.contract import PreparedData, Topology
 from adapters.lora import ADAPTER
 from recipes import LoadedRecipe, load
+from runner.machine import process
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run
 from runner.training.attempt import child_environment
@@ -129,8 +130,8 @@ def fed(loaded: LoadedRecipe, run: Run, python: Path) -> list[list[list[int]]]:
         (run.path / name).write_text(text, encoding="utf-8")
     out = run.path / "fed.jsonl"
     arguments = plan.argv[plan.argv.index("backend/train.yaml") :]
-    env = child_environment(plan) | {"OMP_NUM_THREADS": "1"}
-    command = [str(python), "-c", FED[loaded.recipe.backend], str(out), *arguments]
+    command = [*process.wrapped(), str(python), "-c", FED[loaded.recipe.backend], str(out), *arguments]
+    env = child_environment(plan)
     done = subprocess.run(command, cwd=run.path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return sorted(json.loads(line) for line in out.read_text().splitlines())

@@ -91,6 +91,7 @@ def hub() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.cold
 def test_files_of_the_hub_are_read_by_their_paths(llamafactory_python: Path, tmp_path: Path, hub: str) -> None:
     place = "hf://datasets/acme/rows"
     train = [f"{place}/data/train-0.JSONL.gz", f"{place}/data/train-1.csv"]

@@ -15,6 +15,7 @@ from adapters.verl import options
 from recipes import load, trainings
 from recipes.made import of_each_kind
 from runner.files import code_directory
+from runner.machine import process
 from runner.machine.process import clean_environment
 from tests.real.conftest import Recipe, RunOnce, inside, losses, metrics, steps, write_plans
 from tests.real.test_llamafactory_backend import start_and_kill
@@ -153,8 +154,8 @@ def test_two_processes_train_the_same(
 
 
 def export(python: Path, run: Path, target: str, dtype: str) -> None:
-    env = clean_environment({"PYTHONPATH": str(code_directory()), "OMP_NUM_THREADS": "1"})
-    command = [str(python), "-m", "adapters.verl.export", "checkpoints", target, dtype]
+    env = clean_environment({"PYTHONPATH": str(code_directory())})
+    command = [*process.wrapped(), str(python), "-m", "adapters.verl.export", "checkpoints", target, dtype]
     subprocess.run(command, cwd=run, env=env, check=True, capture_output=True)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from recipes import UserError
 from runner.failure import Failure
 from runner.machine import process
 
@@ -39,6 +40,15 @@ def test_secrets_of_the_environment_never_reach_the_log(tmp_path: Path) -> None:
     code = "import os; print('token', os.environ['HF_TOKEN'], os.environ['WANDB_API_KEY'], os.environ['HOME'])"
     _, log = run(code, tmp_path, HF_TOKEN="hf_verysecret", WANDB_API_KEY="0123456789", HOME="/home/x")
     assert log == "token [redacted] [redacted] /home/x\n"
+
+
+def test_a_command_is_put_before_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECIPE_WRAP", "env 'OWN=two words'")
+    assert run("import os; print(os.environ['OWN'])", tmp_path) == (0, "two words\n")
+    for missing in ("no-such-command -x", "'open"):
+        monkeypatch.setenv("RECIPE_WRAP", missing)
+        with pytest.raises(UserError, match="RECIPE_WRAP"):
+            run("", tmp_path)
 
 
 def test_workers_in_sessions_of_their_own_end_with_the_call(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Runs a Python command in a warm interpreter where there is one for it, else as it is.
+
+Usage: python -IS client.py SOCKET PYTHON ARGUMENT…
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import signal
+import socket
+import sys
+
+TOKENIZERS, MODELS = "tokenizers", "models"  # what is imported: interpreter.py
+# What is run warm, besides the scripts of tests.
+WARM = {
+    "runner.data.prepare": TOKENIZERS,
+    "runner.data.inspect": TOKENIZERS,
+    "runner.data.trained": TOKENIZERS,
+    "eval.models.tokens": TOKENIZERS,
+    "adapters.initial_adapter": MODELS,
+    "adapters.llamafactory.train": MODELS,
+    "adapters.verl.train": MODELS,
+    "adapters.verl.export": MODELS,
+    "eval.worker": MODELS,
+    "eval.engines.chat": MODELS,
+    "eval.models.merge": MODELS,
+    "eval.suites.lm_eval.worker": MODELS,
+    "lm_eval": MODELS,
+}
+ENVIRONMENTS = ("llamafactory-", "verl-", "eval-any-", "eval-lm-any-")
+# Variables that nothing reads while it is imported; RECIPE_* are read by our own code alone. For another value of any
+# other one, an interpreter is started.
+OWN = {"PYTEST_CURRENT_TEST", "PWD", "OLDPWD", "SHLVL", "_", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "OMP_WAIT_POLICY",
+       "TOKENIZERS_PARALLELISM", "DISABLE_VERSION_CHECK", "VERL_FILE_LOGGER_PATH", "RANK", "LOCAL_RANK", "WORLD_SIZE",
+       "MASTER_ADDR", "MASTER_PORT", "NNODES", "NODE_RANK"}  # fmt: skip
+
+
+def main(address: str, python: str, arguments: list[str]) -> int:
+    modules = WARM.get(arguments[1]) if arguments[:1] == ["-m"] else MODELS if arguments[:1] == ["-c"] else None
+    apart = "HF_HUB_CACHE" in os.environ  # a test's own: no other would have an interpreter for it
+    if not modules or apart or not python.split("/")[-3].startswith(ENVIRONMENTS):
+        os.execv(python, [python, *arguments])
+    shared = {key: value for key, value in os.environ.items() if key not in OWN and not key.startswith("RECIPE_")}
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(address)
+        send(server, {"python": python, "modules": modules, "env": shared})
+        if server.recv(1) != b"y":  # it has been handed to the interpreter
+            return 70
+        rights = array.array("i", [0, 1, 2])
+        server.sendmsg([b"f"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        send(server, {"arguments": arguments, "env": dict(os.environ), "cwd": os.path.realpath(".")})
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: server.send(bytes([number])))
+        answer = server.recv(4)
+    if len(answer) < 4:
+        return 70
+    status = int.from_bytes(answer, "little")
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    return os.waitstatus_to_exitcode(status)
+
+
+def send(to: socket.socket, message: dict[str, object]) -> None:
+    data = json.dumps(message).encode()
+    to.sendall(len(data).to_bytes(4, "little") + data)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -1,0 +1,68 @@
+"""Hands the clients of a test session to interpreters, which it starts when they are first asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.real.warm.interpreter import receive
+
+HERE = Path(__file__).parent
+KEPT = 5  # interpreters, each of up to 1 GB
+
+
+class Server:
+    """Answers at a Unix socket, in a thread, so that the CPU time of all is that of this process's children."""
+
+    def __init__(self, address: Path) -> None:
+        self.command = [sys.executable, "-IS", str(HERE / "client.py"), str(address)]
+        self._interpreters: dict[str, tuple[subprocess.Popen[bytes], socket.socket]] = {}
+        self._ending: list[subprocess.Popen[bytes]] = []
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(address))
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+        while self._interpreters:
+            self._end_oldest()
+        for child in self._ending:
+            child.wait()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:  # closed
+                return
+            with client, contextlib.suppress(BrokenPipeError):  # it died: the client sees an end
+                asked = receive(client)
+                key = repr((asked["python"], asked["modules"], sorted(asked["env"].items())))
+                found = self._interpreters.pop(key, None) or self._started(**asked)
+                self._interpreters[key] = found  # the newest last
+                socket.send_fds(found[1], [b"c"], [client.fileno()])
+
+    def _started(self, python: str, modules: str, env: dict[str, str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        if len(self._interpreters) >= KEPT:
+            self._end_oldest()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [python, "-u", str(HERE / "interpreter.py"), str(theirs.fileno()), modules]
+            child = subprocess.Popen(
+                command, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()], start_new_session=True,
+            )  # fmt: skip
+        return child, ours
+
+    def _end_oldest(self) -> None:
+        child, channel = self._interpreters.pop(next(iter(self._interpreters)))
+        channel.close()  # it ends behind the processes that it has forked
+        self._ending.append(child)
