@@ -91,7 +91,7 @@ def environment_of_all() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def warm() -> Iterator[None]:
     """Processes are forked from interpreters that have imported torch, but where RECIPE_COLD is set."""
-    if os.environ.get("RECIPE_COLD"):
+    if os.environ.get("RECIPE_COLD") or sys.platform != "linux":
         yield
         return
     with tempfile.TemporaryDirectory() as directory:  # pytest's own is too long for the address of a socket

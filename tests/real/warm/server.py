@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -35,7 +37,11 @@ class Server:
         while self._interpreters:
             self._end_oldest()
         for child in self._ending:
-            child.wait()
+            try:
+                child.wait(60)
+            except subprocess.TimeoutExpired:  # a test has left a process of its own behind
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
 
     def _serve(self) -> None:
         while True:
