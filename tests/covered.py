@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     started = next((here / "lib").glob("python3*/site-packages")) / "covered.pth"
     started.write_text(START, encoding="utf-8")
     try:
-        env = os.environ | {"COVERAGE_PROCESS_START": str(settings)}
+        env = os.environ | {"COVERAGE_PROCESS_START": str(settings), "RECIPE_COLD": "1"}
         pytest = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile"]
         wanted = [arguments] if arguments else [["-m", "not real and not browser"], ["-m", "real and not slow"]]
         codes = [subprocess.run([*pytest, *chosen], cwd=ROOT, env=env, check=False).returncode for chosen in wanted]

@@ -18,7 +18,6 @@ WARM = {
     "runner.data.prepare": TOKENIZERS,
     "runner.data.inspect": TOKENIZERS,
     "runner.data.trained": TOKENIZERS,
-    "eval.models.tokens": TOKENIZERS,
     "adapters.initial_adapter": MODELS,
     "adapters.llamafactory.train": MODELS,
     "adapters.verl.train": MODELS,
@@ -26,6 +25,7 @@ WARM = {
     "eval.worker": MODELS,
     "eval.engines.chat": MODELS,
     "eval.models.merge": MODELS,
+    "eval.models.tokens": MODELS,
     "eval.suites.lm_eval.worker": MODELS,
     "lm_eval": MODELS,
 }
@@ -39,8 +39,7 @@ OWN = {"PYTEST_CURRENT_TEST", "PWD", "OLDPWD", "SHLVL", "_", "PYTHONSAFEPATH", "
 
 def main(address: str, python: str, arguments: list[str]) -> int:
     modules = WARM.get(arguments[1]) if arguments[:1] == ["-m"] else MODELS if arguments[:1] == ["-c"] else None
-    apart = "HF_HUB_CACHE" in os.environ  # a test's own: no other would have an interpreter for it
-    if not modules or apart or not python.split("/")[-3].startswith(ENVIRONMENTS):
+    if not modules or not python.split("/")[-3].startswith(ENVIRONMENTS):
         os.execv(python, [python, *arguments])
     shared = {key: value for key, value in os.environ.items() if key not in OWN and not key.startswith("RECIPE_")}
     with socket.socket(socket.AF_UNIX) as server:
