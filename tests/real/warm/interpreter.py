@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import random
@@ -36,7 +36,8 @@ def load(modules: str) -> None:
     if modules == "tokenizers":
         sys.modules["torch"] = None  # type: ignore[assignment]
         for name in TOKENIZERS:
-            importlib.import_module(name)
+            if importlib.util.find_spec(name.partition(".")[0]):  # evaluation has no datasets
+                importlib.import_module(name)
         del sys.modules["torch"]
         return
     directory = sys.prefix.rpartition("/")[2]
