@@ -18,7 +18,7 @@ from runner.machine.process import clean_environment
 from tests.real.conftest import Recipe, losses, metrics, steps
 from tests.real.test_llamafactory_backend import wait_for_end
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.cold]
 KILLS = int(os.environ.get("RECIPE_KILLS", "43"))  # of each backend with one process, and a sixth with two
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Five steps an epoch, with dropout: what is not restored shows.

@@ -19,7 +19,7 @@ from runner.runs.rundir import Run
 from runner.training.trial import Trial
 from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Prepared, inside
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.cold]
 
 RECIPE = """
 name: small

@@ -1,4 +1,4 @@
-"""Hands the clients of a test session to interpreters, which it starts when they are first asked for."""
+"""Hands the clients of a pytest worker to interpreters, which it starts when they are first asked for."""
 
 from __future__ import annotations
 
