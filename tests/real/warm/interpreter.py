@@ -53,7 +53,10 @@ def receive(connection: socket.socket) -> dict[str, Any]:
 def _exactly(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        data += connection.recv(size - len(data))
+        more = connection.recv(size - len(data))
+        if not more:
+            raise EOFError("the client was killed")
+        data += more
     return data
 
 
@@ -85,6 +88,8 @@ def _keep(client: socket.socket) -> dict[str, Any]:
         client.close()
         _become(request, files)
         return request
+    for file in files:
+        os.close(file)
     ended = os.pidfd_open(child)
     watched = [client.fileno(), ended]
     while True:

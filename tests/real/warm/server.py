@@ -49,7 +49,7 @@ class Server:
                 client, _ = self._socket.accept()
             except OSError:  # closed
                 return
-            with client, contextlib.suppress(BrokenPipeError):  # it died: the client sees an end
+            with client, contextlib.suppress(OSError, EOFError):  # one of both was killed: the client sees an end
                 asked = receive(client)
                 key = repr((asked["python"], asked["modules"], sorted(asked["env"].items())))
                 found = self._interpreters.pop(key, None) or self._started(**asked)
