@@ -201,7 +201,7 @@ def run_uv(arguments: list[str], log: Path, *, mark: str, say: Callable[[str], N
             told = time.monotonic()
             say(f"  {lines[-1].strip()}")
 
-    return process.run(command, cwd=log.parent, env=env, log=log, mark=mark, poll=poll)
+    return process.run(command, cwd=log.parent, env=env, log=log, mark=mark, poll=poll, wrap=False)
 
 
 def current_python(name: str) -> Path:

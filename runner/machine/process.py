@@ -42,7 +42,7 @@ def clean_environment(extra: Mapping[str, str] | None = None, needed: Sequence[s
 
 
 def wrapped() -> list[str]:
-    """The command of RECIPE_WRAP, as a shell would split it.
+    """The command of RECIPE_WRAP, as a shell would split it; found from here, wherever a child is started.
 
     Raises:
         UserError: it cannot be split, or there is no such command.
@@ -52,9 +52,12 @@ def wrapped() -> list[str]:
         command = shlex.split(text)
     except ValueError as error:
         raise UserError(f"{WRAP}={text!r}: {error}") from None
-    if command and shutil.which(command[0]) is None:
+    if not command:
+        return []
+    found = shutil.which(command[0])
+    if found is None:
         raise UserError(f"{WRAP}={text!r}: there is no command {command[0]!r}")
-    return command
+    return [str(Path(found).absolute()), *command[1:]]
 
 
 class Interrupted(Exception):
@@ -113,17 +116,21 @@ def run(
     log: Path,
     mark: str,
     poll: Callable[[], None] = lambda: None,
+    wrap: bool = True,
 ) -> int:
     """Run a command to its end; its output goes to `log`. Returns its exit code (negative: a signal).
 
-    `poll` is called a few times a second. Whatever ends this call ends every process of the command too.
+    `poll` is called a few times a second. Whatever ends this call ends every process of the command too. `wrap`: behind
+    the command of RECIPE_WRAP, where there is one.
 
     Raises:
+        UserError: RECIPE_WRAP is wrong.
         Failure: the log could not be written, and the command failed as well or was not heard to its end.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as stream:  # what cannot be written must not come back at its closing
-        child = _start(argv, cwd, env, mark, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        command = [*wrapped(), *argv] if wrap else argv
+        child = _start(command, cwd, env, mark, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         assert child.stdout
         copy = _Copy(child.stdout, stream, secrets(env))
         copy.start()
@@ -153,7 +160,7 @@ def talking(
     """A command that is asked on its stdin and answers on its stdout; its stderr goes to `log`, without secrets."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as stream:
-        child = _start(argv, cwd, env, mark, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        child = _start([*wrapped(), *argv], cwd, env, mark, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert child.stderr
         copy = _Copy(child.stderr, stream, secrets(env))
         copy.start()
@@ -169,7 +176,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """A child in a session of its own, that can be found by its mark and ends with this process."""
     return subprocess.Popen(
-        [*wrapped(), *argv],
+        argv,
         cwd=cwd,
         env={**env, **SAFE_PATH, MARK: mark},
         stdin=stdin,

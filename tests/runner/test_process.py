@@ -45,6 +45,12 @@ def test_secrets_of_the_environment_never_reach_the_log(tmp_path: Path) -> None:
 def test_a_command_is_put_before_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECIPE_WRAP", "env 'OWN=two words'")
     assert run("import os; print(os.environ['OWN'])", tmp_path) == (0, "two words\n")
+    (tmp_path / "own").write_text('#!/bin/sh\nOWN=relative exec "$@"\n')
+    (tmp_path / "own").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECIPE_WRAP", "./own")
+    (tmp_path / "elsewhere").mkdir()
+    assert run("import os; print(os.environ['OWN'])", tmp_path / "elsewhere") == (0, "relative\n")
     for missing in ("no-such-command -x", "'open"):
         monkeypatch.setenv("RECIPE_WRAP", missing)
         with pytest.raises(UserError, match="RECIPE_WRAP"):
