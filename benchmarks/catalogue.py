@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
@@ -134,11 +134,11 @@ def machines(model: str, kind: str) -> Iterator[str]:
             return
 
 
-def table() -> str:
-    """The text of made.json: a line for each recipe."""
+def table(models: Iterable[str] = MODELS) -> str:
+    """The text of made.json, or of some models' part of it: a line for each recipe."""
     defaults = {field.name: field.default for field in fields(Settings)}
     lines = []
-    for model in MODELS:
+    for model in models:
         for kind, one in KINDS.items():
             for machine in machines(model, kind) if one.thinking or not thinks(model) else ():
                 name = f"{model}_{kind}_{machine}"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from runner.machine.process import WRAP
+from tests.real.warm.server import Server
 
 # A busy machine is no fault of what is tested.
 hypothesis.settings.register_profile("busy", deadline=None)
@@ -32,6 +38,7 @@ def own_home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     for name in ("N_GPUS", "NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_NNODES"):
         monkeypatch.delenv(name, raising=False)
     if "real" not in request.keywords:
+        monkeypatch.delenv(WRAP, raising=False)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         monkeypatch.setenv("RECIPE_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -52,6 +59,22 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def minimal(write: Callable[[str], Path]) -> Path:
     return write(MINIMAL)
+
+
+_SERVER = pytest.StashKey[Server]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Real tests fork the processes of a run from warm interpreters, of one server for all workers."""
+    if not hasattr(config, "workerinput") and not os.environ.get("RECIPE_COLD") and sys.platform == "linux":
+        config.stash[_SERVER] = Server()
+        os.environ[WRAP] = shlex.join(config.stash[_SERVER].command)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _SERVER in config.stash:
+        del os.environ[WRAP]
+        config.stash[_SERVER].close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,12 +6,10 @@ import functools
 import itertools
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,6 @@ from runner.machine.environments import environment
 from runner.machine.process import clean_environment
 from runner.runs import rundir
 from runner.training.prepare import prepare
-from tests.real.warm.server import Server
 
 Recipe = Callable[..., "subprocess.CompletedProcess[str]"]
 RunOnce = Callable[..., Path]
@@ -86,20 +83,6 @@ def environment_of_all() -> None:
     """A user may have no compiler; data are prepared anew, but where a test says otherwise; a core for each test."""
     os.environ.update(CC="/nonexistent", CXX="/nonexistent", RECIPE_DATA_CACHE_GB="0", OMP_NUM_THREADS="1")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: enough for the bundled model
-
-
-@pytest.fixture(scope="session", autouse=True)
-def warm() -> Iterator[None]:
-    """Processes are forked from interpreters that have imported torch, but where RECIPE_COLD is set."""
-    if os.environ.get("RECIPE_COLD") or sys.platform != "linux":
-        yield
-        return
-    with tempfile.TemporaryDirectory() as directory:  # pytest's own is too long for the address of a socket
-        server = Server(Path(directory) / "socket")
-        os.environ[process.WRAP] = shlex.join(server.command)
-        yield
-        del os.environ[process.WRAP]
-        server.close()
 
 
 @pytest.fixture(autouse=True)
@@ -174,16 +157,23 @@ def tiny_qwen3(verl_python: Path, bundled_model: Path, tmp_path_factory: pytest.
     return target
 
 
-@pytest.fixture
-def on_the_hub(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """acme/tiny as if it had been downloaded: the tiny model at revision v1; the newest has no files at all."""
-    cache = tmp_path / "hub/models--acme--tiny"
+@pytest.fixture(scope="session")
+def hub_cache(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A cache of the hub with acme/tiny in it, and where its files are: warm interpreters know the one cache."""
+    hub = tmp_path_factory.mktemp("hub")
+    cache = hub / "models--acme--tiny"
     commits = {"v1": "1" * 40, "main": "2" * 40}
     for name, commit in commits.items():
         write_text(cache / "refs" / name, commit)
         (cache / "snapshots" / commit).mkdir(parents=True)
-    found = shutil.copytree(tiny_model, cache / "snapshots" / commits["v1"], dirs_exist_ok=True)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return hub, shutil.copytree(tiny_model, cache / "snapshots" / commits["v1"], dirs_exist_ok=True)
+
+
+@pytest.fixture
+def on_the_hub(hub_cache: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """acme/tiny as if it had been downloaded: the tiny model at revision v1; the newest has no files at all."""
+    hub, found = hub_cache
+    monkeypatch.setenv("HF_HUB_CACHE", str(hub))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return found
 

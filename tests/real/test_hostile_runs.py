@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recipes import load
+from runner.machine.process import WRAP
 from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe
 
 pytestmark = pytest.mark.real
@@ -29,9 +30,10 @@ def plant(run: Path) -> None:
             (directory / f"{name}.py").write_text(f"open({str(run / 'RAN')!r}, 'a').write(__file__ + chr(10))")
 
 
-@pytest.mark.cold
 @pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
-def test_nothing_in_a_run_directory_is_imported(backend: str, tiny_model: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_nothing_in_a_run_directory_is_imported(
+    backend: str, tiny_model: Path, tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = Path(load("quickstart").recipe.data.train[0].path)
     shutil.copyfile(rows, tmp_path / "rows.jsonl")
     settings = [f"backend={backend}", f"model.path={tiny_model}", "training.max_steps=2", "checkpoint.every=1",
@@ -41,6 +43,7 @@ def test_nothing_in_a_run_directory_is_imported(backend: str, tiny_model: Path, 
     recipe("run", "r.yaml", "--name", "r", "--no-eval", *overrides)
     run = tmp_path / "runs/r"
     plant(run)
+    monkeypatch.delenv(WRAP, raising=False)  # each process that follows imports what it needs
     recipe("eval", "r")
     recipe("merge", "r")
     if backend == "verl":  # once is enough, and in `make test-all`

@@ -161,12 +161,9 @@ RESIDUAL = ["--set", "tuning.init=pissa", "--set", "tuning.modules_to_save=[lm_h
 ADDED = ["--set", "model.add_tokens=[<ticker>, <isin>]"]
 
 
+@pytest.mark.slow
 @pytest.mark.cold
-@pytest.mark.parametrize(
-    "more",
-    [[], *(pytest.param(more, marks=pytest.mark.slow) for more in (RESIDUAL, ADDED))],
-    ids=["", "residual", "tokens"],
-)
+@pytest.mark.parametrize("more", [[], RESIDUAL, ADDED], ids=["", "residual", "tokens"])
 def test_killed_at_random_and_resumed_it_ends_as_if_never_killed(
     more: list[str], recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:

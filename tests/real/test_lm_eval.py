@@ -233,8 +233,11 @@ def test_a_group_has_lm_evals_mean_and_is_paired_only_where_it_is_one_of_samples
     assert not any("acc" in r for r in records(tmp_path / "out", "means"))
 
 
-def test_what_cannot_be_asked_is_told_before_a_model_is_read(lm_python: Path, tasks: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_asked_is_told_before_a_model_is_read(
+    lm_python: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A task that is unknown, one whose data are on the Hub, one that runs code, and a file that is no task."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # its client tries again for 23 s else
     unsafe = tmp_path / "unsafe.yaml"
     unsafe.write_text(CHOICE.replace("task: words_mc", "task: mine\nunsafe_code: true"))
     other = tmp_path / "other.yaml"

@@ -15,7 +15,6 @@ from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.cold
 @pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_the_quickstart_lowers_the_perplexity_of_held_out_rows(backend: str, tmp_path: Path) -> None:
     """Nothing is changed but the one field; the base model is scored beside the tuned one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ WARM = {
     "adapters.llamafactory.train": MODELS,
     "adapters.verl.train": MODELS,
     "adapters.verl.export": MODELS,
+    "torch.distributed.run": MODELS,
     "eval.worker": MODELS,
     "eval.engines.chat": MODELS,
     "eval.models.merge": MODELS,
@@ -29,19 +31,25 @@ WARM = {
     "eval.suites.lm_eval.worker": MODELS,
     "lm_eval": MODELS,
 }
-ENVIRONMENTS = ("llamafactory-", "verl-", "eval-any-", "eval-lm-any-")
-# Variables that nothing reads while it is imported; RECIPE_* are read by our own code alone. For another value of any
-# other one, an interpreter is started.
-OWN = {"PYTEST_CURRENT_TEST", "PWD", "OLDPWD", "SHLVL", "_", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "OMP_WAIT_POLICY",
-       "TOKENIZERS_PARALLELISM", "DISABLE_VERSION_CHECK", "VERL_FILE_LOGGER_PATH", "RANK", "LOCAL_RANK", "WORLD_SIZE",
-       "MASTER_ADDR", "MASTER_PORT", "NNODES", "NODE_RANK"}  # fmt: skip
+ENVIRONMENTS = {TOKENIZERS: ("llamafactory-", "verl-", "toy-", "eval-"),
+                MODELS: ("llamafactory-", "verl-", "eval-any-", "eval-lm-any-")}  # fmt: skip
+# Variables that nothing reads while it is imported; RECIPE_* are read by our own code alone, and PYTEST_* by none. For
+# another value of any other one, an interpreter is started.
+OWN = {"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "OMP_WAIT_POLICY",
+       "TOKENIZERS_PARALLELISM", "DISABLE_VERSION_CHECK", "VERL_FILE_LOGGER_PATH", "RANK", "WORLD_SIZE",
+       "MASTER_ADDR", "MASTER_PORT", "NNODES", "NODE_RANK", "PYTHON_EXEC"}  # fmt: skip
+OWN_PREFIXES = ("RECIPE_", "PYTEST_", "TORCHELASTIC_", "TORCH_NCCL_", "GROUP_", "ROLE_", "LOCAL_")
 
 
 def main(address: str, python: str, arguments: list[str]) -> int:
-    modules = WARM.get(arguments[1]) if arguments[:1] == ["-m"] else MODELS if arguments[:1] == ["-c"] else None
-    if not modules or not python.split("/")[-3].startswith(ENVIRONMENTS):
+    kind, what = [argument for argument in [*arguments, "", ""] if argument != "-u"][:2]  # no interpreter buffers
+    modules = WARM.get(what) if kind == "-m" else MODELS if kind == "-c" else None
+    if not modules or not python.split("/")[-3].startswith(ENVIRONMENTS[modules]):
         os.execv(python, [python, *arguments])
-    shared = {key: value for key, value in os.environ.items() if key not in OWN and not key.startswith("RECIPE_")}
+    own = {key for key in os.environ if key in OWN or key.startswith(OWN_PREFIXES)}
+    if os.pathsep not in os.environ.get("PYTHONPATH", "") and "VERL_USE_EXTERNAL_MODULES" not in os.environ:
+        own.add("PYTHONPATH")  # our packages alone, or none
+    shared = {key: value for key, value in os.environ.items() if key not in own}
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
         send(server, {"python": python, "modules": modules, "env": shared})
@@ -49,7 +57,11 @@ def main(address: str, python: str, arguments: list[str]) -> int:
             return 70
         rights = array.array("i", [0, 1, 2])
         server.sendmsg([b"f"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        send(server, {"arguments": arguments, "env": dict(os.environ), "cwd": os.path.realpath(".")})
+        size = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # torchrun starts its workers by PYTHON_EXEC, which server.py has written.
+        env = {**os.environ, "PYTHON_EXEC": address.removesuffix("socket") + "python", "RECIPE_PYTHON": python}
+        cwd = os.path.realpath(".")
+        send(server, {"arguments": arguments[arguments.index(kind) :], "env": env, "cwd": cwd, "file_size": size})
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: server.send(bytes([number])))
         answer = server.recv(4)

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import random
+import resource
 import runpy
 import select
 import signal
@@ -115,6 +116,7 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    resource.setrlimit(resource.RLIMIT_FSIZE, request["file_size"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
     if numpy := sys.modules.get("numpy"):
@@ -124,6 +126,7 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
 def run(arguments: list[str], env: dict[str, str]) -> None:
     """As `python -m MODULE …` and `python -c CODE …` do."""
     kind, what, *rest = arguments
+    sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     if not env.get("PYTHONSAFEPATH"):
         sys.path.insert(0, os.path.realpath(".") if kind == "-m" else "")
     sys.argv = [kind, *rest]

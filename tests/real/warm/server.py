@@ -1,31 +1,39 @@
-"""Hands the clients of a pytest worker to interpreters, which it starts when they are first asked for."""
+"""Hands clients to interpreters, which it starts when they are first asked for: one for all workers of pytest."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 from tests.real.warm.interpreter import receive
 
 HERE = Path(__file__).parent
-KEPT = 5  # interpreters, each of up to 1 GB
+KEPT = 8  # interpreters, each of up to 1 GB
 
 
 class Server:
     """Answers at a Unix socket, in a thread, so that the CPU time of all is that of this process's children."""
 
-    def __init__(self, address: Path) -> None:
-        self.command = [sys.executable, "-IS", str(HERE / "client.py"), str(address)]
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory()  # pytest's own is too long for the address of a socket
+        address = str(Path(self._directory.name) / "socket")
+        self.command = [sys.executable, "-IS", str(HERE / "client.py"), address]
+        workers = Path(self._directory.name) / "python"
+        client = shlex.join(self.command)
+        workers.write_text(f'#!/bin/sh\nexec {client} "$RECIPE_PYTHON" "$@"\n', encoding="utf-8")
+        workers.chmod(0o755)
         self._interpreters: dict[str, tuple[subprocess.Popen[bytes], socket.socket]] = {}
         self._ending: list[subprocess.Popen[bytes]] = []
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(str(address))
+        self._socket.bind(address)
         self._socket.listen()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -34,6 +42,7 @@ class Server:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
+        self._directory.cleanup()
         while self._interpreters:
             self._end_oldest()
         for child in self._ending:
