@@ -25,8 +25,8 @@ from typing import Any
 
 TOKENIZERS = ("transformers.models.auto.tokenization_auto", "pyarrow", "datasets")
 MODELS = {
-    "llamafactory": ("llamafactory.train.tuner",),
-    "verl": ("verl.trainer.sft_trainer", "peft"),
+    "llamafactory": ("llamafactory.train.tuner", "transformers.models.llama.modeling_llama", "peft.tuners.lora.bnb"),
+    "verl": ("verl.trainer.sft_trainer", "peft", "torch.distributed.checkpoint.state_dict"),
     "eval-any": ("torch", "transformers.generation", "peft", "safetensors.torch"),
     "eval-lm-any": ("lm_eval", "lm_eval.models.huggingface"),
 }
