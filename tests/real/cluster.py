@@ -46,8 +46,9 @@ ReturnToService=2
 InactiveLimit=0
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,bf_interval=2
-NodeName=n1 NodeAddr=127.0.0.1 NodeHostname=localhost Port={n1} CPUs=2
-NodeName=n2 NodeAddr=127.0.0.1 NodeHostname=localhost Port={n2} CPUs=2
+GresTypes=gpu
+NodeName=n1 NodeAddr=127.0.0.1 NodeHostname=localhost Port={n1} CPUs=2 Gres=gpu:2
+NodeName=n2 NodeAddr=127.0.0.1 NodeHostname=localhost Port={n2} CPUs=2 Gres=gpu:2
 PartitionName=grace Nodes=n1,n2 Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=30
 PartitionName=abrupt Nodes=n1,n2 PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=high Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF
@@ -162,6 +163,7 @@ def slurm(directory: Path) -> Iterator[Slurm]:
         (directory / name).mkdir()
     ports = {name: free_port() for name in ("ctld", "n1", "n2")}
     (directory / "slurm.conf").write_text(CONF.format(directory=directory, **ports))
+    (directory / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")  # counted as two GPUs
     key = directory / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)

@@ -190,3 +190,19 @@ def test_a_job_whose_node_dies_goes_on_on_another(call: Toy, cluster: Slurm) -> 
         call.is_whole("orphan", attempts=2)
     finally:
         cluster.start_node(node)
+
+
+@pytest.mark.parametrize(("gpus", "fits"), [(2, True), (3, False)])
+def test_slurm_counts_the_gpus_that_are_asked_for(gpus: int, fits: bool, call: Toy, tmp_path: Path) -> None:
+    """Slurm's own scheduler says when and where the job would start; a node has two."""
+    shown = call(
+        "launch", "quickstart", "--on", "slurm", "--nodes", "2", "--gpus", str(gpus), "--dry-run",
+        "--set", "training.micro_batch_size=1", "--set", "training.global_batch_size=12",
+    ).stdout  # fmt: skip
+    file = tmp_path / "job.sbatch"
+    file.write_text("".join(f"{line[2:]}\n" for line in shown.splitlines() if line.startswith("  ")))
+    env = {**os.environ, **call.cluster.env}
+    done = subprocess.run(["sbatch", "--test-only", str(file)], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == fits, done.stderr
+    said = "nodes n[1-2] in partition grace" if fits else "Requested node configuration is not available"
+    assert said in done.stderr, done.stderr
