@@ -22,7 +22,8 @@ def empty(tmp_path: Path, text: str = "") -> Environment:
     return Environment(name="tiny", device="cpu", lock=lock)
 
 
-def test_an_environment_is_built_once(tmp_path: Path) -> None:
+def test_an_environment_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECIPE_WRAP", "false")  # put before the processes of runs alone
     said: list[str] = []
     wanted = empty(tmp_path)
     python = environments.ensure(wanted, said.append)
