@@ -70,7 +70,8 @@ class Server:
             self._end_oldest()
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [python, "-u", str(HERE / "interpreter.py"), str(theirs.fileno()), modules]
+            quiet = ["-W", "ignore:This process (pid="]  # is multi-threaded, says Python 3.12 at each fork
+            command = [python, "-u", *quiet, str(HERE / "interpreter.py"), str(theirs.fileno()), modules]
             child = subprocess.Popen(
                 command, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()], start_new_session=True,
