@@ -95,7 +95,7 @@ def _begin(stack: ExitStack, request: Request, rank: int, command: tuple[str, ..
     log = request.directory / f"node-{rank}.log"
     mark = f"{request.run}#launch-{rank}"
     child = stack.enter_context(
-        process.talking(command, cwd=request.run, env=process.clean_environment(), log=log, mark=mark)
+        process.talking(command, cwd=request.run, env=process.clean_environment(), log=log, mark=mark, wrap=False)
     )
     assert child.stdout
     reader = threading.Thread(target=_copy, args=(child.stdout, log, name, say), daemon=True)

@@ -155,12 +155,16 @@ def run(
 
 @contextmanager
 def talking(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, mark: str
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, mark: str, wrap: bool = True
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that is asked on its stdin and answers on its stdout; its stderr goes to `log`, without secrets."""
+    """A command that is asked on its stdin and answers on its stdout; its stderr goes to `log`, without secrets.
+
+    `wrap`: as for `run`.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as stream:
-        child = _start([*wrapped(), *argv], cwd, env, mark, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = [*wrapped(), *argv] if wrap else argv
+        child = _start(command, cwd, env, mark, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert child.stderr
         copy = _Copy(child.stderr, stream, secrets(env))
         copy.start()

@@ -510,6 +510,7 @@ def by_ssh(tmp_path: Path, own: str) -> subprocess.Popen[str]:
     tool(tmp_path, "ssh", 'exec sh -c "${@: -1}"')
     (tmp_path / "own.sh").write_text(own)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
+    env["RECIPE_WRAP"] = "false"  # put before the processes of a run alone
     words = ["launch", "quickstart", "--on", "ssh", "--hosts", "a,b", "--gpus", "0"]
     return subprocess.Popen(
         [sys.executable, "-m", "runner.cli", *words, "--set", f"launch.command=bash {tmp_path / 'own.sh'}"],

@@ -45,7 +45,7 @@ def main(address: str, python: str, arguments: list[str]) -> int:
     kind, what = [argument for argument in [*arguments, "", ""] if argument != "-u"][:2]  # no interpreter buffers
     modules = WARM.get(what) if kind == "-m" else MODELS if kind == "-c" else None
     if not modules or not python.split("/")[-3].startswith(ENVIRONMENTS[modules]):
-        os.execv(python, [python, *arguments])
+        os.execvp(python, [python, *arguments])
     own = {key for key in os.environ if key in OWN or key.startswith(OWN_PREFIXES)}
     if os.pathsep not in os.environ.get("PYTHONPATH", "") and "VERL_USE_EXTERNAL_MODULES" not in os.environ:
         own.add("PYTHONPATH")  # our packages alone, or none
