@@ -51,12 +51,15 @@ class Toy:
         assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
         return done
 
+    def words(self, name: str, partition: str, *more: str) -> list[str]:
+        command = f"env PYTHONPATH={self.copy} OMP_NUM_THREADS=1 {sys.executable} -m runner.cli"
+        return ["launch", "echo_toy", "--on", "slurm", "--gpus", "0", "--partition", partition, "--name", name,
+                "--no-eval", "--set", f"launch.command={json.dumps(command)}", "--set", f"model.path={self.model}",
+                "--set", f"training.max_steps={STEPS}", "--set", "checkpoint.keep=2", *more]  # fmt: skip
+
     def launch(self, name: str, partition: str, *more: str) -> str:
         """Launch the toy; returns the number of the job."""
-        command = f"env PYTHONPATH={self.copy} OMP_NUM_THREADS=1 {sys.executable} -m runner.cli"
-        self("launch", "echo_toy", "--on", "slurm", "--gpus", "0", "--partition", partition, "--name", name,
-             "--no-eval", "--set", f"launch.command={json.dumps(command)}", "--set", f"model.path={self.model}",
-             "--set", f"training.max_steps={STEPS}", "--set", "checkpoint.keep=2", *more)  # fmt: skip
+        self(*self.words(name, partition, *more))
         return str(json.loads((self.runs / name / "launch/launch.json").read_text())["id"])
 
     def said(self, name: str) -> str:
@@ -128,7 +131,7 @@ def test_a_job_is_followed_ended_and_launched_again(call: Toy, cluster: Slurm) -
     cluster("scancel", blocker)
     call.steps_of("followed", 3)
     assert call.state("followed") == "running"
-    refused = call("launch", "echo_toy", "--on", "slurm", "--gpus", "0", "--name", "followed", "--resume", code=2)
+    refused = call(*call.words("followed", "grace", "--resume"), code=2)
     assert f"followed is running as job {job}: end it first" in refused.stderr
     cluster("scancel", job)
     until(lambda: not cluster.state(job), 60, lambda: cluster.state(job))
