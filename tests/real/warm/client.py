@@ -42,9 +42,10 @@ OWN_PREFIXES = ("RECIPE_", "PYTEST_", "TORCHELASTIC_", "TORCH_NCCL_", "GROUP_", 
 
 
 def main(address: str, python: str, arguments: list[str]) -> int:
-    kind, what = [argument for argument in [*arguments, "", ""] if argument != "-u"][:2]  # no interpreter buffers
+    kind, what = [argument for argument in [*arguments, "", ""] if argument != "-u"][:2]  # which every interpreter has
     modules = WARM.get(what) if kind == "-m" else MODELS if kind == "-c" else None
-    if not modules or not python.split("/")[-3].startswith(ENVIRONMENTS[modules]):
+    environment = "".join(python.split("/")[-3:-2])  # of …/NAME/bin/python
+    if not modules or not environment.startswith(ENVIRONMENTS[modules]):
         os.execvp(python, [python, *arguments])
     own = {key for key in os.environ if key in OWN or key.startswith(OWN_PREFIXES)}
     if os.pathsep not in os.environ.get("PYTHONPATH", "") and "VERL_USE_EXTERNAL_MODULES" not in os.environ:
