@@ -19,7 +19,8 @@ define unit_tests_with
 	$(UV) pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[dev]'
 	$(2)/bin/python -m pytest $(N) -m "not real and not browser"
 endef
-N ?= -n 3  # of two cores, one more fills the others' waits
+# On two cores a third process fills the waits of the others.
+N ?= -n3
 BUDGET = $(BIN)/python -m tests.budget
 REAL := $(BIN)/python -m pytest $(N) --dist loadfile --no-loadscope-reorder --durations=10
 
