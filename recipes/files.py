@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: a reader sees the old text or the new one, and a failed write leaves no temporary."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         # Not mkstemp, whose files have mode 0600 whatever the umask says.
         # A lone surrogate, which a model may well produce in bytes, must not cost the whole file.

@@ -9,7 +9,6 @@ from typing import Any
 
 from recipes import data_files, remote, schema
 from recipes.errors import Problem, UserError, did_you_mean
-from recipes.longbench import subset_files
 from recipes.paths import HUB_ID, TEXT_KINDS, data_kind, hub_name, listed, local_path, scheme, unset_variable
 from recipes.yaml_text import Document, Values
 from recipes.yaml_text import Path as FieldPath
@@ -93,6 +92,8 @@ def _longbench_problems(place: FieldPath, source: Values, document: Document, ro
             if source.get(leaf, default := _default(leaf)) != default:
                 yield document.problem((*place, leaf), "belongs to format: longbench; take it out, or set that format")
         return
+    from recipes.longbench import subset_files
+
     for where, text in paths_of(place, source):
         path = local_path(text, root)
         try:

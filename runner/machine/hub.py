@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from recipes import Recipe
 from recipes.paths import scheme
@@ -54,6 +53,8 @@ def offline_if_unreachable(names: Iterable[str], say: Callable[[str], None]) -> 
     Nothing is asked behind a proxy, whose answer would say nothing of the Hub.
     """
     wanted = list(names)
+    from urllib.request import getproxies  # with http.client and ssl: `recipe plan` asks none of this
+
     if not wanted or os.environ.get("HF_HUB_OFFLINE") or getproxies().keys() & {"http", "https", "all"}:
         return
     endpoint = os.environ.get("HF_ENDPOINT") or ENDPOINT

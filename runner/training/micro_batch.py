@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapters import backend
 from adapters.contract import Topology
 from adapters.refusals import unsupported
 from recipes import LoadedRecipe, UserError
 from recipes.load import load_text
-from runner.fit.estimate import Fit, estimate, gigabytes
 from runner.fit.gpus import Gpu
 from runner.machine.cards import cards
+
+if TYPE_CHECKING:
+    from runner.fit.estimate import Fit
 
 FIELD = "training.micro_batch_size"
 MARGIN = 1.1  # docs/memory.md: the estimate is within 10 % of what PyTorch tracks
@@ -45,6 +48,8 @@ def was_auto(chosen: Iterable[str], size: int | None = None) -> bool:
 
 
 def _size(loaded: LoadedRecipe, machines: Topology, card: Gpu | None) -> tuple[int, str]:
+    from runner.fit.estimate import gigabytes  # a sixth of the time of `recipe validate`, which seldom needs it
+
     if not machines.gpus:
         return 1, "on a CPU more rows at once gain little"
     if loaded.recipe.distributed.max_tokens_per_device:
@@ -70,6 +75,8 @@ def allowed(loaded: LoadedRecipe, machines: Topology, longest: int | None = None
 
     With the estimate of each, for rows of `longest` tokens; None: of `data.max_length`.
     """
+    from runner.fit.estimate import estimate
+
     batch = loaded.recipe.training.global_batch_size
     for size in (2**n for n in reversed(range(batch.bit_length()))):
         one = with_size(loaded, size)
