@@ -53,8 +53,20 @@ MENU = {
         "guides/from_axolotl",
     ),
     "Reference": ("verbs/index", "recipe", "catalogue"),
-    "In depth": ("data", "evaluation", "going_on", "sweeps", "grpo", "export", "launch", "memory", "gpu", "parity"),
-    "The project": ("decisions", "contributing", "security", "changelog"),
+    "In depth": (
+        "data",
+        "evaluation",
+        "runs",
+        "going_on",
+        "sweeps",
+        "grpo",
+        "export",
+        "launch",
+        "memory",
+        "gpu",
+        "parity",
+    ),
+    "The project": ("results", "decisions", "contributing", "security", "changelog"),
 }
 LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)#\s]*)(#[^)\s]*)?(\))")
 FENCE = re.compile(r"^(```.*?^```[^\n]*$|<!--.*?-->)", re.MULTILINE | re.DOTALL)
