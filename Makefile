@@ -17,12 +17,12 @@ endef
 define unit_tests_with
 	$(UV) venv --quiet --clear --python $(BIN)/python $(2)
 	$(UV) pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[dev]'
-	$(2)/bin/python -m pytest $(N) -m "not real and not browser"
+	$(2)/bin/python -m pytest -n $(WORKERS) -m "not real and not browser"
 endef
 # On two cores a third process fills the waits of the others.
-N ?= -n3
+WORKERS ?= 3
 BUDGET = $(BIN)/python -m tests.budget
-REAL := $(BIN)/python -m pytest $(N) --dist loadfile --no-loadscope-reorder --durations=10
+REAL := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 
 .PHONY: quickstart test test-all test-fast coverage mutation test-browser test-newest test-oldest lock docs golden bench gpu-check clean
 
@@ -34,14 +34,14 @@ test: test-fast ## everything that CI runs: lint, types, unit tests, real runs o
 
 test-all: test-fast ## these with each process started as a user's is, the slow ones, and many more generated examples
 	RECIPE_COLD=1 $(REAL) -m "real and not slow"
-	RECIPE_THOROUGH=1 $(BIN)/python -m pytest $(N) -m "not real and not browser"
+	RECIPE_THOROUGH=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not real and not browser"
 	RECIPE_THOROUGH=1 $(BUDGET) "slow real tests" $(REAL) -m "real and (slow or thorough)"
 
 test-fast: .venv/dev ## lint, types and unit tests, without a backend
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BUDGET) "unit tests" $(BIN)/python -m pytest $(N) -m "not real and not browser" --durations=10
+	$(BUDGET) "unit tests" $(BIN)/python -m pytest -n $(WORKERS) -m "not real and not browser" --durations=10
 
 coverage: .venv/dev ## which lines all tests run, in child processes and in the backends' environments too
 	$(BIN)/python -m tests.covered

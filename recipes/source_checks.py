@@ -92,7 +92,7 @@ def _longbench_problems(place: FieldPath, source: Values, document: Document, ro
             if source.get(leaf, default := _default(leaf)) != default:
                 yield document.problem((*place, leaf), "belongs to format: longbench; take it out, or set that format")
         return
-    from recipes.longbench import subset_files
+    from recipes.longbench import subset_files  # with zipfile
 
     for where, text in paths_of(place, source):
         path = local_path(text, root)

@@ -52,9 +52,9 @@ def offline_if_unreachable(names: Iterable[str], say: Callable[[str], None]) -> 
 
     Nothing is asked behind a proxy, whose answer would say nothing of the Hub.
     """
-    wanted = list(names)
     from urllib.request import getproxies  # with http.client and ssl: `recipe plan` asks none of this
 
+    wanted = list(names)
     if not wanted or os.environ.get("HF_HUB_OFFLINE") or getproxies().keys() & {"http", "https", "all"}:
         return
     endpoint = os.environ.get("HF_ENDPOINT") or ENDPOINT

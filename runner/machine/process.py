@@ -129,8 +129,7 @@ def run(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as stream:  # what cannot be written must not come back at its closing
-        command = [*wrapped(), *argv] if wrap else argv
-        child = _start(command, cwd, env, mark, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        child = _start(argv, cwd, env, mark, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, wrap=wrap)
         assert child.stdout
         copy = _Copy(child.stdout, stream, secrets(env))
         copy.start()
@@ -163,8 +162,7 @@ def talking(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as stream:
-        command = [*wrapped(), *argv] if wrap else argv
-        child = _start(command, cwd, env, mark, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        child = _start(argv, cwd, env, mark, stdin=subprocess.PIPE, stderr=subprocess.PIPE, wrap=wrap)
         assert child.stderr
         copy = _Copy(child.stderr, stream, secrets(env))
         copy.start()
@@ -176,11 +174,11 @@ def talking(
 
 
 def _start(
-    argv: Sequence[str], cwd: Path, env: Mapping[str, str], mark: str, *, stdin: int, stderr: int
+    argv: Sequence[str], cwd: Path, env: Mapping[str, str], mark: str, *, stdin: int, stderr: int, wrap: bool
 ) -> subprocess.Popen[bytes]:
     """A child in a session of its own, that can be found by its mark and ends with this process."""
     return subprocess.Popen(
-        argv,
+        [*wrapped(), *argv] if wrap else argv,
         cwd=cwd,
         env={**env, **SAFE_PATH, MARK: mark},
         stdin=stdin,

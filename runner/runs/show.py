@@ -139,8 +139,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _width(text: str) -> int:
-    import unicodedata
-
     if text.isascii():
         return len(text)
+    import unicodedata
+
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -44,8 +44,10 @@ def of(model: str) -> list[str]:
 def test_the_table_is_what_the_estimate_says() -> None:
     """Where the estimate has changed: `make golden`, and read the difference."""
     models = list(MODELS)[:: 1 if os.environ.get("RECIPE_THOROUGH") else 4]
-    rows = json.loads(TABLE.read_text(encoding="utf-8"))
-    assert json.loads(table(models)) == {name: rows[name] for model in models for name in of(model)}
+    names_of = {name for model in models for name in of(model)}
+    lines = TABLE.read_text(encoding="utf-8").splitlines()[1:-1]
+    kept = [line.rstrip(",") for line in lines if line.split('"')[1] in names_of]
+    assert table(models) == "{\n" + ",\n".join(kept) + "\n}\n"
 
 
 def test_there_are_recipes_for_every_model_method_and_machine() -> None:
