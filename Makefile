@@ -46,11 +46,10 @@ test-fast: .venv/dev ## lint, types and unit tests, without a backend
 coverage: .venv/dev ## which lines all tests run, in child processes and in the backends' environments too
 	$(BIN)/python -m tests.covered
 
-mutation: .venv/dev ## whether the unit tests notice a wrong operator; MUTANTS='eval.metrics.*' takes some (all: hours)
+mutation: .venv/dev ## whether the unit tests notice a wrong operator: a sample of mutants, or MUTANTS='eval.metrics.*'
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-mutation
 	$(UV) pip install --quiet --python .venv-mutation/bin/python --editable '.[dev,mutation]'
-	.venv-mutation/bin/mutmut run $(MUTANTS) | tail -n 3
-	$(BIN)/python -m tests.mutants .venv-mutation/bin/mutmut
+	$(BIN)/python -m tests.mutants .venv-mutation/bin/mutmut $(MUTANTS)
 
 test-browser: .venv/dev ## the report in headless Chromium, which must be installed
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-browser
