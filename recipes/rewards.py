@@ -26,7 +26,7 @@ from recipes.types import Reward
 Function = Callable[[str, str, Mapping[str, Any]], float]  # (reply, reference, row)
 
 ANSWER = re.compile(r"####|\banswer\s*(?:is\b|:)\s*:?|答案\s*(?:是|为|:)\s*:?", re.IGNORECASE)
-BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+BRACE = re.compile(r"\\boxed\s*\{|[{}]")
 
 
 class RewardError(Exception):
@@ -53,8 +53,21 @@ class Named:
 def final_answer(text: str) -> str:
     """What stands in the last \\boxed{}, or else after the last `####`, `answer is`, `答案是`; or else all of it."""
     text = unicodedata.normalize("NFKC", text)
-    boxed = BOXED.findall(text)
-    return boxed[-1] if boxed else ANSWER.split(text)[-1]
+    boxed = _boxed(text)
+    return ANSWER.split(text)[-1] if boxed is None else boxed
+
+
+def _boxed(text: str) -> str | None:
+    """What stands in the last \\boxed{} that is closed, its own braces in pairs; None without any."""
+    opened: list[int] = []  # behind each brace that is open, of a box or not
+    boxes: dict[int, int] = {}  # where each box begins, and where it ends
+    for brace in BRACE.finditer(text):
+        if brace[0] != "}":
+            opened.append(brace.end() if len(brace[0]) > 1 else -1)
+        elif opened and (begin := opened.pop()) > 0:
+            boxes[begin] = brace.start()
+    last = max(boxes, default=None)
+    return None if last is None else text[last : boxes[last]]
 
 
 def normalised(text: str) -> str:

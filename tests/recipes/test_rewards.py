@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recipes import UserError, load_text, rewards
 from recipes.reward_files import function_problem
@@ -30,6 +32,11 @@ def made(**given: Any) -> Reward:
         ("so\n#### 18", "9 + 9 = 18\n#### 18", 1),
         (r"thus \boxed{42}.", "42", 1),
         (r"\boxed{1} no, \boxed{2}", "2", 1),
+        (r"It is \boxed{\frac{1}{2}}.", r"\frac{1}{2}", 1),
+        (r"First \boxed{3}, so in the end \boxed{\frac{1}{2}}", "3", 0),
+        (r"\boxed {\text{Paris}}", r"\text{Paris}", 1),
+        (r"\boxed{7} and then \boxed{\frac{1}{2", "7", 1),  # cut off
+        (r"a } or { \boxed{x^{2}}", "x^{2}", 1),
         ("答案是：北京。", "北京", 1),
         ("答案是上海", "北京", 0),
         ("ＡＢＣ", "abc", 1),  # full width
@@ -40,6 +47,17 @@ def made(**given: Any) -> Reward:
 )
 def test_exact_compares_final_answers(reply: str, reference: str, expected: float) -> None:
     assert rewards.exact(reply, reference) == expected
+
+
+INSIDE = st.recursive(
+    st.text("ab1 ^_", max_size=3), lambda inner: st.lists(inner.map("{{{}}}".format) | inner, max_size=3).map("".join)
+)
+
+
+@given(st.lists(INSIDE, min_size=1, max_size=4), st.text("xy. ", max_size=5))
+def test_the_last_box_is_the_answer_whatever_braces_it_holds(boxes: list[str], between: str) -> None:
+    reply = between.join(f"\\boxed{{{box}}}" for box in boxes)
+    assert rewards.final_answer(reply + between) == boxes[-1]
 
 
 @pytest.mark.parametrize(
