@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes import data_files, formula
-from recipes.columns import fields_of
+from recipes.columns import COLUMNS_OF_FORMAT, fields_of
 from recipes.errors import Problem, UserError, did_you_mean
 from recipes.launch_checks import launch_problems
 from recipes.methods import METHODS, refused_sections
@@ -27,22 +27,6 @@ from recipes.yaml_text import Path as FieldPath
 
 SECRET = re.compile(r"(token|api_key|secret|password)$")
 UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
-# Our names in `columns`, for each format.
-COLUMNS_OF_FORMAT = {
-    "alpaca": ("instruction", "input", "output", "system", "tools", "history"),
-    "prompt_response": ("prompt", "response", "system", "tools"),
-    "messages": ("messages", "system", "tools"),
-    "conversations": ("conversations", "system", "tools"),
-    "preference": (
-        *("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
-        *("score_chosen", "score_rejected"),
-    ),
-    "feedback": ("prompt", "completion", "label", "messages", "conversations", "system", "tools"),
-    "ranked": ("prompt", "instruction", "completions", "responses", "scores", "ratings", "ranks", "system", "tools"),
-    "prompts": ("prompt", "answer", "messages", "conversations", "system"),
-    "text": ("text",),
-    "longbench": (),
-}
 
 
 def odd_values(value: Any, path: FieldPath, document: Document) -> Iterator[Problem]:

@@ -1,8 +1,25 @@
-"""A value of a source's `columns`: the name of a column, or a text that is made of several."""
+"""A source's `columns`: our names, and their values, which are the name of a column or a text made of several."""
 
 from __future__ import annotations
 
 from string import Formatter
+
+# Our names, for each format.
+COLUMNS_OF_FORMAT = {
+    "alpaca": ("instruction", "input", "output", "system", "tools", "history"),
+    "prompt_response": ("prompt", "response", "system", "tools"),
+    "messages": ("messages", "system", "tools"),
+    "conversations": ("conversations", "system", "tools"),
+    "preference": (
+        *("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
+        *("score_chosen", "score_rejected"),
+    ),
+    "feedback": ("prompt", "completion", "label", "messages", "conversations", "system", "tools"),
+    "ranked": ("prompt", "instruction", "completions", "responses", "scores", "ratings", "ranks", "system", "tools"),
+    "prompts": ("prompt", "answer", "messages", "conversations", "system"),
+    "text": ("text",),
+    "longbench": (),
+}
 
 
 def fields_of(template: str) -> tuple[str, ...]:

@@ -54,6 +54,7 @@ FIGURE = re.compile(
     (?P<money>[A-Z]{{0,3}}[$€£¥₹]\ ?|(?<![A-Za-z])(?:USD|EUR|GBP|CHF|CNY|RMB|JPY|HKD|INR)\ ?)?
     (?P<digits>
         (?P<grouped>[1-9]\d{{0,2}}(?:,\d{{3}})+(?!,?\d)(?:\.\d+)?)
+      | (?<![A-Za-z0-9_.])\d+(?:\.\d+)?[eE][+-]?\d{{1,2}}(?![\w.]*\w)
       | \d+(?:\.\d+)?
       | (?<![\w.])\.\d+
     )
@@ -75,9 +76,9 @@ def figures(text: str) -> list[Decimal]:
     """The values of a text's figures, in their order.
 
     A sign stands right before its figure (or its currency), and what stands behind a word or a figure is a hyphen or a
-    range: '10-5' is 10 and 5. A comma groups thousands only: '1,234' is one figure, '1,2,3' are three. An amount alone
-    in brackets (with a currency, a percent sign, grouped thousands or a magnitude) is negative, as accounts write it;
-    '(5)' may be the number of anything, and is 5. A percent sign does not scale: '5 %' is 5.
+    range: '10-5' is 10 and 5. A comma groups thousands only: '1,234' is one figure, '1,2,3' are three. '1.5e-3' is
+    0.0015. An amount alone in brackets (with a currency, a percent sign, grouped thousands or a magnitude) is negative,
+    as accounts write it; '(5)' may be the number of anything, and is 5. A percent sign does not scale: '5 %' is 5.
     """
     return [value for _, value in _found(text.translate(NARROW))]
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from recipes.columns import COLUMNS_OF_FORMAT
 from recipes.paths import unpacked_name
 from runner.data.json_cursor import CHUNK, DEEP, Cursor, Parser, skip
 from runner.data.row import SHOWN_LIMIT, BadData, Row, TextFile, as_text, lines, not_utf8, opened
 
-# A file of one row may well hold a list of objects beside these.
-OF_A_ROW = {"messages", "conversations", "instruction", "prompt", "question", "response", "answer", "chosen", "output"}
+# What no part of a row has; and what a file of one row has, which may well hold a list of objects beside these.
+OF_ROWS = {"messages", "conversations", "instruction", "prompt", "question", "response", "answer", "chosen", "output"}
+OF_ONE = OF_ROWS.union(*COLUMNS_OF_FORMAT.values())
 OF_A_PART = {"role", "from", "type", "function"}  # of a message, a content part, a tool
 
 
@@ -25,7 +27,7 @@ def read(path: TextFile, columns: Collection[str] = ()) -> Iterator[Row]:
         start = stream.read(CHUNK).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"["):
         yield from _array(path)
-    elif start.startswith(b"{") and (nested := _rows_key(path, OF_A_ROW | set(columns))):
+    elif start.startswith(b"{") and (nested := _rows_key(path, OF_ONE | set(columns))):
         yield from _under(path, *nested)
     else:
         yield from _lines(path)
@@ -147,7 +149,7 @@ def _count_rows(cursor: Cursor) -> int:
 
 def _looks_like_a_row(value: Any) -> bool:
     """An object that is no message of a conversation, and no tool."""
-    return isinstance(value, dict) and bool(OF_A_ROW & value.keys() or not {key.lower() for key in value} & OF_A_PART)
+    return isinstance(value, dict) and bool(OF_ROWS & value.keys() or not {key.lower() for key in value} & OF_A_PART)
 
 
 def _under(path: TextFile, wanted: str, beside: tuple[str, ...]) -> Iterator[Row]:

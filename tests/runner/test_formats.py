@@ -337,7 +337,7 @@ def test_grpo_learns_no_reply_of_the_data() -> None:
 
 
 def test_every_column_that_the_recipe_may_map_is_read_by_its_format() -> None:
-    from recipes.checks import COLUMNS_OF_FORMAT
+    from recipes.columns import COLUMNS_OF_FORMAT
     from runner.data.fields import Fields
 
     assert COLUMNS_OF_FORMAT.keys() == FORMATS.keys()

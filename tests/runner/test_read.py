@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipes.columns import COLUMNS_OF_FORMAT
 from runner.data import json_cursor, row
 from runner.data.read import BadData, Row, at_random, files_of, read
 from runner.data.spec import source_of
@@ -249,6 +250,14 @@ def test_json_lines_that_look_like_an_object_of_rows_stay_lines(tmp_path: Path) 
         assert [where for where, _ in cut] == ["1", "2", "3"]
     one = write(tmp_path / "one.jsonl", json.dumps(line))
     assert rows(one, columns={"prompt": "q"}) == [("1", line)], "what the recipe calls a column is at a row's top"
+
+
+@pytest.mark.parametrize("column", sorted({name for names in COLUMNS_OF_FORMAT.values() for name in names}))
+def test_an_object_with_a_column_of_ours_is_one_row(tmp_path: Path, column: str) -> None:
+    """A document with its annotations, say: those are no rows of their own."""
+    row = {"id": 1, column: "the whole of it", "annotations": [{"text": "of it", "label": "X"}], "more": [{"a": 1}]}
+    for name in ("a.json", "a.jsonl"):
+        assert rows(write(tmp_path / name, json.dumps(row, indent=1 if name == "a.json" else None))) == [("1", row)]
 
 
 def test_rows_under_a_key_are_never_held(tmp_path: Path) -> None:
