@@ -8,7 +8,7 @@ from typing import Any
 
 from recipes.columns import fields_of
 from recipes.encode import BadRow
-from runner.data.honoured import empty
+from runner.data.honoured import blank
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ def _filled(template: str, row: Row) -> str:
     for name in names:
         if not isinstance(row[name], (str, int, float, type(None))):
             raise BadRow(f"column {name!r} is {type(row[name]).__name__}: a template takes texts and numbers")
-    if all(empty(row[name]) for name in names):
+    if all(blank(row[name]) for name in names):
         return ""
     parts = Formatter().parse(template)
-    return "".join(text + ("" if name is None or empty(row[name]) else str(row[name])) for text, name, _, _ in parts)
+    return "".join(text + ("" if name is None or blank(row[name]) else str(row[name])) for text, name, _, _ in parts)

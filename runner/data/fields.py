@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from recipes.encode import BadRow, Message
@@ -25,6 +26,9 @@ ROLES = {
 }
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # a reply's thinking, as APIs give it beside the content
 TEXT_PARTS = ("text", "input_text", "output_text")
+ROLE_AND_TEXT, FROM_AND_VALUE = {"role", "content"}, {"from", "value"}
+AS_PYTHON = re.compile(r"\s*\[\s*\{'(?:role|content|from|value)':", re.IGNORECASE)
+AS_JSON = "write a row a line: to_json(…, orient='records', lines=True)"
 
 
 class Fields(dict[str, Any]):
@@ -75,7 +79,7 @@ def _by_columns(value: Any) -> str:
     """A hint where a value looks like the cells of a whole column, as pandas' `to_json` and `to_dict` write them."""
     numbered = isinstance(value, dict) and bool(value) and all(str(key).isdigit() for key in value)
     cells = isinstance(value, (list, tuple)) and bool(value) and all(isinstance(one, str) for one in value)
-    hint = "; is the file written by columns? write a row a line: to_json(…, orient='records', lines=True)"
+    hint = f"; is the file written by columns? {AS_JSON}"
     return hint if numbered or cells else ""
 
 
@@ -90,13 +94,21 @@ def loaded(value: Any) -> Any:
 
 
 def messages_in(value: Any) -> list[Any]:
-    """The messages that a value is, if it is any; a reply may well be the text of a JSON list."""
-    value = loaded(value)
-    items = [value] if isinstance(value, dict) else value
+    """The messages that a value is, if it is any, or the JSON text of such.
+
+    Raises:
+        BadRow: they are written as Python shows them.
+    """
+    if isinstance(value, str) and AS_PYTHON.match(value):
+        raise BadRow(f"a list of messages as Python shows it, {value[:40]!r}: pandas' to_csv writes these; {AS_JSON}")
+    given = loaded(value)
+    items = [given] if isinstance(given, dict) else given
     if not isinstance(items, (list, tuple)):
         return []
-    keys = {str(key).lower() for item in items if isinstance(item, dict) for key in item}
-    return list(items) if keys & {"role", "from"} else []
+    keys = [{str(key).lower() for key in item} if isinstance(item, dict) else set() for item in items]
+    if isinstance(value, str):  # a reply may well be the text of another JSON list
+        return list(items) if keys and all(one >= ROLE_AND_TEXT or one >= FROM_AND_VALUE for one in keys) else []
+    return list(items) if set().union(*keys) & {"role", "from"} else []
 
 
 def turns(row: Fields, value: Any, key: str) -> list[Message]:
@@ -162,6 +174,10 @@ def _beside(turn: Message, role: str | None, place: str) -> tuple[Message, set[s
 
 def dialogue(row: Fields, value: Any, key: str, *, reply: bool = True) -> list[Message]:
     """The turns of a conversation that ends on a reply, or before one."""
-    found, done = regular(turns(row, value, key), row.irregular, key, reply=reply)
+    return alternating(row, turns(row, value, key), key, reply=reply)
+
+
+def alternating(row: Fields, messages: list[Message], key: str, *, reply: bool = True) -> list[Message]:
+    found, done = regular(messages, row.irregular, key, reply=reply)
     row.notes += done
     return found

@@ -25,12 +25,21 @@ from recipes.words import texts_in
 from runner.data import honoured, longbench
 from runner.data.calls import tools_of
 from runner.data.columns import renamed
-from runner.data.fields import Fields, dialogue, loaded, messages_in, text
-from runner.data.honoured import empty
+from runner.data.fields import Fields, dialogue, loaded, text, turns
+from runner.data.honoured import blank, empty
 from runner.data.irregular import Policy
 from runner.data.margin import hold_margin
 from runner.data.ranked import ranked
-from runner.data.turns import assistant_turn, given, prompt_before, prompt_of, reply_of, user_turn
+from runner.data.turns import (
+    assistant_turn,
+    continued,
+    given,
+    prompt_before,
+    prompt_of,
+    reply_messages,
+    reply_of,
+    user_turn,
+)
 
 Raw = dict[str, Any]
 
@@ -66,9 +75,10 @@ def alpaca(row: Fields) -> Raw:
 def prompt_response(row: Fields) -> Raw:
     """{"prompt": "Define APR.", "response": "The yearly …"}; both may be message lists, and response completion"""
     key = given(row, "response", "completion")
-    reply = messages_in(row.get(key))
-    replies = dialogue(row, reply, key) if reply else [assistant_turn(text(row, key))]
-    return {"messages": [*prompt_of(row), *replies]}
+    prompt, replies = prompt_of(row), reply_messages(row, key)
+    if not replies:
+        return {"messages": [*prompt, assistant_turn(text(row, key))]}
+    return {"messages": continued(row, prompt, turns(row, replies, key), f"prompt and {key}")}
 
 
 class HalfCharacter(BadRow):
@@ -212,7 +222,8 @@ def _converted(row: Any, format_name: str, source: Source, irregular: Policy) ->
     used = {theirs for key in fields.read for theirs in origins.get(key, (key,))}
     unused = honoured.refuse(row, used, replies=format_name not in ("prompts", "text"))
     for key in OF_ALPACA if format_name in WITH_TEXT_PROMPT else ():
-        if key in unused:
+        said = row.get(key)
+        if key not in used and not (blank(said) if isinstance(said, str) and key == "input" else empty(said)):
             raise BadRow(
                 f"{key!r} beside the prompt is not honoured; set format: alpaca and map its columns, or remove it"
             )

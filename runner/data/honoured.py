@@ -67,14 +67,17 @@ def truth(value: Any) -> bool | None:
     return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(str(value).lower())
 
 
+def blank(value: Any) -> bool:
+    """Whether a text says nothing: null, NaN (as pandas writes what is absent), white space."""
+    return value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
+
+
 def empty(value: Any) -> bool:
-    """Whether a cell says nothing: null, NaN (as pandas writes what is absent), empty text, or only such."""
+    """Whether a cell says nothing where a list or an object may stand: what is blank, or empty, also in writing."""
     if isinstance(value, str):
         return value.strip() in ("", "[]", "{}", "null", "None")
-    if isinstance(value, float):
-        return math.isnan(value)
     if isinstance(value, dict):
         return all(map(empty, value.values()))
     if isinstance(value, (list, tuple)):
         return all(map(empty, value))
-    return value is None
+    return blank(value)

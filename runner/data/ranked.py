@@ -11,7 +11,7 @@ from typing import Any
 
 from recipes.encode import BadRow, Message
 from runner.data.fields import Fields, as_text, loaded, messages_in
-from runner.data.honoured import Unwanted, empty
+from runner.data.honoured import Unwanted, blank, empty
 from runner.data.turns import assistant_turn, given, prompt_of, user_turn
 
 REPLIES = ("completions", "responses")
@@ -47,7 +47,7 @@ def ranked(row: Fields) -> dict[str, Any]:
 
 def _text(reply: Any, place: str) -> str:
     if isinstance(reply, dict):
-        name = next((name for name in TEXTS if not empty(reply.get(name))), None)
+        name = next((name for name in TEXTS if not blank(reply.get(name))), None)
         if name is None:
             raise BadRow(f"{place} has no text; expected one of {', '.join(TEXTS)}")
         reply = reply[name]

@@ -6,12 +6,13 @@ import re
 from typing import Any
 
 from recipes.encode import BadRow, Message
-from runner.data.fields import Fields, dialogue, messages_in, text
+from runner.data.fields import Fields, alternating, dialogue, messages_in, text, turns
 from runner.data.honoured import empty
 
 TRANSCRIPT = re.compile(r"^\s*(Human|User|H): .*^\s*(Assistant|A): ", re.DOTALL | re.MULTILINE)
 SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 PROMPTS = {"prompt", "messages", "conversations"}
+BOTH = "give both as messages, or map both to instruction and output, which format: alpaca takes as they are"
 
 
 def given(row: Fields, *keys: str) -> str:
@@ -23,9 +24,33 @@ def given(row: Fields, *keys: str) -> str:
 def prompt_of(row: Fields) -> list[Message]:
     key = given(row, "prompt", "messages", "conversations")
     value = row.get(key)
-    if key == "prompt" and not messages_in(value):
-        return [user_turn(text(row, key))]
-    return dialogue(row, value, key, reply=False)
+    found = _asked(value) if key == "prompt" else value
+    return dialogue(row, found, key, reply=False) if found or key != "prompt" else [user_turn(text(row, key))]
+
+
+def _asked(value: Any) -> list[Any]:
+    """The messages that a prompt is, or HH-RLHF's transcript of them, which ends on `Assistant:`; none of a text."""
+    said = transcript(value)
+    return messages_in(value) or (said[:-1] if said and not said[-1]["content"].strip() else [])
+
+
+def continued(row: Fields, prompt: list[Message], replies: list[Message], key: str) -> list[Message]:
+    """The conversation of a prompt and the turns after it, whose list may begin with the prompt once more."""
+    (system, asked), (other, said) = _apart(prompt), _apart(replies)
+    begun = [_spoken(turn) for turn in said[: len(asked)]] == [_spoken(turn) for turn in asked]
+    one_system = not (system and other) or _spoken(system[0]) == _spoken(other[0])
+    whole = [*(system or other), *asked, *said[len(asked) :]] if begun and one_system else [*prompt, *replies]
+    return alternating(row, whole, key)
+
+
+def _apart(turns: list[Message]) -> tuple[list[Message], list[Message]]:
+    """The system turn that a conversation begins with, if any, and the others."""
+    begin = int(bool(turns) and turns[0]["role"] == "system")
+    return turns[:begin], turns[begin:]
+
+
+def _spoken(turn: Message) -> tuple[str, str]:
+    return turn["role"], turn["content"].strip()
 
 
 def prompt_before(row: Fields, begun: list[Message], reply: Message) -> list[Message]:
@@ -45,12 +70,38 @@ def prompt_before(row: Fields, begun: list[Message], reply: Message) -> list[Mes
 
 
 def reply_of(row: Fields, key: str) -> tuple[Message, list[Message]]:
-    """The reply under `key`, and the prompt before it where the value is a message list."""
-    found = messages_in(row.get(key)) or ([] if PROMPTS & set(row) else transcript(row.get(key)))
+    """The reply under `key`, and the prompt before it where the value is a message list, or a transcript of one."""
+    found = reply_messages(row, key)
+    if not found:
+        said = transcript(row.get(key))
+        asked = _text_prompt(row)
+        found = said if asked is None or asked in [turn["content"].strip() for turn in said] else []
     if found:
         *before, reply = dialogue(row, found, key)
         return reply, before
     return assistant_turn(text(row, key)), []
+
+
+def reply_messages(row: Fields, key: str) -> list[Any]:
+    """The messages that a reply is, if it is any.
+
+    Raises:
+        BadRow: it is the JSON text of a conversation: that may be what is to be learned, and the prompt does not tell.
+    """
+    value = row.get(key)
+    found, asked = messages_in(value), _text_prompt(row)
+    if not found or not isinstance(value, str) or asked is None:
+        return found
+    said = turns(row, found, key)
+    if [turn["role"] for turn in said] == ["assistant"] or asked in [turn["content"].strip() for turn in said]:
+        return found
+    raise BadRow(f"{key} is the JSON text of a conversation, and the prompt is not its beginning: {BOTH}")
+
+
+def _text_prompt(row: Fields) -> str | None:
+    """The prompt of a row whose prompt is a text."""
+    key = given(row, "prompt", "messages", "conversations")
+    return None if key not in row or key != "prompt" or _asked(row[key]) else str(row[key]).strip()
 
 
 def transcript(value: Any) -> list[Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -42,6 +43,9 @@ def deep(levels: int) -> Any:
 
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello."
+CHAT_TEXT = json.dumps([user("Hi"), assistant("a")])
+LETTERS = '[{"from": "Alice", "to": "Bob"}]'
+ANSWERED = {"messages": [user("q"), assistant("a")]}
 GOOD = [
     ("alpaca", {"instruction": "q", "input": "", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("alpaca", {"instruction": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
@@ -108,6 +112,43 @@ GOOD = [
     ("alpaca", {"instruction": NAN, "input": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("alpaca", {"instruction": "q", "input": NAN, "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("prompt_response", {"prompt": "q", "response": "[1, 2]"}, {"messages": [user("q"), assistant("[1, 2]")]}),
+    ("prompt_response", {"prompt": "q", "response": LETTERS}, {"messages": [user("q"), assistant(LETTERS)]}),
+    ("alpaca", {"instruction": "q", "output": CHAT_TEXT}, {"messages": [user("q"), assistant(CHAT_TEXT)]}),
+    ("prompt_response", {"prompt": "Hi", "response": CHAT_TEXT}, {"messages": [user("Hi"), assistant("a")]}),
+    ("prompt_response", {"prompt": "q", "response": '[{"role": "assistant", "content": "a"}]'}, ANSWERED),
+    ("prompt_response", {"prompt": "q", "response": [user("q"), assistant("a")]}, ANSWERED),
+    ("prompt_response", {"prompt": [user("q")], "response": [user(" q"), assistant("a")]}, ANSWERED),
+    (
+        "prompt_response",
+        {"prompt": [system("s"), user("q")], "response": [system("s"), user("q"), assistant("a")]},
+        {"messages": [system("s"), user("q"), assistant("a")]},
+    ),
+    (
+        "prompt_response",
+        {"prompt": "q", "response": [system("s"), user("q"), assistant("a")]},
+        {"messages": [system("s"), user("q"), assistant("a")]},
+    ),
+    (
+        "prompt_response",
+        {"prompt": "q", "response": [assistant("a"), user("r"), assistant("b")]},
+        {"messages": [user("q"), assistant("a"), user("r"), assistant("b")]},
+    ),
+    ("prompt_response", {"prompt": "\n\nHuman: q\n\nAssistant:", "response": "a"}, ANSWERED),
+    (
+        "preference",
+        {"prompt": " \n\nHuman: Hi\n\nAssistant:", "chosen": HH, "rejected": "\n\nHuman: Hi\n\nAssistant: b"},
+        {"prompt": [user("Hi")], "chosen": [assistant("Hello.")], "rejected": [assistant("b")]},
+    ),
+    (
+        "preference",
+        {"prompt": "Hi", "chosen": HH, "rejected": "\n\nHuman: Hi\n\nAssistant: b"},
+        {"prompt": [user("Hi")], "chosen": [assistant("Hello.")], "rejected": [assistant("b")]},
+    ),
+    (
+        "preference",
+        {"prompt": "Write a dialogue.", "chosen": HH, "rejected": "no"},
+        {"prompt": [user("Write a dialogue.")], "chosen": [assistant(HH)], "rejected": [assistant("no")]},
+    ),
     (
         "prompt_response",
         {"prompt": [user("q")], "completion": [assistant("a")]},
@@ -194,6 +235,30 @@ BAD = [
     ("prompt_response", {"prompt": "q", "response": ["a", "b"]}, "is list, not text; is the file written by columns"),
     ("prompt_response", {"prompt": "q", "response": {"text": "a"}}, "response is dict, not text$"),
     ("feedback", {"prompt": "q", "completion": "a", "label": 0.5}, "label is '0.5'"),
+    ("prompt_response", {"prompt": "q", "response": CHAT_TEXT}, "response is the JSON text of a conversation, and the"),
+    ("preference", {"prompt": "q", "chosen": CHAT_TEXT, "rejected": "b"}, "chosen is the JSON text of a conversation"),
+    (
+        "prompt_response",
+        {"prompt": "q", "response": [user("r"), assistant("a")]},
+        r"response\[1\]: two user turns in a row",
+    ),
+    (
+        "prompt_response",
+        {"prompt": [system("s"), user("q")], "response": [system("t"), user("q"), assistant("a")]},
+        r"response\[2\]: a system turn in the middle",
+    ),
+    *(
+        (name, {**row, key: str([user("q"), assistant("a")])}, "a list of messages as Python shows it")
+        for name, row, key in (
+            ("prompt_response", {"prompt": "q"}, "response"),
+            ("prompt_response", {"response": "a"}, "prompt"),
+            ("preference", {"prompt": "q", "rejected": "b"}, "chosen"),
+            ("feedback", {"prompt": "q", "label": True}, "completion"),
+            ("prompts", {}, "prompt"),
+            ("ranked", {"completions": ["a", "b"], "scores": [1, 2]}, "prompt"),
+        )
+    ),
+    ("prompt_response", {"prompt": "q", "response": "a", "input": "[]"}, "'input' beside the prompt is not honoured"),
     ("prompt_response", {"prompt": "q", "response": "a", "input": "x"}, "'input' beside the prompt is not honoured"),
     ("prompt_response", {"prompt": "q", "response": "a", "history": [["h", "r"]]}, "'history' beside the prompt"),
 ]
