@@ -18,7 +18,7 @@ from recipes.model_checks import model_problems
 from recipes.paths import hub_name, listed, local_path, lookup_problem, scheme
 from recipes.reward_files import function_problem
 from recipes.schema import leaves
-from recipes.source_checks import paths_of, source_problems, sources_of, weight_problems
+from recipes.source_checks import held_out_problems, paths_of, source_problems, sources_of, weight_problems
 from recipes.suite_checks import suite_problems
 from recipes.suites import JUDGED, REFERENCE_METRICS, suite_id, suites_of, task_file
 from recipes.tuning_checks import tuning_problems
@@ -79,6 +79,7 @@ def cross_checks(value: Values, document: Document, root: Path, sources_needed: 
     yield from launch_problems(value, document)
     yield from _hub_checks(value, document, root)
     yield from _row_checks(value, document)
+    yield from held_out_problems(value, document, root if sources_needed else None)
     if sources_needed:
         yield from _source_checks(value, document, root)
         yield from suite_problems(value, document, root, held_out=has_validation(value))
@@ -194,11 +195,8 @@ def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
 
 
 def _formats_and_columns(value: Values, document: Document) -> Iterator[Problem]:
-    """Formats and columns that do not go together, and rows that would be trained on and held out at once."""
+    """Formats and columns that do not go together."""
     allowed = METHODS[value["method"]].rows.formats
-    trained = {
-        rows: place for place, source in sources_of(value) if place[1] == "train" for _, rows in _rows_of(place, source)
-    }
     for place, source in sources_of(value):
         name = source.get("format", "auto")
         if name not in ("auto", *allowed):
@@ -220,17 +218,6 @@ def _formats_and_columns(value: Values, document: Document) -> Iterator[Problem]
                 text = f"no column of {name if name != 'auto' else value['method']} rows; allowed: "
                 text += ", ".join(dict.fromkeys(names)) + did_you_mean(ours, names)
                 yield document.problem((*place, "columns", ours), text)
-        for where, rows in _rows_of(place, source) if place[1] != "train" else ():
-            if rows in trained:
-                same = trained[rows][2]
-                text = f"the rows of data.train[{same}], which are trained on; set another split or file"
-                yield document.problem(where, text)
-
-
-def _rows_of(place: FieldPath, source: Values) -> Iterator[tuple[FieldPath, tuple[Any, ...]]]:
-    """What tells the rows of each path of a source from others, with the path's place."""
-    for where, path in paths_of(place, source):
-        yield where, (path, source.get("split", "train"), source.get("subset"), source.get("revision"))
 
 
 def _own(value: Values) -> Iterator[tuple[FieldPath, Values]]:

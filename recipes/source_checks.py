@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -50,6 +51,40 @@ def weight_problems(value: Values, document: Document) -> Iterator[Problem]:
             )
         elif place[1] == "train" and any(given) and source.get("weight") is None:
             yield document.problem((*place, "weight"), "missing: other sources of data.train have one")
+
+
+def held_out_problems(value: Values, document: Document, root: Path | None) -> Iterator[Problem]:
+    """Rows that would be trained on and held out at once.
+
+    Args:
+        root: what local paths are relative to; None where the files need not be there.
+    """
+    trained: dict[tuple[Any, ...], int] = {}
+    for place, source in sources_of(value):
+        for where, text in paths_of(place, source):
+            rows = list(_rows_at(text, source, root))
+            if place[1] == "train":
+                trained.update(dict.fromkeys(rows, int(place[2])))
+            elif same := [trained[one] for one in rows if one in trained]:
+                problem = f"the rows of data.train[{same[0]}], which are trained on; set another split or file"
+                yield document.problem(where, problem)
+
+
+def _rows_at(text: str, source: Values, root: Path | None) -> Iterator[tuple[Any, ...]]:
+    """What tells the rows at a path from others: where they lie, and of files that are here each file itself."""
+    if source.get("format") == "longbench":
+        from recipes.longbench import names  # with zipfile
+
+        yield from ((text, subset) for subset in source.get("subsets") or names())
+        return
+    split = source.get("split", "train")
+    yield text, split, source.get("subset"), source.get("revision")
+    path = local_path(text, root) if root else None
+    if path is not None:
+        # One file may be named by itself, in a directory and by a pattern; what is wrong with them is told elsewhere.
+        with suppress(UserError, OSError):
+            files = [Path(str(file)).stat() for file in data_files.choose(path, split).files]
+            yield from ((status.st_dev, status.st_ino) for status in files)
 
 
 def source_problems(place: FieldPath, source: Values, document: Document, root: Path) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,39 @@ def test_what_is_wrong_in_a_list_of_paths_has_its_place(folder: Path) -> None:
     (problem,) = caught.value.problems
     assert "sources[0].path[1]" in str(problem) and "the rows of data.train[0], which are trained on" in problem.text
     assert "no such file or directory" in problems(folder, {"path": ["./gone"], "format": "longbench"})[0]
+
+
+@pytest.mark.parametrize(
+    "trained,held_out,same",
+    [
+        ("ov", "ov/heldout.jsonl", True),
+        ("ov/*.jsonl", "./ov/heldout.jsonl", True),
+        ("ov/a.jsonl", "ov", True),
+        ("link.jsonl", "ov/a.jsonl", True),
+        ("ov/a.jsonl", "ov/heldout.jsonl", False),
+        ("splits", "splits/validation.jsonl", False),
+        ("splits", "splits/train.jsonl", True),
+    ],
+)
+def test_no_file_is_trained_on_and_held_out(folder: Path, trained: str, held_out: str, same: bool) -> None:
+    for name in ("ov/a", "ov/heldout", "splits/train", "splits/validation"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / f"{name}.jsonl").write_text('{"prompt": "q", "response": "a"}\n')
+    (folder / "link.jsonl").symlink_to("ov/a.jsonl")
+    value = json.loads(recipe(folder, {"path": trained}).read_text())
+    value["data"]["validation"] = {"sources": [{"path": held_out}]}
+    (folder / "r.yaml").write_text(json.dumps(value))
+    with pytest.raises(UserError, match=r"the rows of data.train\[0\]") if same else nullcontext():
+        load(folder / "r.yaml")
+
+
+def test_other_subsets_of_longbench_may_be_held_out(folder: Path) -> None:
+    value = json.loads(recipe(folder, {"path": "a/b", "format": "longbench", "subsets": ["hotpotqa"]}).read_text())
+    for subset, same in (("qasper", False), ("hotpotqa", True)):
+        value["data"]["validation"] = {"sources": [{"path": "a/b", "format": "longbench", "subsets": [subset]}]}
+        (folder / "r.yaml").write_text(json.dumps(value))
+        with pytest.raises(UserError, match=r"the rows of data.train\[0\]") if same else nullcontext():
+            load(folder / "r.yaml")
 
 
 def test_stores_are_neither_paths_nor_the_hub(folder: Path) -> None:
