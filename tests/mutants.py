@@ -18,7 +18,9 @@ DIED = ("killed", "timeout")
 
 def main(mutmut: str, patterns: list[str]) -> None:
     chosen = None if patterns else _sample(mutmut)
-    subprocess.run([mutmut, "run", *(chosen or patterns)], stdout=subprocess.DEVNULL, check=True)
+    done = subprocess.run([mutmut, "run", *(chosen or patterns)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit((done.stdout + done.stderr)[-5000:])
     tried: Counter[str] = Counter()
     died: Counter[str] = Counter()
     for name, state in _results(mutmut).items():
