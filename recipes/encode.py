@@ -108,6 +108,11 @@ class Encoder:
         self._template = Template(tokenizer, template, variables, parts, name)
         self._reader = Reader(self.render, self.end.stops, _controls(tokenizer))
 
+    @property
+    def unread(self) -> list[str]:
+        """What is to be said of each variable that the template does not name."""
+        return self._template.unread
+
     def render(self, messages: Sequence[Message], *, reply_next: bool = False) -> str:
         return self._template.render(messages, reply_next=reply_next)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import re
 import signal
 import threading
 import traceback
@@ -14,7 +15,7 @@ from typing import Any
 
 from recipes import calls
 from recipes.calls import Message
-from recipes.errors import UserError
+from recipes.errors import UserError, did_you_mean
 
 LIMIT_S = 20.0  # for one conversation; the slowest real one takes milliseconds
 
@@ -111,6 +112,14 @@ class Template:
         except BadRow:  # it wants a system prompt, say: rows tell
             return False
         return len(texts) > 1
+
+    @property
+    def unread(self) -> list[str]:
+        """What is to be said of each variable that the template does not even name, and which changes nothing."""
+        own = self.text or str(getattr(self.tokenizer, "chat_template", None) or "")
+        named = set(re.findall(r"[^\W\d]\w*", own))
+        unread = (name for name in self.variables if name not in named)
+        return [f"{name}: the chat template reads no such variable{did_you_mean(name, named)}" for name in unread]
 
     @cached_property
     def _tells_tools(self) -> bool:

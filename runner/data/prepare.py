@@ -91,10 +91,14 @@ def encoder_of(spec: PrepareSpec) -> Encoder | Documents:
     try:
         with _without_torch(bool(spec.model["trust_remote_code"])):
             refuse_adapter(spec.model["path"], spec.model["revision"])
-            load = load_encoder if METHODS[spec.method].rows.chat else load_documents
-            return load(spec.model)
+            if not METHODS[spec.method].rows.chat:
+                return load_documents(spec.model)
+            encoder = load_encoder(spec.model)
     except BadRow as error:
         raise Stop(str(error)) from None
+    if encoder.unread:
+        raise Stop(*(f"model.chat_template_kwargs.{text}" for text in encoder.unread))
+    return encoder
 
 
 def scored_of(spec: PrepareSpec) -> Scored:

@@ -61,6 +61,14 @@ def test_any_exception_of_a_template_is_a_sentence(render: Renders, name: str) -
         Template(Tokenizer(render), None, {}).render(CHAT)
 
 
+def test_a_variable_that_the_template_does_not_name_is_told() -> None:
+    text = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{{ messages }}"
+    given = {"enable_thinking": False, "enable_thinkng": False, "colour": 1}
+    wrong, far = Template(Tokenizer(turns), text, given).unread
+    assert wrong == "enable_thinkng: the chat template reads no such variable; did you mean 'enable_thinking'?"
+    assert far == "colour: the chat template reads no such variable"
+
+
 @pytest.mark.parametrize("loop", [lambda _: [None for _ in iter(int, 1)], lambda _: str(9 ** (9**9))])
 def test_a_template_without_an_end_is_ended(loop: Renders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template, "LIMIT_S", 0.2)
