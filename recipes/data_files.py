@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -71,7 +72,7 @@ def choose(path: Path, split: str | None) -> Chosen:
             return _saved(path, split)
         return _directory(path, split)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
+        raise UserError(f"{error.filename or path}: {error.strerror or error}") from None
 
 
 def single(file: File, split: str | None) -> Chosen:
@@ -101,6 +102,8 @@ def _matching(pattern: Path, split: str | None) -> Chosen:
     """What a pattern stands for: files, and those of directories, as a shell would hand them over."""
     root = fixed_part(pattern)
     files: dict[PurePath, File] = {}
+    if "**" in pattern.parts:
+        deque(_walk(root), maxlen=0)  # `glob` passes over a directory that it may not read
     for match in sorted(root.glob(str(pattern.relative_to(root)))):
         if not is_no_data(match.relative_to(root)):
             files.update({f.relative_to(root): f for f in (sorted(_walk(match)) if match.is_dir() else [match])})
@@ -170,9 +173,17 @@ def by_split(place: str, files: Mapping[PurePath, File], split: str | None, *, a
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every file below `root` that is not hidden or known to be no data; links to directories are followed once."""
+    """Every file below `root` that is not hidden or known to be no data; links to directories are followed once.
+
+    Raises:
+        OSError: a directory that may not be read.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise error
+
     seen = set()
-    for here, folders, names in os.walk(root, followlinks=True):
+    for here, folders, names in os.walk(root, onerror=unreadable, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()

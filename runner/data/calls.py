@@ -14,6 +14,7 @@ from runner.data.honoured import empty
 
 RESULT_ROLES = ("tool", "observation", "function", "tool_response", "tool_result", "ipython")
 CALL_ROLES = ("function_call", "tool_call", "tool_calls")
+NO_DEFAULT = "tools: `default: null` is left out, as tables add it everywhere; tools as JSON text are taken as they are"
 EXPECTED = 'expected {"name": …, "arguments": {…}}'
 
 
@@ -48,22 +49,36 @@ def _call(value: Any, place: str) -> Message:
     return {**number, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def tools_of(value: Any) -> list[Message]:
+def tools_of(value: Any, notes: list[str]) -> list[Message]:
     """The tools that a row says there are, each {"type": "function", "function": {…}}.
+
+    Args:
+        notes: gets what is to be said of what was left out.
 
     Raises:
         BadRow: one has no name.
     """
-    value = _loaded(value, "tools")
-    found = value if isinstance(value, (list, tuple)) else [value]
+    given = _loaded(value, "tools")
+    found = given if isinstance(given, (list, tuple)) else [given]
     tools = []
     for number, one in enumerate(found):
-        one = _loaded(one, f"tools[{number}]")
-        function = one.get("function", one) if isinstance(one, dict) else None
+        tool = _loaded(one, f"tools[{number}]")
+        function = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise BadRow(f'tools[{number}]: expected {{"name": …, "description": …, "parameters": {{…}}}}')
-        tools.append(_without_null({"type": "function", "function": function}))
+        whole = {"type": "function", "function": function}
+        as_text = isinstance(value, str) or isinstance(one, str)
+        tools.append(whole if as_text else _without_null(whole))
+        if tools[-1] != whole and _defaults(whole) and NO_DEFAULT not in notes:
+            notes.append(NO_DEFAULT)
     return tools
+
+
+def _defaults(value: Any) -> bool:
+    """Whether null is a default somewhere, which may be meant, or only be what a table adds."""
+    if isinstance(value, dict):
+        return any((key == "default" and item is None) or _defaults(item) for key, item in value.items())
+    return isinstance(value, (list, tuple)) and any(map(_defaults, value))
 
 
 def number_calls(messages: list[Message]) -> None:

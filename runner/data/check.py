@@ -126,6 +126,7 @@ def check(spec: PrepareSpec, encoder: Encoder | Documents | None, shown: int, sc
         tokens=tokens,
         contaminated=tuple(contaminated),
         unseen=tuple(not_compared(spec.unseen)),
+        left_out={split: tuple(files) for split, files in train.left_out.items()},
     )
 
 

@@ -236,7 +236,7 @@ def _finish(row: Raw, fields: Fields, source: Source, *, tools: bool) -> None:
     begun = row.get("messages") or row["prompt"]
     _add_system(begun, fields, source.system)
     if tools and not empty(fields.get("tools")) and fields["tools"] is not False:
-        begun[0]["tools"] = tools_of(fields["tools"])
+        begun[0]["tools"] = tools_of(fields["tools"], fields.notes)
     fields.read.add("parallel_tool_calls")  # how a model was asked, which no text shows
     if not any(turn["role"] == "user" for turn in begun):
         raise BadRow("no turn of a user: there is nothing that the reply answers")

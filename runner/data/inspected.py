@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.data.spec import PrepareSpec
@@ -82,7 +82,7 @@ class Checked:
     usable counts the rows that could be trained on, whatever their length; rows = usable + bad + the sum of dropped.
     lengths counts rows by tokens of their longest conversation; empty without a tokenizer. broken says why reading
     ended before the end. contaminated are training rows that hold what the recipe is scored by, unseen says with what
-    none was compared.
+    none was compared. left_out names the files of splits that were not asked for.
     """
 
     method: str
@@ -103,3 +103,4 @@ class Checked:
     tokens: int
     contaminated: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

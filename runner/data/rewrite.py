@@ -93,7 +93,7 @@ def _preference(row: Raw) -> Iterator[Raw]:
 def _ranked(row: Raw) -> Iterator[Raw]:
     for pair in _preference(row):
         replies = [pair.pop("chosen"), pair.pop("rejected")]
-        yield {**pair, "completions": replies, "scores": [1, 0]}
+        yield {**pair, "completions": replies, "ranks": [1, 2]}  # how much better the first one is nobody said
 
 
 def _feedback(row: Raw) -> Iterator[Raw]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recipes import LoadedRecipe, Problem, UserError
+from recipes.data_files import there
 from recipes.files import read_json
 from recipes.methods import METHODS
 from recipes.paths import hub_name, local_path, scheme
@@ -82,7 +83,7 @@ def file_spec(path: str, model: str = "") -> PrepareSpec:
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
-    if not path or not (Path(path).exists() or scheme(path) or hub_name(path) or any(c in path for c in "*?[")):
+    if not path or not (scheme(path) or hub_name(path) or _there(Path(path))):
         raise UserError(f"{path or repr(path)}: no such file or directory")
     if model:
         method, path = "sft", str(local_path(path, Path.cwd()) or path)
@@ -107,6 +108,13 @@ def file_spec(path: str, model: str = "") -> PrepareSpec:
         max_length=1,
         directory=Path(),
     )
+
+
+def _there(path: Path) -> bool:
+    try:
+        return there(path)
+    except OSError as error:  # too long a name, no right to look
+        raise UserError(f"{str(path)[:80]}: {error.strerror}") from None
 
 
 def loaded_spec(loaded: LoadedRecipe) -> PrepareSpec:

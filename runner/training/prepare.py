@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from adapters.contract import PreparedData
@@ -170,8 +170,13 @@ def _files(accounting: Accounting) -> Iterator[str]:
     files, left_out = accounting.files, accounting.left_out
     if len(files) > 1 or left_out:
         read = _listed(Path(file).name for file in files)
-        others = _listed(f"{Path(file).name} ({split})" for split, found in left_out.items() for file in found)
-        yield f"  read {read}{f'; not read, of other splits: {others}' if others else ''}"
+        yield "  " + "; ".join(filter(None, (f"read {read}", not_read(left_out))))
+
+
+def not_read(left_out: Mapping[str, Iterable[object]]) -> str:
+    """The files of splits that were not asked for, or "" where there are none."""
+    others = _listed(f"{Path(str(file)).name} ({split})" for split, found in left_out.items() for file in found)
+    return f"not read, of other splits: {others}" if others else ""
 
 
 def _unused(accounting: Accounting) -> Iterator[str]:
@@ -197,8 +202,10 @@ def _dropped(accounting: Accounting) -> Iterator[str]:
     reason = max(dropped, key=lambda r: int(dropped[r]))
     longest = f"the longest has {accounting.longest_dropped:,} tokens, the limit is {accounting.max_length:,}"
     field = "grpo.rollouts.max_prompt_length" if not accounting.supervised_tokens else "data.max_length"
-    advice = "set data.on_bad_row: error to see each with its line"
-    if reason == "longer than max_length":
+    advice = "look at them with `recipe data check`"
+    if reason.startswith("malformed"):
+        advice = "set data.on_bad_row: error to see each with its line"
+    elif reason == "longer than max_length":
         cut = ", or set data.overlong: truncate" if accounting.supervised_tokens else ""
         advice = f"raise {field} ({longest}){cut}"
     elif reason == "prompt longer than max_length":

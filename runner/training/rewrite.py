@@ -13,11 +13,15 @@ from recipes.encode import BadRow
 from recipes.errors import SHOWN, UserError
 from recipes.files import write_text
 from recipes.paths import PACKED, data_kind
+from recipes.types import Source
 from runner.data.formats import detect
-from runner.data.read import BadData, Row, read
+from runner.data.read import BadData, Row, files_of, read
 from runner.data.rewrite import canonical, rewritten
 from runner.data.written import held_out
 from runner.training.inspect import file_spec
+from runner.training.prepare import not_read
+
+RANKED = "ranked"
 
 
 def convert_file(path: str, to: str, target: Path | None, say: Callable[[str], None]) -> str:
@@ -32,24 +36,27 @@ def convert_file(path: str, to: str, target: Path | None, say: Callable[[str], N
     with _readable(path):
         spec = file_spec(path)
         source, name = spec.data.train[0], ""
-        for raw in read(source):
+        for raw in _rows(source, say):
             try:
                 value = _value(raw)
                 name = name or detect(value, spec.method)
                 row, beside = canonical(value, name, source)
                 unused.update(beside)
-                lines.append(_line(rewritten(row, name, to)))
+                # Of several replies in an order a row of training is two; as what it was it stays whole.
+                lines.append(_line(value if name == to == RANKED else rewritten(row, name, to)))
             except BadRow as error:
                 problems.append(f"{raw.place}: {error}")
                 if len(problems) > SHOWN:
                     break
     _check(path, problems, lines)
+    if name == RANKED != to:
+        say("not taken along: scores and ranks, and the replies between the best and the worst of each row")
     if unused:
         say("not taken along: " + ", ".join(f"{column} ({count:,} rows)" for column, count in unused.items()))
     return _put("".join(lines), target)
 
 
-def split_file(path: str, fraction: float, seed: int) -> list[tuple[Path, int]]:
+def split_file(path: str, fraction: float, seed: int, say: Callable[[str], None]) -> list[tuple[Path, int]]:
     """Two files of JSON lines beside a file, its rows as they are: for training, and held out, as training would.
 
     Raises:
@@ -58,7 +65,7 @@ def split_file(path: str, fraction: float, seed: int) -> list[tuple[Path, int]]:
     lines: list[str] = []
     problems: list[str] = []
     with _readable(path):
-        for raw in read(file_spec(path).data.train[0]):
+        for raw in _rows(file_spec(path).data.train[0], say):
             try:
                 lines.append(_line(_value(raw)))
             except BadRow as error:
@@ -113,6 +120,15 @@ def _readable(path: str) -> Iterator[None]:
             f"{path}: parquet, Arrow, .zst and stores are read in a backend's environment only; give json, jsonl, csv "
             "or txt, plain or as .gz, or install pyarrow beside this tool"
         ) from None
+
+
+def _rows(source: Source, say: Callable[[str], None]) -> Iterator[Row]:
+    """The rows of a source, and a line on what lies beside them for another split."""
+    files = files_of(source)
+    for chosen in filter(None, files):
+        if others := not_read(chosen.left_out):
+            say(others)
+    yield from read(source, files)
 
 
 def _value(raw: Row) -> Any:

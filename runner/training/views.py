@@ -8,6 +8,7 @@ from recipes.types import Data
 from recipes.visible import visible
 from runner.data.asked import SHOWN
 from runner.data.inspected import Asked, Checked, Part, Preview
+from runner.training.prepare import not_read
 
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 LIMITS = tuple(512 << n for n in range(7))  # tokens, 512 to 32,768
@@ -78,6 +79,8 @@ def check_text(found: Checked) -> str:
     else:
         lines.append("duplicates: none")
     lines += [f"scored by: {text}" for text in found.contaminated]
+    if others := not_read(found.left_out):
+        lines.append(others)
     if found.unused_columns:
         lines.append(f"not used: {_counts(found.unused_columns)}")
     if found.languages:

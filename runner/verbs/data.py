@@ -99,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int | None:
 
 
 def _run_convert(arguments: argparse.Namespace) -> int:
-
     from runner.training.rewrite import convert_file
 
     options.put(convert_file(arguments.file, arguments.to, arguments.output, options.say))
@@ -107,7 +106,6 @@ def _run_convert(arguments: argparse.Namespace) -> int:
 
 
 def _run_sample(arguments: argparse.Namespace) -> int:
-
     from runner.data.samples import samples
     from runner.training.rewrite import write_samples
 
@@ -118,7 +116,7 @@ def _run_sample(arguments: argparse.Namespace) -> int:
 def _run_split(arguments: argparse.Namespace) -> int:
     from runner.training.rewrite import split_file
 
-    for target, count in split_file(arguments.file, arguments.fraction, arguments.seed):
+    for target, count in split_file(arguments.file, arguments.fraction, arguments.seed, options.say):
         print(f"{target}: {count:,} rows")
     return 0
 

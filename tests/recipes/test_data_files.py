@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,6 +135,28 @@ def test_a_link_to_a_directory_is_followed_and_a_circle_ends(tmp_path: Path) -> 
     (tmp_path / "d/more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "d/self").symlink_to(tmp_path / "d")
     assert names(tmp_path / "d") == ["a.jsonl", "more/b.jsonl"]
+
+
+@pytest.mark.parametrize("path", ["", "**/*.jsonl"])
+def test_a_directory_that_may_not_be_read_is_named(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "top.jsonl").touch()
+    scandir = os.scandir
+
+    def refused(here: Any) -> Any:
+        if Path(os.fsdecode(here)).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(here))
+        return scandir(here)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match="/closed: Permission denied"):
+        choose(tmp_path / path, "train")
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to("gone.jsonl")
+    with pytest.raises(UserError, match=r"/a\.jsonl: No such file"):
+        choose(tmp_path, "train")
 
 
 def test_what_is_no_file_is_refused_and_never_opened(tmp_path: Path) -> None:

@@ -193,6 +193,46 @@ def test_a_row_that_does_not_fit_is_named_and_nothing_is_written(
     assert f"{file}:2: it does not fit alpaca" in capsys.readouterr().err and not out.exists()
 
 
+def test_files_of_other_splits_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("train", "validation"):
+        (tmp_path / f"d/{name}.jsonl").write_text((json.dumps(ROWS[0]) + "\n") * 2)
+    source, out = str(tmp_path / "d"), str(tmp_path / "x.jsonl")
+    for more in (
+        ["check", source],
+        ["convert", source, "--to", "messages", "-o", out],
+        ["split", source, "--fraction", "0.5"],
+    ):
+        assert cli.main(["data", *more]) == 0
+        shown = capsys.readouterr()
+        assert "not read, of other splits: validation.jsonl (validation)" in shown.out + shown.err, more
+
+
+def test_a_path_that_cannot_be_looked_up_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (["check"], ["split", "--fraction", "0.5"], ["convert", "--to", "messages"]):
+        assert cli.main(["data", verb[0], "a" * 300 + ".jsonl", *verb[1:]]) == 2
+        assert "File name too long" in capsys.readouterr().err
+
+
+def test_rows_of_ranked_replies_stay_whole_and_no_score_is_made_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {
+        "prompt": "q",
+        "completions": [{"response": c, "overall_score": n} for c, n in (("a", 9), ("b", 8), ("c", 6))],
+    }
+    file = write(tmp_path, row)
+    assert cli.main(["data", "convert", file, "--to", "ranked"]) == 0
+    assert json.loads(capsys.readouterr().out) == row
+    assert cli.main(["data", "convert", file, "--to", "preference"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"prompt": "q", "chosen": "a", "rejected": "c"}
+    assert "not taken along: scores and ranks" in shown.err
+    pair = write(tmp_path, {"prompt": "q", "chosen": "a", "rejected": "c"})
+    assert cli.main(["data", "convert", pair, "--to", "ranked"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"prompt": "q", "completions": ["a", "c"], "ranks": [1, 2]}
+
+
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     file = write(tmp_path, ROWS[0])
     before = Path(file).read_text()

@@ -509,3 +509,17 @@ def test_thinking_goes_with_its_reply(key: str) -> None:
 def test_thinking_that_no_reply_has_is_refused(row: dict[str, Any]) -> None:
     with pytest.raises(BadRow, match="is not honoured: thinking stands in the message of its reply"):
         convert(row, "messages", PLAIN)
+
+
+def test_null_in_tools_is_the_users_in_json_text_and_a_tables_elsewhere() -> None:
+    whole = {"type": "function", "function": {"name": "f", "parameters": {"p": {"default": None, "enum": ["a", None]}}}}
+    row = {"messages": [user("q"), assistant("a")]}
+    for written in (json.dumps([whole]), [json.dumps(whole)], json.dumps(whole)):
+        found = convert({**row, "tools": written}, "messages", PLAIN)
+        assert found.row["messages"][0]["tools"] == [whole] and not found.notes
+    found = convert({**row, "tools": [whole, whole]}, "messages", PLAIN)
+    (tool, _) = found.row["messages"][0]["tools"]
+    assert tool["function"]["parameters"] == {"p": {"enum": ["a", None]}}
+    assert [note[:37] for note in found.notes] == ["tools: `default: null` is left out, a"]
+    bare = {"name": "f", "parameters": {"p": {"title": None}}}
+    assert not convert({**row, "tools": [bare]}, "messages", PLAIN).notes
