@@ -16,8 +16,9 @@ from itertools import pairwise
 
 from recipes.calls import Message
 from recipes.template import PROBE, BadRow
-from recipes.words import Place, Words, find, tail_after, words_of
+from recipes.words import OPENED, Place, Words, find, tail_after, words_of
 
+FAR = 100  # characters between a tag and what it opens, at most
 Render = Callable[..., str]  # (messages, *, reply_next=False) -> text
 
 NO_SYSTEM = "the chat template leaves out the system prompt"
@@ -190,6 +191,9 @@ def _opening(text: str, first: Place) -> int:
         if not before.endswith(tag):
             break
         begin = len(before) - len(tag)
+    if first.words.thought and not first.words.opening:  # of thinking beside the content the template writes the tag
+        tagged = OPENED.search(text, max(0, begin - FAR), begin)
+        begin = tagged.start() if tagged and "/" not in tagged[1] else begin
     return begin
 
 

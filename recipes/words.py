@@ -13,6 +13,7 @@ from recipes.template import BadRow
 
 # What thinking stands between; templates look for these, so they stay unmarked.
 TAG = re.compile(r"(</?(?:think|thinking|thought|reasoning|seed:think)>|\[/?THINK\])")
+OPENED = re.compile(rf"{TAG.pattern}\s*\Z")
 FIELDS = ("reasoning_content", "content")  # in the order in which templates write them
 NO_WORDS = ("id", "type")  # of a tool call: templates need not write them
 Path = tuple[str | int, ...]

@@ -77,3 +77,22 @@ def test_tokens_are_counted_where_replies_are_tokenized_apart(replies: list[dict
     most = sum(len(reply["thought"] or "") // 2 + 1 for reply in replies if reply["thought"])
     least = sum(len(reply["thought"] or "") // 2 for reply in replies)
     assert least <= found.thought <= most
+
+
+@settings(deadline=None)
+@given(TEXT, TEXT, st.booleans())
+def test_thinking_has_one_mask_however_it_is_spelled(thought: str, said: str, asked: bool) -> None:
+    """Also where the generation prompt is another, as Qwen3's is with `enable_thinking: false`."""
+
+    class Closed(ThinkingEncoder):
+        def render(self, messages: Sequence[Any], *, reply_next: bool = False) -> str:
+            return super().render(messages, reply_next=reply_next) + "<think></think>" * (reply_next and asked)
+
+    kinds = ({"content": f"<think>{thought}</think>{said}"}, {"content": said, "reasoning_content": thought})
+    masks = []
+    for reply in kinds:
+        messages = [{"role": "user", "content": "question"}, {"role": "assistant", **reply}]
+        (found,) = Closed(CharacterTokenizer(), None, {}).encode([messages], last_only=False)
+        assert isinstance(found, Encoded)
+        masks.append("".join(chr(label) for label in found.labels if label != IGNORE))
+    assert masks[0] == masks[1] == f"<think>{thought}</think>{said}|"
