@@ -214,6 +214,10 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
             raise UserError(f"--set {visible(text[:80])}: write it as field=value, such as training.epochs=1")
         if len(parts) > MAX_DEPTH:
             raise UserError(f"--set {visible(text[:80])}…: nested more than {MAX_DEPTH} levels deep")
+        comment = re.search(r"(?:^|\s)#.*", value)
+        if comment and parse_value(value) == parse_value(value[: comment.start()]):
+            shown = f"{visible(comment[0].strip()[:60])!r} is a comment to YAML; put the value in double quotes"
+            raise UserError(f"--set {visible(field[:80])}: {shown}")
         path = tuple(int(p) if re.fullmatch("[0-9]{1,9}", p) else p for p in parts)
         document.overrides[path] = text
         # Its paths are the user's own: relative to where the command was given.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any, TypeVar
+
+from recipes.errors import UserError
 
 Chunk = TypeVar("Chunk")
 Encode = Callable[[Sequence[Any]], list[Any]]
@@ -22,9 +25,14 @@ _encode: Encode | None = None  # in a worker, as it was forked
 
 
 def number() -> int:
-    """How many processes encode: RECIPE_WORKERS, else the cores that this process may use, at most 16."""
-    given = os.environ.get(WORKERS, "")
-    if given.isdecimal() and int(given):
+    """How many processes encode: RECIPE_WORKERS, else the cores that this process may use, at most 16.
+
+    Raises:
+        UserError: RECIPE_WORKERS is no such number.
+    """
+    if given := os.environ.get(WORKERS, ""):
+        if not re.fullmatch("[1-9][0-9]{0,2}", given):
+            raise UserError(f"environment variable {WORKERS}={given!r}; allowed: 1 to 999")
         return int(given)
     return min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from adapters.contract import Topology
 from recipes import UserError
+
+NO_GPU_OF_SLURM = "NoDevFiles"
 
 
 def topology(env: Mapping[str, str] = os.environ, without: Collection[str] = ()) -> Topology:
@@ -19,23 +22,31 @@ def topology(env: Mapping[str, str] = os.environ, without: Collection[str] = ())
     job from its own variables.
 
     Raises:
-        UserError: a variable that is no number, or a rank outside the nodes.
+        UserError: a variable with a value that it cannot have, or two that do not go together.
     """
     devices = [device for device in visible_gpus(env) if device not in without]
     processes = _number(env, "NPROC_PER_NODE", 0)
     gpus = _number(env, "N_GPUS", min(processes, len(devices)) if processes else len(devices))
+    if gpus and processes and env.get("N_GPUS") and gpus != processes:
+        raise UserError(f"N_GPUS={gpus} with NPROC_PER_NODE={processes}: each GPU has one process; give one of the two")
     nodes = _number(env, "NNODES", _number(env, "SLURM_NNODES", 1))
     rank = _number(env, "NODE_RANK", _number(env, "SLURM_NODEID", 0) if nodes > 1 else 0)
-    if nodes < 1 or rank >= nodes:
-        raise UserError(f"NODE_RANK={rank} with NNODES={nodes}; allowed: 0 to {max(nodes, 1) - 1}")
-    if nodes > 1 and not (env.get("MASTER_ADDR") or env.get("SLURM_JOB_NODELIST")):
+    if nodes < 1:
+        raise UserError(f"environment variable NNODES={nodes}; allowed: 1 or more")
+    if rank >= nodes:
+        raise UserError(f"NODE_RANK={rank} with NNODES={nodes}; allowed: 0 to {nodes - 1}")
+    head = env.get("MASTER_ADDR", "")
+    if head and (not head.isascii() or not re.fullmatch(r"[\w.-]+|[\w.%]*:[\w.%]*:[\w.:%]*", head)):
+        text = "allowed: a host's name or address alone; the port is MASTER_PORT"
+        raise UserError(f"environment variable MASTER_ADDR={head!r}; {text}")
+    if nodes > 1 and not (head or env.get("SLURM_JOB_NODELIST")):
         raise UserError("NNODES is above 1, so every node needs MASTER_ADDR: the address of the node of rank 0")
     return Topology(
         gpus=gpus,
         processes=gpus or max(processes, 1),
         nodes=nodes,
         node_rank=rank,
-        master_addr=env.get("MASTER_ADDR") or (_slurm_head(env) if nodes > 1 else "127.0.0.1"),
+        master_addr=head or (_slurm_head(env) if nodes > 1 else "127.0.0.1"),
         master_port=_port(env),
         devices=tuple(devices[:gpus]),
     )
@@ -52,7 +63,10 @@ def visible_gpus(env: Mapping[str, str] = os.environ) -> list[str]:
     """Ids of the NVIDIA GPUs that a process here would see, without importing torch."""
     chosen = env.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        named = [part.strip() for part in chosen.split(",") if part.strip() not in ("", "-1")]
+        named = [part.strip() for part in chosen.split(",") if part.strip() not in ("", "-1", NO_GPU_OF_SLURM)]
+        if odd := [name for name in named if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", name)]:
+            text = "allowed: numbers or ids of GPUs (GPU-…, MIG-…), with commas between them"
+            raise UserError(f"environment variable CUDA_VISIBLE_DEVICES={chosen!r} names {odd[0]!r}; {text}")
         if len(set(named)) < len(named):  # CUDA shows none at all then
             raise UserError(f"environment variable CUDA_VISIBLE_DEVICES={chosen!r} names a device twice")
         return named

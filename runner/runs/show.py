@@ -48,7 +48,7 @@ def plan_json(
 def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path, fit: Sequence[str] = ()) -> str:
     """The plan for a person: what will run, where, with which data, the estimate's lines, and the ledger."""
     where = f"{topology.gpus} GPU" if topology.gpus else f"{topology.processes} CPU process"
-    where += "s" if (topology.gpus or topology.processes) > 1 else ""
+    where += ("s" if topology.gpus else "es") * ((topology.gpus or topology.processes) > 1)
     lines = [
         f"{recipe.name}: {recipe.method} ({recipe.tuning.type}) of {recipe.model.path} on {plan.backend}",
         f"where:     {where} on each of {topology.nodes} nodes" if topology.nodes > 1 else f"where:     {where}",

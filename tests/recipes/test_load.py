@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,13 @@ def test_a_file_too_large_is_refused() -> None:
 
 def test_an_empty_file_is_no_recipe() -> None:
     assert "a recipe is a mapping" in mistakes(b"")[0]
+
+
+@pytest.mark.parametrize("value", ["Reply like #general would", "#x", "1 # one", "[a, b] # c"])
+def test_set_loses_nothing_to_a_comment_of_yaml(value: str) -> None:
+    assert "is a comment to YAML; put the value in double quotes" in mistakes(MINIMAL, f"description={value}")[0]
+    for written, meant in ((json.dumps(value), value), ("C#", "C#")):
+        assert load_text(MINIMAL, Path("r.yaml"), [f"description={written}"]).recipe.description == meant
 
 
 def test_set_overrides_a_field_and_is_validated_like_the_file() -> None:

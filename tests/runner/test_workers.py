@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recipes import UserError
 from runner.data import workers
 from runner.data.row import BadData
 
@@ -78,6 +79,9 @@ def test_an_error_in_a_worker_is_the_error_of_all(monkeypatch: pytest.MonkeyPatc
 def test_the_number_is_the_users_or_that_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(workers.WORKERS, "5")
     assert workers.number() == 5
-    for none in ("", "0", "many", "-1"):
-        monkeypatch.setenv(workers.WORKERS, none)
-        assert 1 <= workers.number() <= workers.MOST
+    monkeypatch.setenv(workers.WORKERS, "")
+    assert 1 <= workers.number() <= workers.MOST
+    for wrong in ("0", "many", "-1", "9999", "１"):
+        monkeypatch.setenv(workers.WORKERS, wrong)
+        with pytest.raises(UserError, match=f"RECIPE_WORKERS='{wrong}'; allowed: 1 to 999"):
+            workers.number()
