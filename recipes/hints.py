@@ -120,6 +120,7 @@ HINTS: Mapping[str, str] = {
     **dict.fromkeys(("output_dir", "default_local_dir"), _PLACE),
     **dict.fromkeys(("n_gpus_per_node", "num_gpus", "nnodes"), _MACHINES),
     **dict.fromkeys(("preprocessing_num_workers", "dataset_num_proc"), "nothing to set: the runner prepares the rows"),
+    "<<": "merge keys of YAML are not read; write the fields out",
 }
 
 

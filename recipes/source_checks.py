@@ -93,6 +93,10 @@ def source_problems(place: FieldPath, source: Values, document: Document, root: 
         yield document.problem(
             (*place, "shuffle"), "belongs to max_samples, which says how many rows to take at random"
         )
+    count = source.get("max_samples")
+    if isinstance(count, float) and count >= 1:
+        text = f"{count} is neither a count, which is written without a point, nor a fraction below 1; null takes all"
+        yield document.problem((*place, "max_samples"), text)
     yield from _longbench_problems(place, source, document, root)
     if source.get("format") == "longbench":
         return

@@ -114,7 +114,7 @@ _NOWHERE = (
     ("the validation loss is computed with training.micro_batch_size", "per_device_eval_batch_size"),
     (
         "nothing of a row is added by LLaMA-Factory: rows are rendered by the chat template",
-        "default_system tool_format",
+        "tool_format",
     ),
 )
 

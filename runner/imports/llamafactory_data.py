@@ -16,13 +16,18 @@ def take_data(taken: Taken, directory: Path) -> None:
     sources = [_source(name, info, taken) for name in names_of(taken.left.get("dataset") or "")]
     limit = taken.whole("max_samples", 0)
     shares = names_of(taken.left.get("interleave_probs") or "")
+    system = taken.left.get("default_system")
     for place, source in enumerate(sources):
+        if isinstance(system, str) and system:
+            source["system"] = system
         if limit:
             source["max_samples"] = limit
         if place < len(shares):
             source["weight"] = _share(shares[place])
     if sources:
         taken.put("dataset", "data.train", sources)
+    if sources and isinstance(system, str) and system:
+        taken.note("default_system", f"data.train[].system: {system}")
     if limit:
         taken.note("max_samples", f"data.train[].max_samples: {limit}")
     if shares:

@@ -14,6 +14,7 @@ from adapters import backend
 from adapters.contract import Topology
 from recipes import UserError, load_text, schema
 from recipes.errors import Problem, did_you_mean
+from recipes.paths import anchored
 from recipes.yaml_text import dump, parse
 from runner.imports import axolotl, llamafactory, torchtune, verl
 from runner.imports.taken import NO_FIELD, Entry, NoPlace, Taken
@@ -45,12 +46,13 @@ class Imported:
     problems: tuple[Problem | str, ...]
 
 
-def import_file(file: Path, gpus: int, tool: str | None = None) -> Imported:
+def import_file(file: Path, gpus: int, tool: str | None = None, target: Path | None = None) -> Imported:
     """Read a YAML file, or a shell script or text with a verl command line.
 
     Args:
         gpus: of all nodes, which the global batch size depends on.
         tool: whose it is, where its keys do not tell.
+        target: where the recipe will lie; paths are relative to its directory, or absolute where that is another.
 
     Raises:
         UserError: it cannot be read, or is no configuration of a tool that is known.
@@ -75,6 +77,8 @@ def import_file(file: Path, gpus: int, tool: str | None = None) -> Imported:
         raise UserError(*(f"{file}: {problem}" for problem in error.problems)) from None
     name = _NAME.sub("-", file.stem).strip("-.") or "imported"
     values = _ordered({"name": name, "description": f"from {file.name} of {tool}", **taken.recipe})
+    if target and target.absolute().parent != file.absolute().parent:
+        values = anchored((), values, file.absolute().parent)
     problems = _rest(taken, values, tool, max(gpus, _gpus(taken)))
     entries = tuple(sorted(taken.entries, key=lambda entry: entry.status == "no place"))
     return Imported(tool, _text(values, entries, file, tool), entries, problems)

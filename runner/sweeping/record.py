@@ -100,6 +100,8 @@ def objective(recipe: Recipe, metric: str | None) -> Objective:
     wanted = [metric] if metric else names(formula)
     for name in wanted:
         if not set(suites_of(name)) & set(suites):
+            if metric and source(name) is None:
+                raise UserError(f"--metric {name}: no suite measures that{did_you_mean(name, suites)}")
             what = f"--metric {name}" if metric else f"the combined score {formula!r}"
             more = did_you_mean(suites_of(name)[0], suites) if metric else "; name a metric with --metric"
             text = f"{what} is measured by the suite {suites_of(name)[0]}, which eval.suites does not have"

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--gpus: {arguments.gpus} is not allowed; allowed: 1 and more")
     if arguments.output and arguments.output.exists():
         raise UserError(f"{arguments.output}: is there already; name another file, or remove it")
-    found = import_file(arguments.file, arguments.gpus, arguments.tool)
+    found = import_file(arguments.file, arguments.gpus, arguments.tool, arguments.output)
     rows = [(one.key or "-", one.status, one.text[:SHOWN]) for one in found.entries]
     options.say(table([(f"key of {found.tool}", "is", "as"), *rows]))
     if arguments.output:

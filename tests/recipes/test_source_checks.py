@@ -120,6 +120,8 @@ def test_max_samples_is_a_count_or_a_fraction(folder: Path) -> None:
     for odd in (0, -1, 1.5, "10%"):
         shown = json.dumps(odd)
         assert problems(folder, {"path": "a.jsonl", "max_samples": odd}) == [f"{shown} is not allowed; {allowed}"]
+    text = "1.0 is neither a count, which is written without a point, nor a fraction below 1; null takes all"
+    assert problems(folder, {"path": "a.jsonl", "max_samples": 1.0}) == [text]
     text = "belongs to max_samples, which says how many rows to take at random"
     assert problems(folder, {"path": "a.jsonl", "shuffle": True}) == [text]
 

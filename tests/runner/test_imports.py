@@ -355,3 +355,19 @@ def test_what_cannot_be_imported(text: str, said: str, tmp_path: Path, capsys: p
     (tmp_path / "x.yaml").write_text(text)
     assert main(["import", str(tmp_path / "x.yaml")]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_paths_lead_from_where_the_recipe_lies_to_where_the_data_are(tmp_path: Path) -> None:
+    """Both tools' paths are relative to their own file; the recipe may lie elsewhere."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/rows.jsonl").write_text('{"instruction": "q", "output": "a"}\n')
+    (tmp_path / "data/dataset_info.json").write_text('{"rows": {"file_name": "rows.jsonl"}}')
+    theirs = tmp_path / "theirs.yaml"
+    given = {"model_name_or_path": "a/b", "dataset": "rows", "dataset_dir": "data", "default_system": "Be brief."}
+    theirs.write_text(yaml.safe_dump(given))
+    for target in (tmp_path / "beside.yaml", tmp_path / "other/dir/x.yaml"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(import_file(theirs, 1, target=target).text)
+        (source,) = load(target).recipe.data.train
+        assert Path(source.path).resolve() == tmp_path / "data/rows.jsonl"
+        assert source.system == "Be brief."
