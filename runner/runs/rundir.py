@@ -192,7 +192,16 @@ def make_directory(directory: Path, base: str, *, exact: bool, begun: bool = Fal
 
 
 def runs(directory: Path) -> Iterator[Run]:
-    """The runs of a directory, oldest first; those whose manifest is damaged last."""
+    """The runs of a directory, oldest first; those whose manifest is damaged last.
+
+    Raises:
+        UserError: it may not be read.
+    """
+    try:
+        if directory.is_dir():
+            os.scandir(directory).close()  # `glob` passes over what may not be read
+    except OSError as error:
+        raise UserError(f"{directory}: {error.strerror}") from None
     found = [Run(p.parent.resolve()) for p in directory.glob("*/run.json")]
     yield from sorted(found, key=lambda run: (_created(run), run.name))
 

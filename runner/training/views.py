@@ -31,7 +31,7 @@ def preview_text(found: Preview, *, colour: bool, ids: bool, marks: Mapping[int,
         lines += ["", *_table(part, {} if number else marks or {})] if ids else []
     lines += ["", *(text for one in found.asked for text in _difference(one))] if found.asked else []
     lines += ["", *(f"note: {visible(note)}" for note in found.notes)] if found.notes else []
-    lines += [f"problem before it: {visible(text)}" for text in found.problems]
+    lines += [f"problem in another row: {visible(text)}" for text in found.problems]
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(
     for verb in ("logs", "resume", "eval", "merge"):
         assert main([verb, damaged.name, "--runs-dir", str(tmp_path / "runs")]) == 2
         assert "damaged" in capsys.readouterr().err or verb == "logs"
+
+
+def test_a_directory_of_runs_that_may_not_be_read_is_not_one_without_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert main(["runs", "--runs-dir", str(tmp_path)]) == 2
+    assert f"{tmp_path}: Permission denied" in capsys.readouterr().err
 
 
 def test_runs_are_found_by_name_or_path(tmp_path: Path) -> None:
