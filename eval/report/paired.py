@@ -13,6 +13,7 @@ from eval.statistics import RESAMPLES, percentile, ratio_error, t_bound
 
 DRAWS = 5000
 EXACT_UP_TO = 14  # samples: 2^14 sign patterns are all tried
+ROUNDING = 1e-12  # of the sum of magnitudes: what sums of the same differences, added otherwise, may be apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,21 +167,27 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def _all_signs(moved: Sequence[float]) -> float:
-    observed = abs(math.fsum(moved))
+    """The observed pattern and its mirror always count, so that p is at least 2 / 2^n."""
     sums = [0.0]
     for d in moved:
         sums = [s + sign * d for s in sums for sign in (1, -1)]
-    return sum(abs(s) >= observed - 1e-12 for s in sums) / len(sums)
+    least = _reached_from(moved)
+    return max(2, sum(abs(s) >= least for s in sums)) / len(sums)
 
 
 def _drawn_signs(moved: Sequence[float], seed: int) -> float:
     """The observed pattern counts as one draw, so that p is never 0 (Phipson & Smyth, 2010)."""
     draw, n, total = random.Random(seed), len(moved), math.fsum(moved)
-    reached = 1
+    least, reached = _reached_from(moved), 1
     for _ in range(DRAWS):
         kept = sum(compress(moved, map(int, f"{draw.getrandbits(n):0{n}b}")))
-        reached += abs(2 * kept - total) >= abs(total) - 1e-12
+        reached += abs(2 * kept - total) >= least
     return reached / (DRAWS + 1)
+
+
+def _reached_from(moved: Sequence[float]) -> float:
+    """From where a pattern's sum is as far from 0 as the observed one, by the rounding of such sums."""
+    return abs(math.fsum(moved)) - ROUNDING * math.fsum(map(abs, moved))
 
 
 def _interval(differences: Sequence[float], weights: Sequence[float], seed: int) -> tuple[float, float]:
