@@ -62,9 +62,9 @@ def _group(members: Sequence[Entry]) -> Entry:
 
 
 def _common(members: Sequence[Entry]) -> str:
-    """What `recipe run --seeds` calls them without the seed, or the name of the first."""
+    """What `recipe run --seeds` calls them without the seed, or all their names: another group may have the first's."""
     names = {one.name.removesuffix(f"-seed-{one.seed}") for one in members}
-    return names.pop() if len(names) == 1 else members[0].name
+    return names.pop() if len(names) == 1 else " + ".join(one.name for one in members)
 
 
 def _mean(metric: str, members: Sequence[Entry]) -> Measure:

@@ -20,6 +20,7 @@ from recipes.visible import visible
 from runner.files import safetensors_header
 from runner.runs.rundir import Run, runs
 from runner.runs.show import table
+from runner.scoring.names import BASE, names_of
 from runner.scoring.seeds import trained_as
 
 
@@ -60,25 +61,28 @@ def scored_runs(directory: Path, say: Callable[[str], None]) -> list[Run]:
 def entries(chosen: Sequence[Run], *, base: bool = True, where: Path | None = None) -> list[Entry]:
     """The models of scored runs: each base model once for each data it was scored on, before the first of its runs.
 
+    Each has a name of its own (see `names_of`); a run that is there twice is one.
+
     Raises:
         UserError: a run has no results.
     """
     found: list[Entry] = []
     seen: dict[str, str] = {}
-    for run in chosen:
+    names = names_of(chosen)
+    for run in map(Run, names):
         directory = where / run.name if where else run.path / "eval"
         if base and (directory / "base" / "results.json").is_file():
-            entry = read_entry(directory / "base", "base")
+            entry = read_entry(directory / "base", BASE)
             what = json.dumps(to_json([entry.provenance.model, entry.metrics]), sort_keys=True)
             if what not in seen:
-                name = f"base of {run.name}" if seen else "base"
+                name = f"{BASE} of {names[run.path]}" if seen else BASE
                 seen[what] = name
                 found.append(read_entry(directory / "base", name))
-        found.append(_tuned(run, directory))
+        found.append(_tuned(run, directory, names[run.path]))
     return found
 
 
-def _tuned(run: Run, directory: Path) -> Entry:
+def _tuned(run: Run, directory: Path, name: str) -> Entry:
     manifest = run.read()
     figures = training(
         run.steps(),
@@ -87,7 +91,7 @@ def _tuned(run: Run, directory: Path) -> Entry:
         trained_parameters=trained_parameters(run.model),
     )
     loaded = run.recipe()
-    entry = read_entry(directory, run.name, figures, loaded.complete())
+    entry = read_entry(directory, name, figures, loaded.complete())
     return replace(entry, seed=loaded.recipe.training.seed, trained_as=trained_as(run))
 
 

@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     from runner.failure import Failure
     from runner.scoring.compare import report_over_all, report_runs
     from runner.scoring.models import EvalOptions, results_table
+    from runner.scoring.names import names_of
     from runner.scoring.runs import score_run
 
     how = EvalOptions(
@@ -104,27 +105,40 @@ def run(arguments: argparse.Namespace) -> None:
     results: dict[str, dict[str, Results]] = {}
     failed: list[str] = []
     runs = _chosen(arguments)
+    names = names_of(runs)
+    if how.output:
+        _check_apart(runs, how.output)
     for one in runs:
-        say(f"{one.name}:")
+        name = names[one.path]
+        say(f"{name}:")
         try:
-            results[one.name] = score_run(one, how, say)
+            results[name] = score_run(one, how, say)
         except (UserError, Failure) as error:
             if len(runs) == 1:
                 raise
-            failed.append(one.name)
+            failed.append(name)
             say(str(error))
             continue
         if not arguments.json:
-            print(f"{one.name}\n{results_table(results[one.name])}\n")
+            print(f"{name}\n{results_table(results[name])}\n")
     if arguments.json:
         print(json.dumps(to_json(results), ensure_ascii=False))
-    scored = [one for one in runs if one.name in results]
+    scored = [one for one in runs if names[one.path] in results]
     if scored and how.output:
         report_runs(scored, how.output, say, how.output)
     elif scored:  # the report over all is never one over fewer
         report_over_all(scored, arguments.runs_dir, say)
     if failed:
         raise Failure(f"{', '.join(failed)} could not be scored; see the errors above")
+
+
+def _check_apart(runs: Sequence[Run], output: Path) -> None:
+    """Raise UserError for runs whose results would have one directory in `output`, which is called as the run is."""
+    for n, run in enumerate(runs):
+        for before in runs[:n]:
+            if before.name == run.name:
+                text = f"the results of {before.path} and {run.path} would both be written to {output / run.name}"
+                raise UserError(f"--output: {text}; score each with an --output of its own")
 
 
 def _suite_data(arguments: argparse.Namespace) -> dict[str, str]:
@@ -215,7 +229,8 @@ def _chosen(arguments: argparse.Namespace) -> list[Run]:
     from runner.runs.rundir import runs as all_runs
 
     if arguments.runs:
-        return [find(name, arguments.runs_dir) for name in arguments.runs]
+        named = [find(name, arguments.runs_dir) for name in arguments.runs]
+        return list({run.path: run for run in named}.values())
     found: list[Run] = []
     for run in all_runs(arguments.runs_dir):
         try:

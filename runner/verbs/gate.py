@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from runner.verbs import options
 if TYPE_CHECKING:
     from eval.report.results import Entry
 
+BASE = "base"  # in place of a baseline: the base model of the candidate
 EXAMPLES = ("recipe gate finance_lora --baseline base", "recipe gate new --baseline old --metrics truthfulqa --json")
 
 
@@ -22,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline",
         required=True,
         metavar="RUN|base",
-        help="the evaluated run that it is to replace, or its base model",
+        help="the evaluated run that it is to replace; base: the candidate's base model",
     )
     add(
         "--metrics", default="", help="metrics or suites that count, with commas (default: all that have a better side)"
@@ -59,6 +61,16 @@ def _base(name: str, arguments: argparse.Namespace) -> Entry:
     return found[0]
 
 
+def _tell_of_base(arguments: argparse.Namespace) -> None:
+    """Say that a run named `base` is not what the baseline `base` is, and how it can be named."""
+    from runner.runs.rundir import find
+
+    with contextlib.suppress(UserError):
+        other = find(BASE, arguments.runs_dir)
+        text = f"--baseline {BASE} is the base model of {arguments.candidate}, not the run {other.path}"
+        options.say(f"{text}; give its directory to compare with that")
+
+
 def run(arguments: argparse.Namespace) -> int:
     import json
 
@@ -67,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     from runner.runs.show import table
 
     candidate = _model(arguments.candidate, arguments)
-    if arguments.baseline == "base":
+    if arguments.baseline == BASE:
+        _tell_of_base(arguments)
         baseline = _base(arguments.candidate, arguments)
     else:
         baseline = _model(arguments.baseline, arguments)
