@@ -3,8 +3,8 @@
 A metric is *better* or *worse* where the paired test says so after Holm's correction over the metrics. It is *not
 worse* where the 95 % interval of the paired difference lies above minus the margin, a share of the baseline's mean (a
 test of non-inferiority: all metrics must pass, so none is corrected). Ship: no metric may be worse, and one is better.
-Not: one is worse, and by more than the margin, or nothing is gained where everything is known that closely. Else more
-samples are needed, and how many is told.
+Not: one is worse, and by more than the margin, or nothing is gained: everything is known that closely, and no interval
+reaches above the margin. Else more samples are needed, and how many is told.
 """
 
 from __future__ import annotations
@@ -178,8 +178,10 @@ def _verdict(judged: Sequence[Judged]) -> tuple[Verdict, str]:
     if of["better"]:
         return "SHIP", of["better"][0].sentence
     wide = max(judged, key=lambda one: one.seen / one.margin if one.margin else math.inf)
-    if wide.seen <= wide.margin:
-        return "DON'T SHIP", f"nothing is gained: every metric is known within its margin, {wide.sentence}"
-    return "CAN'T TELL", (
-        f"no metric is shown to be better; {wide.metric}'s {wide.n} samples would show a difference of {wide.seen:.4g}"
-    )
+    if wide.seen > wide.margin:
+        would = f"{wide.metric}'s {wide.n} samples would show a difference of {wide.seen:.4g}"
+        return "CAN'T TELL", f"no metric is shown to be better; {would}"
+    gains = [one for one in judged if one.high > one.margin]
+    if gains:
+        return "CAN'T TELL", f"no metric is shown to be better, yet one may be: {gains[0].sentence}"
+    return "DON'T SHIP", f"nothing is gained: every metric is known within its margin, {wide.sentence}"

@@ -30,6 +30,14 @@ def model(name: str, losses: Sequence[float]) -> Entry:
     return Entry(name=name, results=results(measured, about), records={"perplexity": rows})
 
 
+def answering(name: str, scores: Sequence[float]) -> Entry:
+    """A model by its score on each question of LongBench."""
+    rows = [{"id": str(n), "subset": "qasper", "score": score, "pred": ""} for n, score in enumerate(scores)]
+    about = provenance(name, ("longbench",), len(rows))
+    measured = suite("longbench").measures(rows, 42)
+    return Entry(name=name, results=results(measured, about), records={"longbench": rows})
+
+
 def judged(shift: float, spread: float, n: int, seed: int = 0, repeat: int = 1) -> Gate:
     """A candidate whose loss is less by `shift`, more or less, than one of two nats; the margin is 0.02 nats."""
     chance = random.Random(seed)
@@ -62,6 +70,21 @@ def test_it_errs_as_rarely_as_it_says() -> None:
     passed = sum(judged(-0.02, 0.05, 40, seed).metrics[0].state in ("better", "not worse") for seed in range(TIMES))
     called = sum(judged(0.0, 0.05, 40, seed).metrics[0].state in ("better", "worse") for seed in range(TIMES))
     assert passed <= 2 + TIMES // 30 and called <= 3 + TIMES // 15
+
+
+@pytest.mark.parametrize("before,after", [(0.0, 1.0), (0.2, 0.9)])
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_a_candidate_that_wins_every_sample_is_not_said_to_gain_nothing(
+    before: float, after: float, better: str
+) -> None:
+    """Five samples, all better by as much: an interval of no width, and too few for the paired test."""
+    if better == "higher":
+        made = [answering(name, [score] * 5) for name, score in (("old", before), ("new", after))]
+    else:
+        made = [model(name, [loss] * 5) for name, loss in (("old", 2 + after), ("new", 2 + before))]
+    found = gate(made[0], made[1])
+    assert found.verdict == "CAN'T TELL" and "yet one may be" in found.reason
+    assert gate(made[1], made[0]).verdict == "CAN'T TELL", "nor is a loss of five shown"
 
 
 @pytest.mark.parametrize("seed", range(4))
