@@ -10,14 +10,15 @@ reaches above the margin. Else more samples are needed, and how many is told.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from eval.report.compare import ALPHA, Compared, compare, source
-from eval.report.paired import OfSeeds
+from eval.report.paired import OfSeeds, Paired
 from eval.report.results import Entry
-from eval.statistics import Z95
+from eval.statistics import Z95, t_bound
 from recipes.errors import UserError, did_you_mean
 from recipes.suites import suites_of
 
@@ -25,6 +26,7 @@ State = Literal["better", "worse", "not worse", "open"]
 Verdict = Literal["SHIP", "DON'T SHIP", "CAN'T TELL"]
 RULE_OF_THREE = 3  # the 95 % bound of what was seen in none of n samples is 3/n (Hanley & Lippman-Hand, 1983)
 Z80 = 0.8416212335729143  # the 80th percentile of the normal distribution: the usual power
+FARTHEST = 1e6  # by how much an interval may have to shrink for the samples that it takes to be told
 CODES: dict[Verdict, int] = {"SHIP": 0, "DON'T SHIP": 1, "CAN'T TELL": 3}
 
 
@@ -148,7 +150,7 @@ def _judged(one: Compared, margin: float) -> Judged | None:
     if not test.wins + test.losses:  # of n samples none differs: of all up to 3/n may, and lose what they had
         high = RULE_OF_THREE / test.n * abs(test.baseline)
         low = -high
-    error = (high - low) / (2 * Z95)
+    half = (high - low) / 2
     shown = one.p_holm < ALPHA
     state: State = "open"
     needed = None
@@ -157,14 +159,27 @@ def _judged(one: Compared, margin: float) -> Judged | None:
     elif low >= -allowed:
         state = "better" if shown and difference > 0 else "not worse"
     else:
-        room = difference + allowed  # the interval must shrink to this
-        if isinstance(test, OfSeeds):
-            room = 0.0  # more samples alone would not do: the seeds' part stays
-        needed = math.ceil(test.n * (Z95 * error / room) ** 2) if room > 0 else None
+        needed = _needed(test, half, difference + allowed)
     return Judged(
         metric=one.metric, state=state, n=test.n, difference=difference, low=low, high=high, p=one.p_holm,
-        margin=allowed, seen=(Z95 + Z80) * error, needed=needed,
+        margin=allowed, seen=(1 + Z80 / Z95) * half, needed=needed,
     )  # fmt: skip
+
+
+def _needed(test: Paired, half: float, room: float) -> int | None:
+    """How many samples like these have an interval that reaches `room` below the difference, where `half` is too far.
+
+    None where more samples alone would not do: the difference is a loss already, or the seeds' part stays.
+    """
+    if isinstance(test, OfSeeds) or room <= half / FARTHEST:
+        return None
+    if not test.wins + test.losses:
+        return math.ceil(test.n * half / room)  # the rule of three falls with n, not with its root
+    spread = half / t_bound(test.n - 1) * math.sqrt(test.n)
+    enough = math.ceil(test.n * (half / room) ** 2)  # more than enough: Student's t falls as samples are added
+    return bisect_left(
+        range(enough + 1), True, lo=test.n + 1, key=lambda n: t_bound(n - 1) * spread <= room * math.sqrt(n)
+    )
 
 
 def _verdict(judged: Sequence[Judged]) -> tuple[Verdict, str]:

@@ -97,6 +97,31 @@ def test_the_samples_that_are_needed_settle_it(seed: int) -> None:
         assert judged(0.0, 0.2, 25, seed, repeat=2 + found.needed * 11 // 250).metrics[0].state != "open"
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 8])
+def test_it_errs_as_rarely_on_few_samples(n: int) -> None:
+    passed = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        lost = [0.02 + chance.gauss(0, 0.05) for _ in range(n)]
+        found = gate(model("old", [2.0] * n), model("new", [2.0 + one for one in lost]))
+        passed += found.metrics[0].state in ("better", "not worse")
+    assert passed <= 6, "in one of forty, not in one of four"
+
+
+def test_equal_samples_settle_it_once_three_in_so_many_are_no_loss() -> None:
+    few, needed = [2.0, 2.1, 2.2], 300  # of which three are one in a hundred
+    assert gate(model("old", few), model("new", few)).metrics[0].needed == needed
+    many = few * (needed // 3)
+    assert gate(model("old", many), model("new", many)).metrics[0].state == "not worse"
+
+
+def test_samples_that_no_evaluation_has_are_not_asked_for() -> None:
+    """A loss of all but the margin: the interval would have to shrink to nothing."""
+    old, lost = [2.0, 2.0, 2.0], [0.01, 0.02, 0.03 - 1e-12]
+    found = gate(model("old", old), model("new", [2.0 + one for one in lost])).metrics[0]
+    assert found.state == "open" and found.needed is None
+
+
 def test_what_it_leaves_unanswered_is_not_its_advantage() -> None:
     old, new = model("old", [2.0 + n % 5 / 10 for n in range(40)]), model("new", [1.0 + n % 5 / 10 for n in range(40)])
     lost = {name: replace(measure, failures=10) for name, measure in new.metrics.items()}

@@ -46,6 +46,17 @@ def test_verdicts(shift: float, spread: float, n: int, verdict: str) -> None:
     assert found.perplexity and found.perplexity.n == n and not found.metrics
 
 
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_few_rows_seldom_call_a_loss_of_the_margin_good(n: int) -> None:
+    """In one of forty of such models, not in one of four."""
+    chance, good = random.Random(n), 0
+    for _ in range(60):
+        old = [chance.gauss(2.0, 0.3) for _ in range(n)]
+        new = [loss + math.log1p(0.02) + chance.gauss(0, 0.05) for loss in old]
+        good += kept(model("before", old), model("after", new), margin=0.02).verdict == "good"
+    assert good <= 6
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0.1, 50), st.floats(0.1, 50), st.integers(1, 40)),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from fractions import Fraction
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from eval.report import paired as paired_module
 from eval.report.paired import paired
@@ -50,3 +52,36 @@ def test_the_drawn_p_is_near_the_exact_one_at_any_magnitude(monkeypatch: pytest.
     monkeypatch.setattr(paired_module, "EXACT_UP_TO", 5)
     drawn = paired([0.0] * 14, [scale * n for n in whole]).p
     assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / paired_module.DRAWS))
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(lambda values: max(values) - min(values) > 1e-3))
+def test_the_interval_of_a_mean_difference_is_students(differences: list[float]) -> None:
+    zeros = [0.0] * len(differences)
+    low, high = stats.ttest_rel(differences, zeros).confidence_interval(0.95)
+    assert paired(zeros, differences).ci95 == pytest.approx((low, high), rel=1e-5, abs=1e-5)
+    assert paired(zeros, differences, [2.5] * len(zeros)).ci95 == pytest.approx(
+        (low / 2.5, high / 2.5), rel=1e-5, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("growth", [1.0, 1.5, 3.0])
+def test_the_interval_misses_as_rarely_as_it_says_however_few_the_samples(n: int, growth: float) -> None:
+    """At each end in one of forty, within four standard deviations of so many trials; samples of tokens that grow.
+
+    The percentiles of resampled samples miss in 250 of 1,000 at two samples, and in 60 at eight.
+    """
+    chance, trials = random.Random(n), 1000
+    tokens, missed = [growth**k for k in range(n)], [0, 0]
+    for _ in range(trials):
+        found = paired([0.0] * n, [chance.gauss(0.3, 1.0) * many for many in tokens], tokens).ci95
+        assert found is not None
+        missed[0] += found[0] > 0.3
+        missed[1] += found[1] < 0.3
+    assert max(missed) <= trials / 40 + 4 * math.sqrt(trials / 40)
+
+
+def test_there_is_no_interval_where_one_sample_has_all_the_weight() -> None:
+    assert paired([1.0, 2.0], [1.5, 2.0], [3.0, 0.0]).ci95 is None
+    assert paired([1.0, 2.0], [1.5, 2.0], [0.0, 0.0]).ci95 is None
+    assert paired([1.0, 2.0], [1.5, 2.0], [3.0, 3.0]).ci95 is not None
