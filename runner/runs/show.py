@@ -66,7 +66,7 @@ def plan_text(plan: Plan, recipe: Recipe, topology: Topology, run: Path, fit: Se
         *(f"  {shlex.join(command)}" for command in (*plan.before, plan.argv, plan.export) if command),
         *(f"  with {name}={value}" for name, value in plan.env.items()),
     ]
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def _ledger(plan: Plan) -> list[str]:

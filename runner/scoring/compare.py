@@ -104,7 +104,7 @@ def trained_parameters(model: Path) -> int:
 
 def report_text(report: Report) -> str:
     """The comparison for a terminal: its verdicts in sentences, then its tables."""
-    parts = ["\n".join(visible(verdict.text) for verdict in verdicts(report))]
+    parts = ["\n".join(verdict.text for verdict in verdicts(report))]
     parts += [f"note: {note}" for note in notes(report)]
     for comparison in report.comparisons.values():
         parts.append(f"{comparison.title}\n{table(comparison_rows(comparison))}")
@@ -114,4 +114,4 @@ def report_text(report: Report) -> str:
         names = [e.name for e in report.entries if e.recipe]
         shown = [(field, *map(str, values)) for field, values in report.differences.items()]
         parts.append(f"what differs between the recipes\n{table([('field', *names), *shown])}")
-    return "\n\n".join(parts)
+    return visible("\n\n".join(parts))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from recipes.visible import visible
+
 PLAIN_EVERY_S = 5.0
 RECENT = 20  # steps that a rate is of
 
@@ -93,7 +95,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         if self.bar is not None:
-            self.bar.console.print(text, highlight=False, markup=False)
+            self.bar.console.print(visible(text), highlight=False, markup=False)
         else:
             self.say(text)
 

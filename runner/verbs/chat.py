@@ -136,7 +136,7 @@ def _ask(talk: Talk, conversations: list[Conversation], question: str, *, again:
                 pass
         one.turns.append({"role": "user", "content": question})
         if len(conversations) > 1:
-            print(f"--- {one.name}", flush=True)
+            print(f"--- {visible(one.name)}", flush=True)
         try:
             ended = talk.reply(one, _show)
         except UserError:

@@ -13,6 +13,7 @@ from recipes.model_checks import SWITCHES
 from recipes.paths import template_file, template_problem
 from recipes.suites import LM_EVAL, ROW_SUITES, SUITES
 from recipes.typed import to_json
+from recipes.visible import visible
 from recipes.yaml_text import parse_value
 from runner.verbs import options
 from runner.verbs.options import say
@@ -120,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
             say(str(error))
             continue
         if not arguments.json:
-            print(f"{name}\n{results_table(results[name])}\n")
+            print(visible(f"{name}\n{results_table(results[name])}\n"))
     if arguments.json:
         print(json.dumps(to_json(results), ensure_ascii=False))
     scored = [one for one in runs if names[one.path] in results]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recipes.errors import UserError
+from recipes.visible import visible
 from runner.verbs import options
 
 if TYPE_CHECKING:
@@ -101,5 +102,5 @@ def run(arguments: argparse.Namespace) -> int:
             for one in result.metrics
         ]  # fmt: skip
         print(table([("metric", "is", "n", "difference", "95 %", "may lose", "p"), *rows]))
-        print(f"{result.verdict}: {result.reason}")
+        print(visible(f"{result.verdict}: {result.reason}"))
     return CODES[result.verdict]
