@@ -116,19 +116,25 @@ def _weights(directory: str, kind: str, may_lack: str) -> tuple[Any, Any]:
 
 @cache
 def _embedding(directory: str) -> Scorer:
-    """Cosine of the mean of an encoder's last hidden states."""
+    """Cosine of the mean of an encoder's last hidden states; 0 for a text without tokens, as ROUGE has it."""
     import torch
 
     tokenizer, model = _weights(directory, "AutoModel", "pooler.")
 
     def vector(text: str) -> Any:
         batch = tokenizer(text, return_tensors="pt", truncation=True, max_length=512)
+        # Of an empty text a tokenizer that adds no tokens of its own leaves none, which no model takes.
+        if not batch["input_ids"].numel():
+            return None
         with torch.inference_mode():
             return model(**batch).last_hidden_state.mean(1)[0].float()
 
+    def cosine(one: Any, other: Any) -> float:
+        return 0.0 if one is None or other is None else float(torch.cosine_similarity(one, other, dim=0))
+
     def similarity(prediction: str, references: Sequence[str]) -> list[float]:
         mine = vector(prediction)
-        return [float(torch.cosine_similarity(mine, vector(reference), dim=0)) for reference in references]
+        return [cosine(mine, vector(reference)) for reference in references]
 
     return similarity
 

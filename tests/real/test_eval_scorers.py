@@ -25,6 +25,25 @@ for name, model in (("encoder", BertModel(BertConfig(**shape))),
     BertTokenizerFast(vocab={word: n for n, word in enumerate(words)}).save_pretrained(name)
 """
 
+# A tokenizer that adds nothing of its own: of an empty text there is no token.
+BARE = """
+import json
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+words = Tokenizer(WordLevel({"[UNK]": 0, "bonds": 1, "fall": 2}, unk_token="[UNK]"))
+words.pre_tokenizer = Whitespace()
+shape = {"vocab_size": 3, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+BertModel(BertConfig(**shape)).save_pretrained("bare")
+PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained("bare")
+from eval.metrics.similarity import scorer, trigram_cosine
+found = scorer("embedding:bare")
+references = ["bonds fall", "", " "]
+print(json.dumps([[f("", references), f("bonds fall", references)] for f in (
+    found, scorer("rougeL"), lambda text, others: [trigram_cosine(text, other) for other in others])]))
+"""
+
 SCORES = """
 import json, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -86,6 +105,13 @@ def test_scorers_with_weights_score_as_their_models_do(eval_python: Path, tmp_pa
     assert "encoder lacks the weights of classifier" in found["refused"][0]
     assert "two is no BLEURT: it has 2 outputs" in found["refused"][1]
     assert found["refused"][2:] == ["scorer: nowhere: no such directory"] * 2
+
+
+def test_an_empty_text_is_like_nothing(eval_python: Path, tmp_path: Path) -> None:
+    """Not even like another, to each scorer without weights and to an encoder that gets no token of it."""
+    for empty, said in json.loads(inside(eval_python, BARE, cwd=tmp_path).splitlines()[-1]):
+        assert empty == [0.0, 0.0, 0.0]
+        assert said == pytest.approx([1.0, 0.0, 0.0], abs=1e-5)
 
 
 def test_without_data_and_hub_a_suite_says_what_it_wants(eval_python: Path, tmp_path: Path) -> None:
