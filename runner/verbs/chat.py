@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
     from runner.machine.process import signals_raise
     from runner.scoring.chat import Conversation, chat_of, talk
 
+    for option, text in (("--prompt", arguments.prompt), ("--system", arguments.system)):
+        _check_whole(option, text or "")
     template = str(arguments.chat_template.resolve()) if arguments.chat_template else None
     if template and not Path(template).is_file():
         raise UserError(f"--chat-template {arguments.chat_template}: no such file")
@@ -91,6 +95,8 @@ def _converse(talk: Talk, conversations: list[Conversation]) -> None:
 
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - so that input() has a history, and keys to edit
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a byte that is no UTF-8 is refused with its line, not read on
     options.say("ask; /help says what else there is, Ctrl-D ends")
     while True:
         try:
@@ -101,12 +107,20 @@ def _converse(talk: Talk, conversations: list[Conversation]) -> None:
         if command == "/quit":
             return
         try:
+            _check_whole("the prompt", line)
             if line.startswith("/"):
                 _command(talk, conversations, command, rest.strip())
             elif line:
                 _ask(talk, conversations, line)
         except UserError as error:  # the conversation can go on
             options.say(str(error))
+
+
+def _check_whole(what: str, text: str) -> None:
+    """Raise UserError for what no tokenizer reads: half a character, or a byte that is no UTF-8 and stands as one."""
+    if half := re.search("[\ud800-\udfff]", text):
+        told = f"it holds half a character (or a byte that is no UTF-8) at its character {half.start() + 1}"
+        raise UserError(f"{what}: {told}; write that anew")
 
 
 def _command(talk: Talk, conversations: list[Conversation], command: str, rest: str) -> None:

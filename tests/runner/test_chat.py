@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +76,42 @@ def test_commands(
     (one,) = talked("a", "/system Be brief.", "b", "/reset", "c", "cut")
     assert [turn["content"] for turn in one.messages][:3] == ["Be brief.", "c", "one: c (2)"]
     assert "cut after --max-new-tokens" in capsys.readouterr().err
+
+
+def test_half_a_character_is_refused_and_the_conversation_goes_on(
+    talked: Callable[..., list[Conversation]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (one,) = talked("a", "Why \ud83d?", "/system \ude00", "b")
+    assert [turn["content"] for turn in one.messages] == ["a", "one: a (1)", "b", "one: b (3)"]
+    said = capsys.readouterr().err
+    assert "the prompt: it holds half a character (or a byte that is no UTF-8) at its character 5; write" in said
+    assert said.count("half a character") == 2
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--system"])
+def test_half_a_character_in_an_option_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    (tmp_path / "model").mkdir()
+    assert main(["chat", str(tmp_path / "model"), "--prompt", "a", option, "b\udcff"]) == 2
+    said = capsys.readouterr().err
+    assert f"{option}: it holds half a character" in said and len(said.splitlines()) == 1
+
+
+def test_bytes_that_are_no_utf8_are_refused_with_their_line() -> None:
+    """In a child, whose stdin holds them."""
+    talks = (
+        "from runner.verbs import chat; from runner.scoring.chat import Conversation\n"
+        "from tests.runner.test_chat import Echo\n"
+        "chat._converse(Echo(), [Conversation('one')])"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", talks], input=b"a\nb\xff\nc\n", capture_output=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"one: a (1)\none: c (3)\n"
+    assert b"half a character (or a byte that is no UTF-8) at its character 2" in done.stderr
 
 
 def test_models_are_runs_directories_and_bases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
