@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from recipes.errors import UserError
 from runner.verbs import options
 
+LONGEST = 255  # bytes of a directory's name, to most file systems
 EXAMPLES = ("recipe compare", "recipe compare finance_lora finance_full --no-base --output report")
 
 
@@ -53,4 +56,15 @@ def _directory(named: Sequence[str], runs_dir: Path) -> Path:
     if not named:
         return runs_dir
     names = [Path(name).name for name in named]
-    return runs_dir / "compare" / ("_vs_".join(names) if len(names) < 5 else f"{names[0]}_vs_{len(names) - 1}_others")
+    name = "_vs_".join(names) if len(names) < 5 else f"{names[0]}_vs_{len(names) - 1}_others"
+    return runs_dir / "compare" / _short(name, names)
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    """The name of a directory; one that is too long for it ends in a hash of all names."""
+    written = os.fsencode(name)
+    if len(written) <= LONGEST:
+        return name
+    digest = hashlib.sha256(os.fsencode("\0".join(names))).hexdigest()[:16]
+    begin = written[: LONGEST - len(digest) - 1].decode(errors="ignore")
+    return f"{begin}_{digest}"

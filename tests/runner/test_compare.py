@@ -83,6 +83,19 @@ def test_a_report_over_some_runs_is_not_written_over_the_one_over_all(tmp_path: 
     assert list(json.loads((tmp_path / "compare" / "a_vs_c" / results).read_text())) == ["base", "a", "c"]
 
 
+@pytest.mark.parametrize("letter", ["x", "长"])
+def test_the_report_over_runs_of_long_names_has_a_directory(tmp_path: Path, letter: str) -> None:
+    """Of others with the same beginning, another."""
+    names = [letter * (81 // len(letter.encode())) + end for end in "abcde"]
+    for name, shift in zip(names, (-1.0, -0.5, -0.2, 0.1, 0.2), strict=True):
+        scored(tmp_path, name, shift)
+    for chosen in (names[:4], [*names[:3], names[4]], names[:2]):
+        assert main(["compare", *chosen, "--alone", "--runs-dir", str(tmp_path)]) == 0
+    written = sorted(path.parent for path in tmp_path.glob("compare/*/report.html"))
+    assert len(written) == 3 and tmp_path / "compare" / f"{names[0]}_vs_{names[1]}" in written
+    assert all(len(os.fsencode(path.name)) <= 255 for path in written)
+
+
 def test_runs_that_were_measured_otherwise_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scored(tmp_path, "a", -1.0)
     other = scored(tmp_path, "b", -0.5)
