@@ -32,6 +32,7 @@ from recipes.longbench import subset_files
 
 # https://github.com/THUDM/LongBench/blob/main/LongBench/pred.py: few-shot and code prompts go without a chat template.
 NO_CHAT = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
+USED = ("_id", "input", "context", "answers", "all_classes", "length")  # what of a row makes its sample and its score
 
 
 def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
@@ -43,13 +44,16 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     files = subset_files(source, spec.subsets)
     limit = spec.max_generation_samples or spec.max_samples
     samples: list[Sample] = []
+    used = []
     for name, path in files.items():
-        samples += _samples(name, _rows(name, path, limit), text, max_positions, spec)
+        rows = _rows(name, path, limit)
+        samples += _samples(name, rows, text, max_positions, spec)
+        used.append([name, *(json_hash([row.get(key) for key in USED]) for row in rows)])
     settings = {
         "decoding": "greedy", "max_length": spec.max_length, "truncation": "middle", "chat": text.has_template,
         "subsets": list(files), "n": len(samples),
     }  # fmt: skip
-    data = {"path": str(source), "hash": data_hash(source)} | {"used": json_hash([s.id for s in samples])}
+    data = {"path": str(source), "hash": data_hash(source), "used": json_hash(used)}
     room = min(_room(name, text, max_positions, spec) for name in files)
     notes = cut_note(samples, room, spec.max_length)
     return Loaded(samples=samples, data=data, settings=settings, notes=notes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from eval.encode import Text
@@ -57,7 +57,8 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         "max_prompt_tokens": room, "truncation": "middle of the transcript", "chat": text.has_template,
         "n": len(samples),
     }  # fmt: skip
-    data = {"path": str(path), "hash": file_hash(source), "used": json_hash([[q.id, q.query] for q in queries])}
+    used = json_hash([json_hash(astuple(query)) for query in queries])
+    data = {"path": str(path), "hash": file_hash(source), "used": used}
     notes = (*cut_note(samples, room, spec.max_length), *scripts_note([q.answers for q in queries]))
     return Loaded(samples=samples, data=data, settings=settings, notes=notes)
 

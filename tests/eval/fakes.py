@@ -14,6 +14,8 @@ from recipes.encode import Encoder, Message
 class CharacterTokenizer:
     """One token a character."""
 
+    eos_token_id = 3
+
     def __call__(self, text: Any, add_special_tokens: bool = True, **_: Any) -> dict[str, Any]:
         texts = [text] if isinstance(text, str) else text
         ids = [[ord(c) for c in t] for t in texts]
