@@ -8,7 +8,7 @@ gives where there is none. Example row: {"input": "Who won?", "context": "…", 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +51,8 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
         used.append([name, *(json_hash([row.get(key) for key in USED]) for row in rows)])
     settings = {
         "decoding": "greedy", "max_length": spec.max_length, "truncation": "middle", "chat": text.has_template,
-        "subsets": list(files), "n": len(samples),
+        "cut_to": {name: _room(name, text, max_positions, spec) for name in _cut(samples)}, "subsets": list(files),
+        "n": len(samples),
     }  # fmt: skip
     data = {"path": str(source), "hash": data_hash(source), "used": json_hash(used)}
     room = min(_room(name, text, max_positions, spec) for name in files)
@@ -61,6 +62,11 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
 
 def _room(name: str, text: Text, max_positions: int, spec: Spec) -> int:
     return text.room(max_positions, definitions()[1][name.removesuffix("_e")], spec.max_length)
+
+
+def _cut(samples: Sequence[Sample]) -> list[str]:
+    """The subsets of which a prompt was cut: what of it a model has read depends on its positions."""
+    return list(dict.fromkeys(s.shown["subset"] for s in samples if s.shown.get("truncated")))
 
 
 def from_hub(missing: str) -> Path:

@@ -21,6 +21,8 @@ from eval.engines.requests import Generate, Request, Score
 from eval.metrics.reference import coverage, numbers, style, usefulness
 from eval.metrics.similarity import scorer, trigram_cosine
 from eval.metrics.text import repeated_share
+from eval.report.compare import compare
+from eval.report.results import Entry
 from eval.score import passed_over, score_longbench
 from eval.spec import Spec
 from eval.suites import suite
@@ -33,6 +35,7 @@ from eval.worker import main as worker
 from recipes.errors import UserError
 from recipes.suites import SUITES
 from tests.eval.fakes import text
+from tests.eval.made import measure, provenance, results
 
 QUESTIONS = [
     {"question": "Can pigs fly?", "mc1_targets": {"No": 1, "Yes": 0},
@@ -355,6 +358,28 @@ def test_longbench_truncates_the_whole_prompt_in_its_middle(tmp_path: Path) -> N
     asked = _decoded(sample.requests[0])
     assert len(asked) == 1000 and sample.shown["truncated"]
     assert asked.startswith("Please complete") and asked.endswith("Next line of code:\n")
+
+
+def test_longbench_prompts_that_were_cut_to_other_lengths_are_not_compared(tmp_path: Path) -> None:
+    """A model of fewer positions has read less of each; where nothing is cut, positions tell nothing."""
+    rows = {"lcc": 3000, "qasper": 2000}
+    for name, length in rows.items():
+        _lines(tmp_path / f"{name}.jsonl", _longbench_row(context="a" * length))
+    spec = _spec(data={"longbench": str(tmp_path)}, max_length=8000)
+
+    def entry(positions: int) -> Entry:
+        loaded = suite("longbench").load(spec, text(), positions)
+        about = provenance(str(positions), ("longbench",))
+        about["suites"]["longbench"] |= {"data": dict(loaded.data), "settings": dict(loaded.settings)}
+        return Entry(name=str(positions), results=results({"longbench.lcc": measure(0.5)}, about))
+
+    compare(entry(100_000), entry(50_000))
+    assert entry(3000).provenance.suites["longbench"].settings["cut_to"] == {"lcc": 3000 - 64 - 7 - 16}
+    for few in (3000, 2900):
+        with pytest.raises(UserError, match=r"longbench: cut_to is .* and "):
+            compare(entry(few), entry(100_000))
+    with pytest.raises(UserError, match=r"cut_to is \{'lcc': 2913\} and \{'lcc': 2813\}"):
+        compare(entry(3000), entry(2900))
 
 
 def test_middle_truncation_keeps_half_from_each_end() -> None:
