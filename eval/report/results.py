@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from eval.hashes import file_hash
 from eval.report.curves import Training
-from eval.rows import Row, read_lines
+from eval.report.records import read_records
+from eval.rows import Row
 from eval.statistics import Measure
-from eval.suites import MODULES, suite
-from recipes.errors import Problem, UserError
-from recipes.suites import records_file, suites_of
-from recipes.typed import read_typed
+from recipes.errors import UserError
+from recipes.files import write_jsonl
+from recipes.suites import records_file
+from recipes.typed import read_typed, write_typed
 
 FILE = "results.json"
 
@@ -35,12 +36,14 @@ class SuiteProvenance:
     """The data of a suite (path, hash of the file, hash of what was used of it) and what else made its numbers.
 
     engine: where the suite was answered by another engine than the others, that one.
+    records: hash of the file of its records; empty in results from before it was kept.
     """
 
     data: Mapping[str, Any]
     settings: Mapping[str, Any]
     seconds: float
     engine: Mapping[str, Any] = field(default_factory=dict)
+    records: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,20 @@ class Entry:
         return found.value if found else None
 
 
+def write_results(directory: Path, results: Results, records: Mapping[str, list[Row]]) -> None:
+    """Write the records of suites, and then results.json with their hashes.
+
+    An evaluation does so once, at its end: where it is killed before, what an earlier one left stays whole; where it is
+    killed between the two, the hashes tell that these records are not those of results.json (`read_entry`).
+    """
+    suites = dict(results.provenance.suites)
+    for name, rows in records.items():
+        path = directory / records_file(name)
+        write_jsonl(path, rows)
+        suites[name] = replace(suites[name], records=file_hash(path))
+    write_typed(directory / FILE, replace(results, provenance=replace(results.provenance, suites=suites)))
+
+
 def read_results(directory: Path) -> Results:
     """The results in an evaluation's output directory.
 
@@ -132,41 +149,13 @@ def read_entry(
     """The evaluated model in an evaluation's output directory.
 
     Raises:
-        UserError: there are no results, or they are damaged.
+        UserError: there are no results, or they are damaged; or the records are those of another evaluation.
     """
     results = read_results(directory)
     files = {suite: directory / records_file(suite) for suite in results.provenance.suites}
-    records = {suite: _records(file, suite, results.metrics) for suite, file in files.items() if file.is_file()}
+    records = {
+        suite: read_records(file, suite, results.metrics, results.provenance.suites[suite].records)
+        for suite, file in files.items()
+        if file.is_file()
+    }
     return Entry(name=name, results=results, records=records, training=training or Training(), recipe=recipe or {})
-
-
-def _records(file: Path, name: str, metrics: Iterable[str]) -> list[Row]:
-    """A suite's records, each with an id of its own, and numbers where values and their weights stand.
-
-    A test of NaN finds whatever it likes, and of two records of one id only one would count.
-
-    Raises:
-        UserError: with file and line, where a record is none.
-    """
-    known = [metric for metric in metrics if name.partition(":")[0] in MODULES and name in suites_of(metric)]
-    found = [values for metric in known if (values := suite(name).values(metric))]
-    keys = {key for values in found for key in (values.key, values.weight) if key}
-    first: dict[str, int] = {}
-    lines = read_lines(file)
-    for number, row in lines:
-        own = row.get("id")
-        if not isinstance(own, str):
-            problem = f"id is {own!r}, not the text that names the sample"
-        elif first.setdefault(own, number) != number:
-            problem = f"id {own!r} stands twice, first in line {first[own]}"
-        else:
-            wrong = next((key for key in sorted(keys) if not _is_number(row.get(key))), None)
-            if wrong is None or "error" in row:
-                continue
-            problem = f"{wrong} is {repr(row[wrong])[:60]}, not a number"
-        raise UserError(Problem(file=str(file), line=number, text=f"{problem}; `recipe eval` writes it anew"))
-    return [row for _, row in lines]
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))

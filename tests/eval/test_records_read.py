@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import worker
+from eval.encode import Text
 from eval.report.compare import compare
-from eval.report.results import read_entry
+from eval.report.results import read_entry, write_results
+from eval.spec import Model, Spec
 from eval.suites import Loaded, Sample
 from recipes.errors import UserError
 from recipes.typed import write_typed
+from tests.eval.fakes import RuleEngine, text
 from tests.eval.made import measure, provenance, results
 
 ROWS = [{"id": str(n), "truncated": False, "nll": 20.0 + n, "tokens": 10} for n in range(6)]
@@ -68,3 +75,60 @@ def test_ids_that_stand_twice_in_the_data_are_refused_before_any_is_asked() -> N
     worker._check_ids("longbench", loaded)
     with pytest.raises(UserError, match=r"rows\.jsonl: longbench: 1 ids stand twice, such as 'b'"):
         worker._check_ids("longbench", replace(loaded, samples=[*loaded.samples, Sample(id="b")]))
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from eval.report import results
+results.write_typed = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+results.write_results(Path(sys.argv[1]), results.read_results(Path(sys.argv[1])), json.loads(sys.argv[2]))
+"""
+
+
+def test_records_of_a_killed_evaluation_are_not_taken_for_those_of_the_results(tmp_path: Path) -> None:
+    """A paired test over them would be on other data than the values that are shown."""
+    directory = tmp_path / "eval"
+    write_results(directory, results({"test_loss": measure(2.3, n=6)}), {"perplexity": ROWS})
+    before = (directory / "results.json").read_bytes()
+    assert read_entry(directory, "x").records == {"perplexity": ROWS}
+    others = json.dumps({"perplexity": [row | {"nll": 1.0} for row in ROWS]})
+    child = subprocess.run([sys.executable, "-c", KILLED, str(directory), others], check=False)
+    assert child.returncode == -signal.SIGKILL and (directory / "results.json").read_bytes() == before
+    with pytest.raises(UserError, match=r"perplexity\.jsonl: not the records of which results\.json has the numbers"):
+        read_entry(directory, "x")
+    write_results(directory, results({"test_loss": measure(0.1, n=6)}), json.loads(others))
+    assert read_entry(directory, "x").records["perplexity"][0]["nll"] == 1.0
+
+
+class Failing(RuleEngine):
+    """An engine that dies of its second suite."""
+
+    def generate(self, requests: Any) -> Any:
+        raise MemoryError
+
+
+def test_an_evaluation_that_fails_leaves_the_earlier_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tmp_path / "rows.jsonl"
+    spec = Spec(models=(), suites=("perplexity", "generation"), rows=str(rows))
+    files = SimpleNamespace(
+        directory=tmp_path, base=None, tokenizer=tmp_path, value_head=None, hash=lambda: "m", max_positions=lambda: 999
+    )
+    monkeypatch.setattr(worker, "load_text", lambda *_: text())
+    monkeypatch.setattr(Text, "identity", lambda self: {"tokenizer": "t", "template": "c"})
+
+    def evaluated(engine: RuleEngine, reply: str) -> dict[str, str]:
+        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": reply}]
+        rows.write_text(json.dumps({"messages": turns}) + "\n")
+        monkeypatch.setattr(worker, "engine_module", lambda name: SimpleNamespace(load=lambda *_: engine))
+        model = Model(name="m", path="m", output=tmp_path / "out")
+        worker._score(model, files, spec)  # type: ignore[arg-type]
+        return {path.name: path.read_text() for path in model.output.glob("*.json*")}
+
+    whole = evaluated(RuleEngine(), "a")
+    assert whole.keys() == {"results.json", "perplexity.jsonl", "generation.jsonl"}
+    with pytest.raises(MemoryError):
+        evaluated(Failing(), "b" * 9)
+    assert {name: (tmp_path / "out" / name).read_text() for name in whole} == whole
+    read_entry(tmp_path / "out", "m")
+    assert evaluated(RuleEngine(), "b" * 9)["perplexity.jsonl"] != whole["perplexity.jsonl"]

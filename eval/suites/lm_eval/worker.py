@@ -25,17 +25,23 @@ from eval.engines.directory import locate
 from eval.engines.progress import duration, say
 from eval.hashes import file_hash, json_hash
 from eval.metrics.thoughts import opened
-from eval.report.results import FILE, ModelProvenance, Provenance, Results, SuiteProvenance, read_results
+from eval.report.results import (
+    ModelProvenance,
+    Provenance,
+    Results,
+    SuiteProvenance,
+    read_results,
+    write_results,
+)
 from eval.spec import Model, Spec, read_spec
 from eval.statistics import Measure
+from eval.suites import Record
 from eval.suites.lm_eval import records, tasks
 from eval.suites.lm_eval.answers import keep, without_thoughts
 from eval.suites.lm_eval.models import loaded
 from eval.worker import quiet, versions
 from recipes.errors import UserError
-from recipes.files import write_jsonl
-from recipes.suites import LM_EVAL, records_file
-from recipes.typed import write_typed
+from recipes.suites import LM_EVAL
 
 BOOTSTRAPS = 1000  # for the standard errors that lm-eval draws itself; those of means are by formula
 
@@ -74,6 +80,7 @@ def _score(model: Model, found: Mapping[str, tasks.Loaded], spec: Spec, *, add: 
         say(f"{model.name}: it has no chat template: asked as plain text")
     metrics: dict[str, Measure] = {}
     suites: dict[str, SuiteProvenance] = {}
+    kept: dict[str, list[Record]] = {}
     with loaded(model, files, spec, text) as (lm, engine):
         by = {"lm_eval": metadata.version("lm_eval"), "think_end_token": spec.lm_eval.think_end_token}
         identity = {"hash": about.hash, "tokenizer": about.tokenizer, "template": about.template, **engine, **by}
@@ -84,7 +91,7 @@ def _score(model: Model, found: Mapping[str, tasks.Loaded], spec: Spec, *, add: 
             start = time.monotonic()
             outcome = _asked(lm, what, spec, chat=chat)
             told = records.told(name, outcome, metadata.version("lm_eval"), spec.seed)
-            write_jsonl(model.output / records_file(name), told.records)
+            kept[name] = told.records
             metrics |= told.measures
             seconds = time.monotonic() - start
             settings = {**_settings(outcome, spec, chat=chat), "lower_is_better": list(told.lower)}
@@ -109,7 +116,7 @@ def _score(model: Model, found: Mapping[str, tasks.Loaded], spec: Spec, *, add: 
             run=model.run,
         ),
     )
-    write_typed(model.output / FILE, _added(read_results(model.output), new) if add else new)
+    write_results(model.output, _added(read_results(model.output), new) if add else new, kept)
 
 
 def _added(own: Results, new: Results) -> Results:
