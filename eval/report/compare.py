@@ -19,7 +19,7 @@ Better = Literal["lower", "higher", "neither"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a metric's values per sample stand: the suites whose records hold them, the first that was run."""
+    """Where a metric's values per sample stand: the suites whose records may hold them, the first that do."""
 
     suites: tuple[str, ...]
     values: Values
@@ -98,21 +98,37 @@ def better(metric: str, provenance: Provenance) -> Better:
 
 def unlike(metric: str, a: Entry, b: Entry) -> tuple[str, ...]:
     """What makes a metric of two models incomparable, in words."""
+    one, other = a.provenance, b.provenance
+    pairs = _measured(metric, one, other)
+    reasons = []
+    for name, beside in pairs:
+        x, y = one.suites[name], other.suites[beside]
+        # Another suite's settings are of its own requests; what the two ask alike follows from the samples.
+        reasons += _suite_reasons(name, x, y) if name == beside else _data_reasons(f"{name} and {beside}", x, y)
+    implementations = a.metrics[metric].implementation, b.metrics[metric].implementation
+    if implementations[0] != implementations[1]:
+        reasons.append(f"{metric} has implementation {implementations[0]!r} and {implementations[1]!r}")
+    first = pairs[0] if pairs else ("", "")
+    engines = one.engine_of(first[0]), other.engine_of(first[1])
+    return (*reasons, *_model_reasons(one, other), *_engine_reasons(*engines))
+
+
+def _measured(metric: str, a: Provenance, b: Provenance) -> list[tuple[str, str]]:
+    """The suites that measured a metric on each side: those that both ran, else each of a's beside each of b's."""
     found = source(metric)
     suites = found.suites if found else (metric.partition(".")[0],)
-    pairs = [(name, a.provenance.suites.get(name), b.provenance.suites.get(name)) for name in suites]
-    reasons = [reason for name, x, y in pairs if x and y for reason in _suite_reasons(name, x, y)]
-    one, other = a.metrics[metric].implementation, b.metrics[metric].implementation
-    if one != other:
-        reasons.append(f"{metric} has implementation {one!r} and {other!r}")
-    engines = (p.engine_of(suites[0]) for p in (a.provenance, b.provenance))
-    return (*reasons, *_model_reasons(a.provenance, b.provenance), *_engine_reasons(*engines))
+    pairs = [(x, y) for x in suites if x in a.suites for y in suites if y in b.suites]
+    return [(x, y) for x, y in pairs if x == y] or pairs
+
+
+def _data_reasons(name: str, x: SuiteProvenance, y: SuiteProvenance) -> list[str]:
+    if x.data.get("used", x.data.get("hash")) == y.data.get("used", y.data.get("hash")):
+        return []
+    return [f"{name}: the samples differ ({x.data.get('path')} and {y.data.get('path')})"]
 
 
 def _suite_reasons(name: str, x: SuiteProvenance, y: SuiteProvenance) -> list[str]:
-    reasons = []
-    if x.data.get("used", x.data.get("hash")) != y.data.get("used", y.data.get("hash")):
-        reasons.append(f"{name}: the samples differ ({x.data.get('path')} and {y.data.get('path')})")
+    reasons = _data_reasons(name, x, y)
     for key in sorted(x.settings.keys() | y.settings.keys()):
         one, other = x.settings.get(key), y.settings.get(key)
         if one != other:
@@ -163,9 +179,15 @@ def samples(metric: str, entry: Entry) -> dict[str, Row]:
     if found is None:
         return {}
     key, subset = found.values.key, found.values.subset
-    records = next((entry.records[name] for name in found.suites if name in entry.records), [])
-    own = [r for r in records if "error" not in r and (not subset or r["subset"] == subset)]
-    return {r["id"]: r for r in own if r.get(key) is not None}
+    by_suite = (
+        {
+            r["id"]: r
+            for r in entry.records.get(name, ())
+            if "error" not in r and (not subset or r.get("subset") == subset) and r.get(key) is not None
+        }
+        for name in found.suites
+    )
+    return next(filter(None, by_suite), {})
 
 
 def examples(metric: str, a: Entry, b: Entry) -> list[tuple[str, float, Row, Row]]:

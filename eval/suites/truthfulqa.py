@@ -37,13 +37,9 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     }  # fmt: skip
     if all(name in question for question in asked for name in TARGETS):
         chosen, _ = questions(spec, "truthfulqa", choices=True)
-        samples += [_as_choice(sample) for sample in truthfulqa_mc.choice_samples(chosen, text)]
+        samples += truthfulqa_mc.choice_samples(chosen, text)
         settings["choices"] = len(chosen)
     return Loaded(samples=samples, data=data, settings=settings, notes=notes)
-
-
-def _as_choice(sample: Sample) -> Sample:
-    return Sample(id=f"choices.{sample.id}", requests=sample.requests, shown=sample.shown, problem=sample.problem)
 
 
 def _samples(asked: list[Row], spec: Spec, text: Text) -> list[Sample]:

@@ -31,16 +31,20 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
 
 
 def choice_samples(asked: list[Row], text: Text) -> list[Sample]:
-    """A sample a question, a request a choice; primer and question are marked as shared."""
+    """A sample a question, a request a choice; primer and question are marked as shared.
+
+    The suite truthfulqa asks them too, beside free questions: by the same ids, so that its answers are compared with
+    those of this suite.
+    """
     problems = [half_a_character(question) for question in asked]
     prompts = [f"{PRIMER}\n\nQ: {question['question']}\nA:" for question in asked]
     primer = common_prefix(
         [text.ids(prompt, special=True) for prompt, bad in zip(prompts, problems, strict=True) if not bad]
     )
     return [
-        Sample(id=str(n), shown={"question": question["question"], "choices": []}, problem=problem)
+        Sample(id=f"choices.{n}", shown={"question": question["question"], "choices": []}, problem=problem)
         if problem
-        else _sample(str(n), question, prompt, primer, text)
+        else _sample(f"choices.{n}", question, prompt, primer, text)
         for n, (question, prompt, problem) in enumerate(zip(asked, prompts, problems, strict=True))
     ]
 

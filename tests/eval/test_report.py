@@ -36,11 +36,13 @@ from eval.report.tables import (
     number,
     summary,
 )
+from eval.spec import Spec
 from eval.statistics import Measure
 from eval.suites import suite
 from recipes.errors import UserError
 from recipes.formula import evaluate, names
 from recipes.typed import to_json, write_typed
+from tests.eval.fakes import text
 from tests.eval.made import measure, provenance, results
 
 EVIL = '<script>alert(1)</script> & "quotes" | `code` </div> ]]> \u2028 债券 https://example.org/x.png'
@@ -165,6 +167,34 @@ def test_unlike_numbers_are_refused_unless_allowed(path: tuple[str, ...], value:
     rows = compare(base, other, allow_unlike=True)
     assert any(message in reason for row in rows for reason in row.unlike)
     assert any(message in note for note in notes(make_report([base, other], unlike="show")))
+
+
+@pytest.mark.parametrize("used", ["u", "other questions"])
+def test_choices_are_compared_whichever_suite_asked_them(tmp_path: Path, used: str) -> None:
+    """By truthfulqa, beside free questions, or by truthfulqa_mc alone: with equal data tested, with other refused."""
+    targets = {"mc1_targets": {"No": 1, "Yes": 0}, "mc2_targets": {"No": 1, "Yes": 0}}
+    file = tmp_path / "mc_task.json"
+    file.write_text(json.dumps([{"question": f"Question {n}?", **targets} for n in range(8)]))
+
+    def asked(name: str, likely: float) -> Entry:
+        module = suite(name)
+        loaded = module.load(Spec(models=(), suites=(), data={name: str(file)}), text(), 10_000)
+        answers = [{"text": "No", "nll": likely}, {"text": "", "nll": 1.0}]
+        rows = [{"id": s.id, **module.record(s, answers[: len(s.requests)])} for s in loaded.samples]
+        about = provenance(name, (name,))
+        about["suites"][name] |= {"data": dict(loaded.data), "settings": dict(loaded.settings)}
+        return Entry(name=name, results=results(module.measures(rows, 42), about), records={name: rows})
+
+    one, other = asked("truthfulqa", 0.5), asked("truthfulqa_mc", 2.0)
+    if used == "u":
+        tested = [row.paired for row in compare(one, other)]
+        assert [row.n for row in tested if row] == [8, 8] and all(row and row.losses == 8 for row in tested)
+        return
+    suites = other.provenance.suites["truthfulqa_mc"]
+    unlike = replace(suites, data={**suites.data, "used": used})
+    about = replace(other.provenance, suites={"truthfulqa_mc": unlike})
+    with pytest.raises(UserError, match="truthfulqa and truthfulqa_mc: the samples differ"):
+        compare(one, replace(other, results=replace(other.results, provenance=about)))
 
 
 def test_another_implementation_of_a_metric_is_unlike() -> None:
