@@ -26,6 +26,7 @@ from eval.suites.longbench_prompts import definitions
 from eval.suites.truncate import cut_middle, cut_note
 from recipes.errors import UserError
 
+LEAST = 2  # tokens of a transcript: one from each end
 IMPLEMENTATION = "F1 of rouge_score (rouge-score-rs), Porter stemmer, best of the answers, plain mean"
 
 
@@ -46,10 +47,10 @@ def load(spec: Spec, text: Text, max_positions: int) -> Loaded:
     rows = checked(path, read_lines(path), _problem)
     queries = [query for n, row in enumerate(rows) for query in _queries(row, n)]
     queries = queries[: spec.max_generation_samples or spec.max_samples]
-    problems = {q.id: problem for q in queries if (problem := half_a_character([q.transcript, q.query, q.answers]))}
     if not queries:
         raise UserError(f"{path}: qmsum: no queries")
     room = text.room(max_positions, spec.max_new_tokens, spec.max_length)
+    problems = {q.id: problem for q in queries if (problem := _unaskable(q, text, room))}
     broken = [Sample(id=q.id, shown=_shown(q), problem=problems[q.id]) for q in queries if q.id in problems]
     samples = broken + _samples([q for q in queries if q.id not in problems], text, room, spec.max_new_tokens)
     settings = {
@@ -106,13 +107,30 @@ def _shown(query: Query) -> Row:
     return {"query": query.query, "answers": query.answers}
 
 
+def _template() -> str:
+    return definitions()[0]["qmsum"]
+
+
+def _around(query: Query, text: Text) -> int:
+    """Tokens of a prompt without its transcript."""
+    return len(text.ids(_template().format(context="", input=query.query)))
+
+
+def _unaskable(query: Query, text: Text, room: int) -> str:
+    """Why a query cannot be asked; "" where it can."""
+    if problem := half_a_character([query.transcript, query.query, query.answers]):
+        return problem
+    if room - _around(query, text) < LEAST:
+        return f"its question leaves no room for the transcript within {room} tokens"
+    return ""
+
+
 def _samples(queries: list[Query], text: Text, room: int, max_new_tokens: int) -> list[Sample]:
     """The transcript is cut alike for all queries of a meeting, or they could not share what was read."""
-    template = definitions()[0]["qmsum"]
+    template = _template()
     around: dict[str, int] = {}
     for q in queries:
-        length = len(text.ids(template.format(context="", input=q.query)))
-        around[q.transcript] = max(around.get(q.transcript, 0), length)
+        around[q.transcript] = max(around.get(q.transcript, 0), _around(q, text))
     cut = {transcript: cut_middle(text, transcript, room - length) for transcript, length in around.items()}
     requests, samples = [], []
     for q in queries:

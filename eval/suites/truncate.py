@@ -12,13 +12,13 @@ def cut_middle(text: Text, prompt: str, limit: int) -> tuple[str, bool]:
     """A text of at most about `limit` tokens, and whether it was cut: half the ids from each end, decoded and joined.
 
     https://github.com/THUDM/LongBench/blob/main/LongBench/pred.py, `get_pred`. Decoding and joining may change the
-    number of tokens by a few.
+    number of tokens by a few. Nothing is left where there is no room for two.
     """
     ids = text.ids(prompt, special=True)
     if len(ids) <= limit:
         return prompt, False
-    half = limit // 2
-    return text.text(ids[:half]) + text.text(ids[-half:]), True
+    half = max(0, limit) // 2
+    return text.text(ids[:half]) + text.text(ids[len(ids) - half :]), True
 
 
 def cut_note(samples: Sequence[Sample], limit: int, max_length: int) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval.encode import Text
 from eval.engines.batching import common_prefix
@@ -291,6 +293,33 @@ def test_qmsum_cuts_the_middle_of_the_transcript_alike_for_all_queries(tmp_path:
     assert "What did Bob say?" in _decoded(specific.requests[0])
 
 
+def test_a_question_that_leaves_no_room_for_the_transcript_is_a_failure_and_costs_the_others_none(
+    tmp_path: Path,
+) -> None:
+    """Its transcript stood in the prompt twice, where there was no room for one."""
+    turns = MEETING["meeting_transcripts"]
+    long = {"query": "What did Bob " + "really " * 60 + "say?", "answer": "No."}
+    meeting = MEETING | {"specific_query_list": [long], "meeting_transcripts": turns}
+    spec = _spec(data={"qmsum": _lines(tmp_path / "test.jsonl", meeting)}, max_length=450, max_new_tokens=20)
+    broken, asked = suite("qmsum").load(spec, text(), 10000).samples
+    assert (broken.id, broken.requests) == ("0.specific.0", ())
+    assert broken.problem == "its question leaves no room for the transcript within 450 tokens"
+    alone = _spec(data={"qmsum": _lines(tmp_path / "one.jsonl", MEETING | {"specific_query_list": []})})
+    alone = replace(alone, max_length=450, max_new_tokens=20)
+    assert asked.requests[0].ids == suite("qmsum").load(alone, text(), 10000).samples[0].requests[0].ids
+
+
+@given(length=st.integers(300, 500))
+def test_a_prompt_of_qmsum_is_never_longer_than_its_limit(
+    length: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = _lines(tmp_path_factory.mktemp("q") / "test.jsonl", MEETING)
+    spec = _spec(data={"qmsum": rows}, max_length=length, max_new_tokens=20)
+    around = len(text().prompt_ids("", chat=True))
+    for sample in suite("qmsum").load(spec, text(), 10000).samples:
+        assert sample.problem or len(sample.requests[0].ids) <= length + around
+
+
 def test_qmsum_takes_longbench_rows(tmp_path: Path) -> None:
     row = {"context": "Ann: Hi.", "input": "Who speaks?", "answers": ["Ann", "Ann speaks"], "_id": "a1"}
     (sample,) = suite("qmsum").load(_spec(data={"qmsum": _lines(tmp_path / "q.jsonl", row)}), text(), 5000).samples
@@ -385,6 +414,18 @@ def test_longbench_prompts_that_were_cut_to_other_lengths_are_not_compared(tmp_p
 def test_middle_truncation_keeps_half_from_each_end() -> None:
     assert cut_middle(text(), "abcdefghij", 5) == ("abij", True)
     assert cut_middle(text(), "abcde", 5) == ("abcde", False)
+
+
+@given(st.text("abcdefghij", max_size=12), st.integers(-5, 14))
+def test_middle_truncation_is_that_of_a_slow_reference(whole: str, limit: int) -> None:
+    kept = list(whole)
+    if fits := len(kept) <= limit:
+        expected = whole
+    else:
+        half = max(0, limit) // 2
+        expected = "".join(kept[n] for n in range(len(kept)) if n < half or n >= len(kept) - half)
+    assert cut_middle(text(), whole, limit) == (expected, not fits)
+    assert len(expected) <= max(0, limit)
 
 
 def test_longbench_scores_and_writes_the_official_layout(tmp_path: Path) -> None:
