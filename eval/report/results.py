@@ -10,7 +10,7 @@ from typing import Any
 from eval.hashes import file_hash
 from eval.report.curves import Training
 from eval.report.records import read_records
-from eval.rows import Row
+from eval.rows import Row, shown
 from eval.statistics import Measure
 from recipes.errors import UserError
 from recipes.files import write_jsonl
@@ -18,6 +18,7 @@ from recipes.suites import records_file
 from recipes.typed import read_typed, write_typed
 
 FILE = "results.json"
+LONGEST_NAME = 255  # bytes of a file's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +137,23 @@ def read_results(directory: Path) -> Results:
     """
     path = directory / FILE
     try:
-        return read_typed(Results, path)
+        found = read_typed(Results, path)
     except OSError:
         raise UserError(f"{path}: no results; run `recipe eval` first") from None
     except ValueError as error:
         raise UserError(f"{path}: not the results of an evaluation: {error}") from None
+    if problem := _problem(found):
+        raise UserError(f"{path}: not the results of an evaluation: {problem}")
+    return found
+
+
+def _problem(results: Results) -> str:
+    """What no evaluation writes, though its type is right; "" where there is nothing such."""
+    for name in results.provenance.suites:
+        # A received run's may say anything, and the file of its records is opened by it.
+        if not name.isprintable() or "/" in name or len(records_file(name).encode()) > LONGEST_NAME:
+            return f"provenance.suites: {shown(name)} names no file of records"
+    return ""
 
 
 def read_entry(

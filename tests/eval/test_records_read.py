@@ -77,6 +77,18 @@ def test_ids_that_stand_twice_in_the_data_are_refused_before_any_is_asked() -> N
         worker._check_ids("longbench", replace(loaded, samples=[*loaded.samples, Sample(id="b")]))
 
 
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/b", "x\0", "\ud800", "x" * 300, "perplexity\n"])
+def test_a_suite_names_a_file_beside_its_results_and_no_other(tmp_path: Path, name: str) -> None:
+    """A received run's file names the suites, and their records are opened by these names."""
+    directory = written(tmp_path / "eval", ROWS)
+    (tmp_path / "secret.jsonl").write_text("not yours\n")
+    content = json.loads((directory / "results.json").read_text())
+    content["provenance"]["suites"][name] = content["provenance"]["suites"]["perplexity"]
+    (directory / "results.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"results\.json: .*: provenance\.suites: .* names no file of records"):
+        read_entry(directory, "x")
+
+
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
