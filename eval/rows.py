@@ -12,6 +12,8 @@ from typing import Any
 from eval.spec import Spec
 from recipes.errors import Problem, UserError
 
+LARGEST = 1e60  # no score, loss or count of ours comes near
+
 Row = dict[str, Any]
 Line = tuple[int, Row]  # the number of the line in its file, blank ones counted, and its object
 
@@ -97,6 +99,11 @@ def keys_of(row: Row) -> str:
     return f"a row with {', '.join(map(shown, row))}" if row else "an empty row"
 
 
+def is_number(value: object) -> bool:
+    """Whether sums and squares of such values are numbers too: a test of NaN finds whatever it likes."""
+    return isinstance(value, int | float) and abs(value) <= LARGEST
+
+
 def is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
@@ -113,9 +120,8 @@ def not_turns(name: str, value: object) -> str:
     """What is wrong with a field that is to hold the turns of a conversation; "" where nothing is."""
     if not isinstance(value, list) or not value:
         return f"`{name}`: expected a list of messages, got {shown(value)}"
-    wrong = (m for m in value if not isinstance(m, dict) or not all(isinstance(m.get(k), str) for k in _TURN))
-    bad = next(wrong, None)
-    return "" if bad is None else f"`{name}`: expected messages with role and content as texts, got {shown(bad)}"
+    wrong = [m for m in value if not isinstance(m, dict) or not all(isinstance(m.get(k), str) for k in _TURN)]
+    return f"`{name}`: expected messages with role and content as texts, got {shown(wrong[0])}" if wrong else ""
 
 
 _TURN = ("role", "content")

@@ -130,7 +130,10 @@ def _scalar(kind: Any, value: Any, place: str) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _mismatch(place, "a finite number", value) from None
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if (kind is types.NoneType and value is None) or (type(value) is kind):

@@ -5,11 +5,10 @@ A row without its classes or answers would score 0 in silence, whatever the repl
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from eval.metrics.longbench import PARAGRAPH, SUBSETS
-from eval.rows import is_texts, not_texts, shown
+from eval.rows import is_number, is_texts, not_texts, shown
 
 
 def row_problem(name: str, row: dict[str, Any], texts: tuple[str, ...], *, buckets: bool) -> str:
@@ -32,8 +31,7 @@ def row_problem(name: str, row: dict[str, Any], texts: tuple[str, ...], *, bucke
     if SUBSETS[subset] == "classification" and (not is_texts(classes) or not classes):
         return f"`all_classes`: {subset} needs a list of class names, got {_given(row, 'all_classes')}"
     length = row.get("length")
-    a_number = isinstance(length, int | float) and not isinstance(length, bool) and math.isfinite(length)
-    if buckets and not a_number:
+    if buckets and (isinstance(length, bool) or not is_number(length)):
         return f"`length`: LongBench-E needs a number, got {_given(row, 'length')}"
     pattern = PARAGRAPH.get(SUBSETS[subset])
     nameless = [answer for answer in row["answers"] if pattern and not pattern.search(answer)]

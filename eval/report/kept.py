@@ -79,11 +79,12 @@ def _perplexity(compared: Compared) -> Perplexity | None:
     test = compared.paired
     if test is None or compared.a is None or compared.b is None:
         return None
-    low, high = (math.expm1(min(end, 700.0)) for end in test.ci95 or (0.0, 0.0))
+    ends = test.ci95 or (0.0, 0.0)
+    low, change, high = (math.expm1(min(end, 700.0)) for end in (ends[0], test.difference, ends[1]))
     return Perplexity(
         before=compared.a,
         after=compared.b,
-        change=math.expm1(test.difference),
+        change=change,
         ci95=(low, high) if test.ci95 else None,
         n=test.n,
     )

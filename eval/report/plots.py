@@ -31,6 +31,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     if high <= low:
         return [low]
     raw = (high - low) / count
+    if not 1e-300 < raw < 1e300:  # steps of so little, or so much, are no numbers
+        return [low]
     power = 10.0 ** floor(log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
     first = -floor(-low / step)

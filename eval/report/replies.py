@@ -121,7 +121,7 @@ def replied(record: Row) -> str:
     """What a record's model answered; its losses where it only scored, and why there is no answer."""
     if "error" in record:
         return f"(no answer: {record['error']})"
-    if "chosen_loss" in record:
+    if "chosen_loss" in record and "rejected_loss" in record:
         return f"chosen {record['chosen_loss']:.3f}, rejected {record['rejected_loss']:.3f}"
     return str(record.get("output", record.get("pred", "")))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 from eval.hashes import file_hash
 from eval.report.curves import Training
 from eval.report.records import read_records
-from eval.rows import Row, shown
+from eval.rows import Row, is_texts, shown
 from eval.statistics import Measure
 from recipes.errors import UserError
 from recipes.files import write_jsonl
@@ -19,6 +21,10 @@ from recipes.typed import read_typed, write_typed
 
 FILE = "results.json"
 LONGEST_NAME = 255  # bytes of a file's name
+LARGEST = sys.float_info.max / 2  # the difference of two such numbers is a number
+MOST = 10**15  # samples
+DEEPEST = 50  # levels of a setting's value
+NOT_PLAIN = f"expected finite numbers, and values nested at most {DEEPEST} levels deep"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +155,36 @@ def read_results(directory: Path) -> Results:
 
 def _problem(results: Results) -> str:
     """What no evaluation writes, though its type is right; "" where there is nothing such."""
-    for name in results.provenance.suites:
+    for name, suite in results.provenance.suites.items():
         # A received run's may say anything, and the file of its records is opened by it.
         if not name.isprintable() or "/" in name or len(records_file(name).encode()) > LONGEST_NAME:
             return f"provenance.suites: {shown(name)} names no file of records"
-    return ""
+        if not is_texts(suite.settings.get("lower_is_better", [])):
+            return f"provenance.suites.{name}.settings.lower_is_better: expected a list of texts"
+        if not all(map(_is_plain, (suite.data, suite.settings, suite.engine))):
+            return f"provenance.suites.{name}: {NOT_PLAIN}"
+    for name, measure in results.metrics.items():
+        values = (measure.value, *(measure.ci95 or ()))
+        if not all(value is None or abs(value) <= LARGEST for value in values):
+            return f"metrics.{name}: expected numbers up to {LARGEST:.2g}, got {shown(values)}"
+        if not (0 <= measure.n <= MOST and 0 <= measure.failures <= MOST):
+            return f"metrics.{name}: expected counts of samples, got {shown([measure.n, measure.failures])}"
+    own = results.provenance
+    return "" if _is_plain(own.engine) and _is_plain(own.run) else f"provenance: {NOT_PLAIN}"
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a JSON value can be walked through and written again."""
+    level = [value]
+    for _ in range(DEEPEST):
+        if not all(math.isfinite(one) for one in level if isinstance(one, float)):
+            return False
+        level = [inner for one in level for inner in _inside(one)]
+    return not level
+
+
+def _inside(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
 
 
 def read_entry(

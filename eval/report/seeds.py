@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import fsum, sqrt
-from statistics import stdev
+from statistics import mean, stdev
 
 from eval.report.compare import unlike
 from eval.report.curves import Training
@@ -75,7 +75,7 @@ def _mean(metric: str, members: Sequence[Entry]) -> Measure:
     whole = len(values) == len(found)
     return replace(
         worst,
-        value=fsum(values) / len(values) if whole else None,
+        value=mean(values) if whole else None,
         se=stdev(values) / sqrt(len(values)) if whole else None,
         ci95=None,
     )

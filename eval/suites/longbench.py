@@ -165,5 +165,5 @@ def files(records: list[Record]) -> dict[str, list[Record]]:
 
 
 def values(metric: str) -> Values | None:
-    _, subset, *part = metric.split(".")
-    return None if part else Values(key="score", better="higher", subset=subset, examples=True)
+    _, *names = metric.split(".")
+    return Values(key="score", better="higher", subset=names[0], examples=True) if len(names) == 1 else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from eval.report.curves import training
 from eval.report.files import write_report
 from eval.report.markdown import seeds_title
-from eval.report.results import FILE, Entry, read_entry, read_results
+from eval.report.results import FILE, Entry, read_entry
 from eval.report.tables import Report, comparison_rows, cost_rows, make_report, notes, seed_rows
 from eval.report.verdicts import verdicts
 from recipes import UserError
@@ -50,8 +50,7 @@ def scored_runs(directory: Path, say: Callable[[str], None]) -> list[Run]:
     for run in runs(directory):
         if (run.path / "eval" / FILE).is_file():
             try:
-                run.read()
-                read_results(run.path / "eval")
+                entries([run])
                 found.append(run)
             except UserError as error:
                 say(f"left out: {error}")

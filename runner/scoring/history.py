@@ -19,8 +19,8 @@ STEP = "eval_step_"
 
 def scored(run: Run) -> dict[int, Path]:
     """results.json by step."""
-    files = (run.path / "eval").glob(f"{STEP}*/results.json")
-    return {int(file.parent.name.removeprefix(STEP)): file for file in files}
+    files = {file.parent.name.removeprefix(STEP): file for file in (run.path / "eval").glob(f"{STEP}*/results.json")}
+    return {int(step): file for step, file in files.items() if step.isdecimal()}
 
 
 def run_history(run: Run, recipe: Recipe) -> History:

@@ -122,6 +122,12 @@ def test_samples_that_no_evaluation_has_are_not_asked_for() -> None:
     assert found.state == "open" and found.needed is None
 
 
+def test_no_number_of_samples_is_named_where_none_would_do() -> None:
+    """A gain of nothing among differences of a nat: what is needed is no number."""
+    found = gate(model("old", [0.0] * 5), model("new", [1.0, -1.0, 2.0, -2.0, -1e-300]))
+    assert found.metrics[0].state == "open" and found.metrics[0].needed is None
+
+
 def test_what_it_leaves_unanswered_is_not_its_advantage() -> None:
     old, new = model("old", [2.0 + n % 5 / 10 for n in range(40)]), model("new", [1.0 + n % 5 / 10 for n in range(40)])
     lost = {name: replace(measure, failures=10) for name, measure in new.metrics.items()}

@@ -57,6 +57,18 @@ def test_few_rows_seldom_call_a_loss_of_the_margin_good(n: int) -> None:
     assert good <= 6
 
 
+def test_a_change_beyond_all_numbers_is_not_good() -> None:
+    """On the one row that both answered; the other's loss makes the perplexity a number again."""
+    sides = []
+    for name, rows in (("before", [(1.0, 1)]), ("after", [(1000.0, 1), (1.0, 1000)])):
+        records = [{"id": str(n), "nll": nll, "tokens": tokens} for n, (nll, tokens) in enumerate(rows)]
+        measured = suite("perplexity").measures(records, 42)
+        about = provenance(name, ("perplexity",))
+        sides.append(Entry(name=name, results=results(measured, about), records={"perplexity": records}))
+    found = kept(*sides, margin=0.02)
+    assert found.perplexity and found.perplexity.change > 1e300 and found.verdict == "can't tell"
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0.1, 50), st.floats(0.1, 50), st.integers(1, 40)),

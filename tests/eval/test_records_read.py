@@ -107,7 +107,7 @@ def test_records_of_a_killed_evaluation_are_not_taken_for_those_of_the_results(t
     others = json.dumps({"perplexity": [row | {"nll": 1.0} for row in ROWS]})
     child = subprocess.run([sys.executable, "-c", KILLED, str(directory), others], check=False)
     assert child.returncode == -signal.SIGKILL and (directory / "results.json").read_bytes() == before
-    with pytest.raises(UserError, match=r"perplexity\.jsonl: not the records of which results\.json has the numbers"):
+    with pytest.raises(UserError, match=r"perplexity\.jsonl: not the records of the numbers in results\.json"):
         read_entry(directory, "x")
     write_results(directory, results({"test_loss": measure(0.1, n=6)}), json.loads(others))
     assert read_entry(directory, "x").records["perplexity"][0]["nll"] == 1.0

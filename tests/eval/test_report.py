@@ -479,7 +479,8 @@ def test_entries_are_read_from_the_output_directory(tmp_path: Path) -> None:
         read_entry(tmp_path, "x")
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (2.31, 2.32), (-5.0, 130.0), (0.0, 0.0), (1e6, 3e6)])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (2.31, 2.32), (-5.0, 130.0), (0.0, 0.0), (1e6, 3e6),
+    (-9e307, 9e307), (-1.1e308, 1.1e308), (0.0, 5e-324)])  # fmt: skip
 def test_ticks_are_few_and_within(low: float, high: float) -> None:
     found = ticks(low, high)
     assert 1 <= len(found) <= 8

@@ -235,6 +235,7 @@ def test_missing_or_malformed_rows_are_named(tmp_path: Path, name: str, rows: st
         ('{"messages": "hi"}', '`messages`: expected a list of messages, got "hi"'),
         ('{"messages": [{"role": "user"}]}', "`messages`: expected messages with role and content as texts"),
         ('{"messages": [{"role": "user", "content": null}]}', "with role and content as texts"),
+        ('{"messages": [null]}', "with role and content as texts, got null"),
         ('{"messages": ["hi"]}', 'with role and content as texts, got "hi"'),
         (f'{{"prompt": [{TURN}], "chosen": [{TURN}]}}', "`rejected`: expected a list of messages, got null"),
         (f'{{"prompt": "x", "chosen": [{TURN}], "rejected": [{TURN}]}}', "`prompt`: expected a list of messages"),

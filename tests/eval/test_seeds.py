@@ -25,6 +25,7 @@ from eval.report.seeds import units
 from eval.report.tables import make_report
 from eval.report.verdicts import verdicts
 from eval.statistics import t_bound, t_test
+from tests.eval.made import measure, results
 from tests.eval.test_gate import model
 
 THOROUGH = bool(os.environ.get("RECIPE_THOROUGH"))
@@ -174,3 +175,11 @@ def test_with_one_seed_each_nothing_changes() -> None:
     )
     assert "seeds" not in report_json(make_report(known), examples=3, replies=3)
     assert not any(isinstance(row.paired, OfSeeds) for row in compare(*a, *b))
+
+
+def test_the_mean_of_numbers_near_the_largest_is_a_number() -> None:
+    """Their sum is none."""
+    measured = {"x": measure(8e307)}
+    entries = [Entry(name=str(n), results=results(measured), seed=n, trained_as="t") for n in range(3)]
+    (group,) = units(entries)
+    assert group.value("x") == 8e307

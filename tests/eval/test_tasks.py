@@ -490,6 +490,7 @@ def test_missing_or_malformed_task_data_is_named(tmp_path: Path, name: str, data
         ("qasper_e", {"length": "5000"}, '`length`: LongBench-E needs a number, got "5000"'),
         ("qasper_e", {"length": True}, "`length`: LongBench-E needs a number, got true"),
         ("qasper_e", {"length": math.nan}, "`length`: LongBench-E needs a number, got NaN"),
+        ("qasper_e", {"length": 10**400}, "`length`: LongBench-E needs a number, got 1000"),
         ("passage_retrieval_en", {}, '`answers`: the reference "Ann" names no paragraph'),
     ],
 )

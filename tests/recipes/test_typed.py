@@ -65,6 +65,7 @@ GOOD = {"name": "n", "count": 1, "pair": [1, 2.0], "inners": [{"number": 1}], "b
         ({"count": "1"}, "count: expected int or nothing, got '1'"),
         ({"pair": [1, float("nan")]}, "pair[1]: expected a finite number, got nan"),
         ({"inners": [{"number": float("-inf")}]}, "inners[0].number: expected a finite number, got -inf"),
+        ({"pair": [1, 10**400]}, "pair[1]: expected a finite number, got 1000"),
         ({"pair": [1]}, "pair: expected a list of 2, got [1]"),
         ({"inners": [{"number": "x"}]}, "inners[0].number: expected float, got 'x'"),
         ({"inners": [{"number": 1, "kind": "c"}]}, "inners[0].kind: expected 'a' or 'b', got 'c'"),
