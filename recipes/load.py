@@ -17,7 +17,7 @@ from recipes.suites import absolute_suite
 from recipes.typed import from_json
 from recipes.types import Recipe
 from recipes.visible import visible
-from recipes.yaml_text import MAX_DEPTH, Document, Values, dotted, parse, parse_value
+from recipes.yaml_text import MAX_DEPTH, Document, Values, comment_in, dotted, parse, parse_value
 from recipes.yaml_text import Path as FieldPath
 
 CATALOGUE = Path(__file__).parent
@@ -214,14 +214,11 @@ def _override(document: Document, overrides: Sequence[str]) -> None:
             raise UserError(f"--set {visible(text[:80])}: write it as field=value, such as training.epochs=1")
         if len(parts) > MAX_DEPTH:
             raise UserError(f"--set {visible(text[:80])}…: nested more than {MAX_DEPTH} levels deep")
-        comment = re.search(r"(?:^|\s)#.*", value)
-        if comment and parse_value(value) == parse_value(value[: comment.start()]):
-            shown = f"{visible(comment[0].strip()[:60])!r} is a comment to YAML; put the value in double quotes"
-            raise UserError(f"--set {visible(field[:80])}: {shown}")
+        if problem := comment_in(value):
+            raise UserError(f"--set {visible(field[:80])}: {problem}")
         path = tuple(int(p) if re.fullmatch("[0-9]{1,9}", p) else p for p in parts)
         document.overrides[path] = text
-        # Its paths are the user's own: relative to where the command was given.
-        own = path[2:] if path[0] == stages.FIELD else path
+        own = path[2:] if path[0] == stages.FIELD else path  # paths are relative to where the command was given
         _put(document, path, anchored(own, parse_value(value), Path.cwd()))
 
 

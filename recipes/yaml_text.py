@@ -133,6 +133,14 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def comment_in(text: str) -> str:
+    """What is to be said of a value of `--set` whose end YAML takes for a comment; "" where it takes none."""
+    found = re.search(r"(?:^|\s)#.*", text)
+    if not found or parse_value(text) != parse_value(text[: found.start()]):
+        return ""
+    return f"{found[0].strip()[:60]!r} is a comment to YAML; put the value in double quotes"
+
+
 def dump(value: Any, *, flow: bool = False) -> str:
     """A value as YAML that `parse` reads as the same value; `flow`: on one line."""
     width = 10**6 if flow else 1000

@@ -139,7 +139,9 @@ def measures(records: list[Record], seed: int) -> dict[str, Measure]:
     if judged:
         scores = [verdict["score"] for verdict in judged if "score" in verdict]
         lost = failures + len(judged) - len(scores)
-        judge = f"judge {next(r['judged_by'] for r in good if 'judge' in r)}, 1 to 5 as 0 to 1"
+        judge = (
+            f"judge {next(r['judged_by'] for r in good if 'judge' in r)}, 1 to 5 as 0 to 1, read beside no other figure"
+        )
         found["reference.judge"] = mean(scores, failures=lost, seed=seed, implementation=judge, share=True)
     return found
 
