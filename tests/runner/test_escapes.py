@@ -43,6 +43,8 @@ def received(runs: Path, name: str, shift: float, rank: int) -> Run:
         found = evil(json.loads((directory / "results.json").read_text()))
         found["metrics"][f"reference.{EVIL}"] = {**found["metrics"]["reference.rougeL"], "failures": 3}
         found["provenance"]["suites"]["perplexity"]["data"]["used"] += name
+        for suite in found["provenance"]["suites"].values():
+            suite["records"] = ""  # as in results from before it was kept
         (directory / "results.json").write_text(json.dumps(found))
     run.update(reason=EVIL, model=f"m{EVIL}", recipe=f"r{EVIL}", overrides=(f"name={EVIL}",))
     return run
