@@ -60,7 +60,8 @@ def held_out_problems(value: Values, document: Document, root: Path | None) -> I
         root: what local paths are relative to; None where the files need not be there.
     """
     trained: dict[tuple[Any, ...], int] = {}
-    for place, source in sources_of(value):
+    given = value["data"].get("validation", {}).get("sources")
+    for place, source in sources_of(value) if given else ():
         for where, text in paths_of(place, source):
             rows = list(_rows_at(text, source, root))
             if place[1] == "train":
