@@ -12,7 +12,7 @@ from collections import Counter
 from fnmatch import fnmatchcase
 from math import sqrt
 
-COUNT = 1000  # of some 20,000: an hour or so, and the score within 3 in 100
+COUNT = 400  # of some 20,000: the score within 4 in 100
 DIED = ("killed", "timeout")
 
 
