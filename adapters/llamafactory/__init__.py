@@ -18,7 +18,7 @@ from adapters.llamafactory.checkpoints import whole_checkpoints
 from adapters.llamafactory.keeping import keeping as keeping
 from adapters.native import CPU_ENV, batch_problem, launcher, precision, to_yaml, visible_devices
 from adapters.refusals import refusals
-from recipes import Problem, Recipe
+from recipes import Problem, Recipe, methods
 from recipes.load import LoadedRecipe
 
 NAME = "llamafactory"
@@ -28,6 +28,7 @@ TUNINGS: tuple[str, ...] = ("lora", "full", "freeze")
 QUANTIZATIONS: tuple[str, ...] = ("4bit", "8bit")
 STRATEGIES: tuple[str, ...] = ("ddp", "deepspeed-zero2", "deepspeed-zero3", "fsdp", "fsdp2")
 CHECKPOINTS: tuple[str, ...] = ("checkpoint-*",)
+ON_HOST = ("adamw", "lion")  # which DeepSpeed has on the CPU too (accelerate's map_pytorch_optim_to_deepspeed)
 EIGHT_BIT = ("adamw_8bit", "paged_adamw_8bit", "lion")  # of bitsandbytes
 _HERE = Path(__file__).parent
 LOCKS: Mapping[str, Path] = {"cpu": _HERE / "requirements.lock", "cuda": _HERE / "requirements-cuda.lock"}
@@ -73,6 +74,22 @@ def problems(loaded: LoadedRecipe, topology: Topology) -> list[Problem]:
     if recipe.training.optimizer == "muon" and recipe.tuning.lora_plus_ratio:
         text = "with tuning.lora_plus_ratio llamafactory takes adamw in the place of muon; keep one of them"
         found.append(document.problem(("training", "optimizer"), text))
+    if recipe.training.group_by_length and methods.METHODS[recipe.method].rows.pair:
+        text = "a pair has two lengths, and LLaMA-Factory's sampler looks for one; take it out"
+        found.append(document.problem(("training", "group_by_length"), text))
+    optimizer = recipe.training.optimizer
+    if optimizer == "muon" and strategy != "ddp":
+        text = f"llamafactory's muon tells matrices by what {strategy} has made of them; use adamw, or ddp"
+        found.append(document.problem(("training", "optimizer"), text))
+    if recipe.distributed.offload_optimizer and strategy.startswith("deepspeed") and optimizer not in ON_HOST:
+        text = f"DeepSpeed puts its own Adam in the place of {optimizer} there; allowed with it: {', '.join(ON_HOST)}"
+        found.append(document.problem(("distributed", "offload_optimizer"), text))
+    if recipe.tuning.lora_plus_ratio and strategy == "fsdp":
+        text = "under fsdp llamafactory trains both halves of an adapter at the raised rate; use fsdp2 or ddp"
+        found.append(document.problem(("tuning", "lora_plus_ratio"), text))
+    if recipe.method == "dpo" and recipe.preference.label_smoothing and recipe.preference.loss != "sigmoid":
+        text = f"belongs to preference.loss: sigmoid, and the loss is {recipe.preference.loss}; take it out"
+        found.append(document.problem(("preference", "label_smoothing"), text))
     if recipe.data.packing and recipe.model.attention == "flash_attention_2" and recipe.training.micro_batch_size > 1:
         text = "must be 1 with data.packing and flash_attention_2 on llamafactory; raise data.max_length instead"
         found.append(document.problem(("training", "micro_batch_size"), text))
@@ -142,10 +159,9 @@ def _notes(recipe: Recipe, topology: Topology) -> list[str]:
         notes.append("flash_attention_2 needs flash-attn over the lock: recipe setup llamafactory --with flash-attn")
     if recipe.method in ("dpo", "kto") and recipe.model.adapter_path:
         notes.append("the reference model is the base with model.adapter_path, as it is now: a second model in memory")
-    if recipe.method == "dpo" and recipe.tuning.type != "lora":
-        notes.append(
-            f"dpo with {recipe.tuning.type} training holds the model twice: the second copy is the reference model"
-        )
+    if recipe.method in ("dpo", "kto") and recipe.tuning.type != "lora":
+        held = f"{recipe.method} with {recipe.tuning.type} training holds the model twice"
+        notes.append(f"{held}: the second copy is the reference model")
     if recipe.method in ("dpo", "kto") and recipe.tuning.dropout:
         notes.append(f"{recipe.method} switches dropout off while training (TRL does, so that both log-ratios agree)")
     if lora.on_residual(recipe):

@@ -92,7 +92,12 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
         mapped("training.weight_decay", "weight_decay", training.weight_decay),
         *_optimizer_options(recipe),
         mapped("training.max_grad_norm", "max_grad_norm", training.max_grad_norm),
-        mapped("training.precision", {"fp32": "infer_dtype"}.get(compute, compute), _compute(compute)),
+        mapped(
+            "training.precision",
+            {"fp32": "infer_dtype"}.get(compute, compute),
+            _compute(compute),
+            "the model is loaded so, whatever its checkpoint is in" if compute == "fp32" else "",
+        ),
         mapped(
             "training.gradient_checkpointing", "disable_gradient_checkpointing", not training.gradient_checkpointing
         ),

@@ -39,6 +39,8 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
         _take_tokenizer(tokenizer)
     _save_together()
     _load_on_cpus()
+    if config.get("infer_dtype") == "float32":
+        _load_in_fp32()
     if config["stage"] == "rm":
         train_reward.install(config)
     at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
@@ -101,6 +103,25 @@ def _take_tokenizer(directory: str) -> None:
             return AutoTokenizer.from_pretrained(directory, **{**how, "revision": None})
 
     loader.AutoTokenizer = loader.AutoProcessor = Tokenizers
+
+
+def _load_in_fp32() -> None:
+    """Have the model loaded in fp32, whatever its checkpoint is in.
+
+    LLaMA-Factory takes the checkpoint's dtype, and casts to fp32 what is trained: a frozen base in bf16 computes in
+    bf16 then, and what is trained behind it does not fit it.
+    """
+    import torch
+    from llamafactory.model import loader
+
+    load = loader.load_config
+
+    def loaded(model_args: Any) -> Any:
+        config = load(model_args)
+        config.dtype = torch.float32
+        return config
+
+    loader.load_config = loaded
 
 
 def _check_attention(config: Any) -> None:

@@ -124,6 +124,31 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
         (["training={optimizer: lion, optimizer_options: {eps: 0.1}}"], GPUS, "optimizer_options.eps: lion has none"),
         (["model.add_tokens=[<a>]", "tuning={type: freeze}"], GPUS, "model.add_tokens: embeddings are not trained"),
         (["training.optimizer=muon", "tuning.lora_plus_ratio=4"], GPUS, "takes adamw in the place of muon"),
+        *(
+            (["training.optimizer=muon", f"distributed.strategy={name}"], GPUS, f"what {name} has made of them")
+            for name in ("fsdp", "fsdp2", "deepspeed-zero2", "deepspeed-zero3")
+        ),
+        *(
+            (
+                [f"training.optimizer={name}", "distributed={strategy: deepspeed-zero2, offload_optimizer: true}"],
+                GPUS,
+                f"its own Adam in the place of {name} there; allowed with it: adamw, lion",
+            )
+            for name in ("adafactor", "adamw_8bit", "paged_adamw_8bit")
+        ),
+        (["tuning.lora_plus_ratio=16", "distributed.strategy=fsdp"], GPUS, "both halves of an adapter at the raised"),
+        *(
+            (
+                ["method=dpo", f"preference={{loss: {loss}, label_smoothing: 0.1}}"],
+                GPUS,
+                f"belongs to preference.loss: sigmoid, and the loss is {loss}",
+            )
+            for loss in ("hinge", "ipo")
+        ),
+        *(
+            ([f"method={name}", "training.group_by_length=true"], GPUS, "a pair has two lengths")
+            for name in ("dpo", "orpo", "simpo", "reward")
+        ),
         (["training.kernels=liger"], Topology(), "training.kernels: liger needs a GPU"),
         (
             ["training={kernels: liger, compile: true}"],

@@ -65,7 +65,7 @@ def test_the_judge_is_asked_once_and_its_failures_are_counted_apart(
     said = _run(eval_python, spec)
     measure = _results(tmp_path)["metrics"]["reference.judge"]
     assert (measure["value"], measure["n"], measure["failures"]) == (0.75, 4, 2)
-    assert measure["implementation"] == "judge wise, 1 to 5 as 0 to 1"
+    assert measure["implementation"] == "judge wise, 1 to 5 as 0 to 1, read beside no other figure"
     assert len(seen) == 7  # six replies, one of them twice
     assert {key for key, _ in seen} == {f"Bearer {KEY}"}
     assert all(body["model"] == "wise" and "[Reference answer]" in body["messages"][0]["content"] for _, body in seen)

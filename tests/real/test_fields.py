@@ -14,6 +14,7 @@ from recipes import load
 from runner.runs import rundir as rundir
 from runner.training.planning import make_plan
 from runner.training.prepare import prepare
+from runner.training.train import Options, prepare_recipe, train_prepared
 from tests.real.conftest import inside
 
 pytestmark = pytest.mark.real
@@ -95,6 +96,34 @@ def test_each_field_acts(llamafactory_python: Path, tiny_model: Path, tmp_path: 
         "by length": plain | {"sampler": "LengthGroupedSampler", "workers": 1},
         "packed": plain | {"attention": "packed"},
     }
+
+
+COPIES = """
+import shutil, sys, torch
+from transformers import AutoModelForCausalLM
+source, *targets = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+for target, dtype in zip(targets, (torch.bfloat16, torch.float32)):
+    shutil.copytree(source, target)
+    model.to(dtype).save_pretrained(target)
+"""
+
+
+def test_fp32_is_fp32_whatever_the_checkpoint_is_in(
+    llamafactory_python: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The same weights in two files, of 16 bits and of 32, train alike: with a frozen base and with frozen layers."""
+    copies = [tmp_path / "in16", tmp_path / "in32"]
+    inside(llamafactory_python, COPIES, str(tiny_model), *map(str, copies), cwd=tmp_path)
+    for number, tuning in enumerate(("{type: lora}", "{type: freeze, layers: 1, modules: [mlp]}")):
+        losses = []
+        for model in copies:
+            given = [f"model.path={model}", f"tuning={tuning}", "training.precision=fp32", "training.max_steps=2"]
+            loaded = load("quickstart", [*given, "eval={}", "data.validation={}", "data.train[0].max_samples=16"])
+            options = Options(runs_dir=tmp_path / "runs", name=f"{model.name}-{number}", say=print)
+            run = train_prepared(prepare_recipe(loaded, Topology(), options), loaded, Topology(), options)
+            losses.append([step["loss"] for step in run.steps() if "loss" in step])
+        assert losses[0] == losses[1] and len(losses[0]) == 2
 
 
 # An adapter's gradients in bf16 as PEFT computes them and with inputs kept, both beside those in fp32.
