@@ -12,6 +12,7 @@ from runner.fit.estimate import Fit
 from runner.fit.gpus import Gpu
 
 SHOWN = 5
+MOST_PARTS = 256  # that a micro batch is proposed to be divided into
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +87,10 @@ def _small(recipe: Recipe) -> Iterator[tuple[Step, ...]]:
     training = recipe.training
     again = Step("a third more computing", ("training.gradient_checkpointing=true",))
     checkpointing = (NOTHING,) if training.gradient_checkpointing else (NOTHING, again)
-    micro = [NOTHING]
-    size = training.micro_batch_size
-    while size > 1:
-        size = next(n for n in range(size - 1, 0, -1) if training.micro_batch_size % n == 0)
-        micro.append(Step("more, smaller micro batches", (f"training.micro_batch_size={size}",)))
+    parts = (n for n in range(2, MOST_PARTS + 1) if training.micro_batch_size % n == 0)
+    sizes = [training.micro_batch_size // n for n in parts]
+    each = [Step("more, smaller micro batches", (f"training.micro_batch_size={size}",)) for size in sizes]
+    micro = [NOTHING, *each]
     yield from product(checkpointing, micro)
 
 

@@ -74,6 +74,9 @@ def estimate(recipe: Recipe, topology: Topology, runs_dir: Path, gpu: Gpu | None
     if isinstance(found, str):
         return found
     setup = setups.setup(recipe, topology, found.shape, kept)
+    if recipe.tuning.target_modules and not trainable(setup):
+        named = ", ".join(recipe.tuning.target_modules)
+        return f"no estimate: tuning.target_modules {named}: none of them is a layer that is counted here"
     step, done = memory(setup), work(recipe, runs_dir / recipe.name / "data" / "accounting.json")
     spread = recipe.distributed
     rewards, operations = METHODS[recipe.method].rewards, flops_per_token(recipe, setup)

@@ -73,7 +73,7 @@ def trainable(setup: Setup) -> int:
 def _adapted(setup: Setup, name: str) -> bool:
     if not setup.lora or name in setup.lora.saved:
         return False
-    return not setup.lora.targets or name in setup.lora.targets
+    return not setup.lora.targets or any(name == one.rpartition(".")[2] for one in setup.lora.targets)
 
 
 def weights(setup: Setup) -> int:

@@ -17,7 +17,15 @@ KNOWN = (
 QK_NORM = ("qwen3", "qwen3_moe", "gemma3_text")
 FUSED = ("phi3",)  # query, key and value in one linear layer, gate and up in another
 FOUR_NORMS = ("gemma3_text",)  # before and after attention and MLP
-TIED_BY_DEFAULT = ("gemma", "gemma3_text", "smollm3")  # transformers leaves a default out of config.json
+TIED_BY_DEFAULT = (
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "smollm3",
+    "gpt2",
+    "cohere",
+    "cohere2",
+)  # transformers leaves a default out of config.json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +175,7 @@ def shape(config: Mapping[str, Value], place: str = "config.json") -> Shape:
     """The shape that a config.json describes.
 
     Raises:
-        UserError: a size that is missing or no whole number above 0.
+        UserError: a size that is missing or no whole number above 0, or experts of a kind that is not counted.
     """
     text = config.get("text_config")
     if isinstance(text, Mapping):  # of a model that sees too: what it reads with is trained
@@ -183,6 +191,9 @@ def shape(config: Mapping[str, Value], place: str = "config.json") -> Shape:
 
     hidden, heads = size("hidden_size", "n_embd"), size("num_attention_heads", "n_head")
     experts = config.get("num_experts") or config.get("num_local_experts")
+    # DeepSeek's, GLM's and Kimi's: counted as dense, a model of 671 billion parameters has 39.
+    if others := [name for name in config if "experts" in name and config[name] and not experts]:
+        raise UserError(f"{place}: {others[0]}: a mixture of experts of a kind that is not counted here")
     layers = size("num_hidden_layers", "n_layer")
     sliding = _sliding_layers(family, config, layers)
     bias = [name for name, asked in _biases(family, config).items() if asked]

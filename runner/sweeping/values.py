@@ -53,11 +53,16 @@ def grid(text: str) -> Grid:
     values = parse_value(f"[{given}]")
     if not isinstance(values, list) or not values:
         raise UserError(f"--grid {text}: give values with commas between, such as {field}=1,2")
-    shown = [json.dumps(value, sort_keys=True) for value in values]
+    shown = [json.dumps(_whole(value), sort_keys=True) for value in values]
     twice = next((value for n, value in enumerate(shown) if value in shown[:n]), None)
     if twice is not None:
         raise UserError(f"--grid {text}: {twice} stands there twice")
     return Grid(field=field, values=tuple(values))
+
+
+def _whole(value: Any) -> Any:
+    """8.0 is 8."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def bounds(text: str) -> Range:

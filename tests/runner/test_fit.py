@@ -354,3 +354,33 @@ def test_an_unknown_family_is_counted_as_a_llama_and_said_to_be(
     code, out = fit(capsys, "quickstart", "--set", f"model.path={tmp_path}")
     assert code == 0 and "the layers of odd are counted as a llama's" in out
     assert isinstance(QWEN, Shape)
+
+
+@pytest.mark.parametrize("key", ["n_routed_experts", "moe_num_experts", "num_shared_experts"])
+def test_a_mixture_of_another_kind_has_no_estimate(key: str) -> None:
+    config = families()["Qwen/Qwen3-8B"]
+    assert shape({**config, key: 0}).parameters == QWEN.parameters
+    with pytest.raises(UserError, match=f"{key}: a mixture of experts of a kind that is not counted"):
+        shape({**config, key: 256})
+
+
+def test_a_model_that_ties_by_default_has_one_matrix_for_both_ends() -> None:
+    config = {key: value for key, value in families()["Qwen/Qwen3-8B"].items() if key != "tie_word_embeddings"}
+    apart = shape({**config, "model_type": "llama"}).parameters
+    assert apart - shape({**config, "model_type": "gemma2"}).parameters == QWEN.vocabulary * QWEN.hidden
+
+
+def test_target_modules_are_told_by_the_end_of_their_names() -> None:
+    def fit(*names: str) -> Fit | str:
+        loaded = load("qwen3_4b_financial", [f"tuning.target_modules=[{', '.join(names)}]"])
+        return estimate(loaded.recipe, ONE, Path("runs"))
+
+    by_end, plain, none = fit("self_attn.q_proj"), fit("q_proj"), fit("foo")
+    assert isinstance(by_end, Fit) and isinstance(plain, Fit) and by_end.trained == plain.trained > 0
+    assert none == "no estimate: tuning.target_modules foo: none of them is a layer that is counted here"
+
+
+def test_a_micro_batch_beyond_all_reason_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = [f"training.{name}_batch_size={10**20}" for name in ("micro", "global")]
+    main(["fit", "qwen3_4b_financial", "--gpu", "h100", *(part for one in sets for part in ("--set", one))])
+    assert "fits:      no" in capsys.readouterr().out

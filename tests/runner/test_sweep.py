@@ -53,6 +53,7 @@ def test_values_are_read_as_set_reads_them(text: str, values: tuple[Any, ...]) -
         ("training.epochs", "write it as field=values, such as training.learning_rate=1e-4,2e-4"),
         ("training.epochs=", "write it as field=values"),
         ("training.epochs=1,2,1", "1 stands there twice"),
+        ("tuning.rank=8,8.0", "8 stands there twice"),
         ("name=a,b", "nothing that is trained follows from name"),
         ("training=1", "training is no field"),
     ],
