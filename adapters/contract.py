@@ -128,6 +128,7 @@ class Keeping:
     """How a backend keeps a model while it trains it; what the estimate of memory asks of it.
 
     trained, frozen: the precision of trainable weights, and of a frozen base that is not quantized.
+    as_stored: whether such a base stays in fp32 where its checkpoint is.
     autocast: whether copies are made of fp32 weights to compute with.
     master: whether the optimizer has fp32 copies of trainable weights.
     weights_over, states_over: processes that share the weights, and the gradients and optimizer states.
@@ -157,6 +158,7 @@ class Keeping:
     summed: int | None = 0
     live: int = 0
     offload: frozenset[str] = frozenset()
+    as_stored: bool = False
     reference: Precision | None = None
     loss: Loss = "plain"
     liger: tuple[str, ...] = ()

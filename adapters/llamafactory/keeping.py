@@ -38,6 +38,7 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
         summed=(None if world > 1 else 0) if name == "ddp" else BUCKET if deepspeed else 0,
         live=LIVE if name == "deepspeed-zero3" else 0,
         offload=frozenset(offload),
+        as_stored=not deepspeed,
         reference=compute if second and (recipe.tuning.type == "full" or recipe.model.adapter_path) else None,
         loss=LOSSES.get(recipe.method, "plain"),
         liger=LIGER if liger else (),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from adapters.contract import Checkpoint, Paths, Topology
 from adapters.ledger import Entry, kept_checkpoints, mapped, plain, refused, runner, runner_fields
@@ -92,12 +91,7 @@ def _training(recipe: Recipe, topology: Topology) -> list[Entry]:
         mapped("training.weight_decay", "weight_decay", training.weight_decay),
         *_optimizer_options(recipe),
         mapped("training.max_grad_norm", "max_grad_norm", training.max_grad_norm),
-        mapped(
-            "training.precision",
-            {"fp32": "infer_dtype"}.get(compute, compute),
-            _compute(compute),
-            "the model is loaded so, whatever its checkpoint is in" if compute == "fp32" else "",
-        ),
+        _precision(compute),
         mapped(
             "training.gradient_checkpointing", "disable_gradient_checkpointing", not training.gradient_checkpointing
         ),
@@ -161,8 +155,9 @@ def _scheduler(recipe: Recipe) -> str:
     return "constant_with_warmup" if training.scheduler == "constant" and warms else training.scheduler
 
 
-def _compute(compute: str) -> Any:
-    return "float32" if compute == "fp32" else True
+def _precision(compute: str) -> Entry:
+    field, note = "training.precision", "the model is loaded so, whatever its checkpoint is in"
+    return mapped(field, "infer_dtype", "float32", note) if compute == "fp32" else mapped(field, compute, True)
 
 
 def _preference(recipe: Recipe) -> list[Entry]:

@@ -31,6 +31,7 @@ def setup(recipe: Recipe, topology: Topology, shape: Shape, kept: Keeping) -> Se
         saved=frozenset(("embed_tokens", "lm_head") if recipe.model.add_tokens else tuning.modules_to_save),
     )
     compute = BYTES[precision(recipe, topology)]
+    stored = kept.as_stored and shape.stored == "float32"
     liger = shape.family in kept.liger
     unmasked = recipe.data.packing and not kept.masks_packs
     accumulates = METHODS[recipe.method].rewards or gradient_accumulation(recipe, topology) > 1
@@ -43,7 +44,7 @@ def setup(recipe: Recipe, topology: Topology, shape: Shape, kept: Keeping) -> Se
         attention="flash" if unmasked else _attention(recipe),
         padded=not unmasked,  # one row alone is, too: LLaMA-Factory fills it up to a multiple of 8
         compute=compute,
-        base={"4bit": 4, "8bit": 8, None: 8 * BYTES[kept.frozen]}[tuning.quantization],
+        base={"4bit": 4, "8bit": 8, None: 8 * (FP32 if stored else BYTES[kept.frozen])}[tuning.quantization],
         trained=BYTES[kept.trained],
         cast=kept.autocast and compute != FP32,
         loss="fused" if liger and kept.loss == "plain" else kept.loss,

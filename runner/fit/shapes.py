@@ -61,6 +61,7 @@ class Shape:
     expert_intermediate: int = 0
     window: int | None = None  # of sliding attention, in tokens
     sliding_layers: int = 0  # that have such a window
+    stored: str = ""  # the dtype of the checkpoint, as its config.json calls it
 
     @property
     def known(self) -> bool:
@@ -214,6 +215,7 @@ def shape(config: Mapping[str, Value], place: str = "config.json") -> Shape:
         expert_intermediate=size("moe_intermediate_size", "intermediate_size") if experts else 0,
         window=size("sliding_window") if sliding else None,
         sliding_layers=sliding,
+        stored=str(config.get("dtype") or config.get("torch_dtype") or ""),
     )
 
 
