@@ -38,7 +38,8 @@ config = AutoConfig.for_model(
     eos_token_id=2, pad_token_id=0)
 torch.manual_seed(0)
 with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    kind = torch.bfloat16 if torch.cuda.is_available() else torch.float32  # on a CPU both sides compute in fp32
+    model = AutoModelForCausalLM.from_config(config, dtype=kind)
 model.save_pretrained(target)
 """
 
