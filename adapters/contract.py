@@ -26,7 +26,7 @@ from recipes import Problem, Recipe
 from recipes.load import LoadedRecipe
 
 Precision = Literal["bf16", "fp16", "fp32"]
-Loss = Literal["plain", "fused", "pairs", "compared", "rows", "entropy", "scores"]
+Loss = Literal["plain", "fused", "pairs", "compared", "rows", "tokens", "entropy", "scores"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,8 @@ class Keeping:
     loss: plain: the logits whole, in fp32 as transformers has it; fused: in chunks; pairs: the
         log-probabilities that preference methods take of them; compared: and a reference model's beside them;
         scores: of a reward model, without logits;
-        rows: verl's, of one row after the other; entropy: and the entropy beside them, as its GRPO asks for.
+        rows, tokens: on verl, of padded rows, and without padding; entropy: of rows by verl's own functions, and the
+        entropy beside them, as its GRPO asks for.
     liger: the families, by `model_type`, that Liger's kernels compute: norms, MLPs, and in place of the plain loss
         the fused one.
     masks_packs: whether packed rows are told apart by a mask.

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from adapters.initial_adapter import base_model, check_modules
-from adapters.llamafactory import packed, train_reward
+from adapters.llamafactory import train_reward
 from adapters.llamafactory.kernels import LIGER
+from adapters.llamafactory.packs import Packs
 from adapters.schedule import follow
 
 
@@ -45,9 +46,9 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
         train_reward.install(config)
     at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
     if config.get("neat_packing") and config["flash_attn"] == "auto":
-        attention = packed.Attention()
-        attention.install()
-        at_begin.append(lambda _args, model: attention.use(model))
+        packs = Packs()
+        packs.install()
+        at_begin.append(lambda _args, model: packs.use(model))
     run_exp(config, callbacks=[_reporter(Path(metrics_file), stop), _at_begin(at_begin)])
 
 

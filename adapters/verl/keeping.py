@@ -5,6 +5,7 @@ from __future__ import annotations
 from adapters.contract import Keeping, Topology
 from adapters.native import precision
 from adapters.verl.config import model_dtype
+from adapters.verl.settings import padding_free
 from adapters.verl.spread import on_megatron, strategy
 from recipes import Recipe
 
@@ -26,5 +27,6 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
         sharded=True,
         offload=frozenset(offload),
         reference="fp32" if asked else None,
-        loss="entropy" if grpo else "rows",
+        loss="entropy" if grpo else "tokens" if padding_free(recipe) else "rows",
+        masks_packs=recipe.model.attention == "eager",
     )

@@ -204,11 +204,19 @@ def padding(recipe: Recipe, key: str) -> Entry:
 
     Micro batches by tokens count the rows' own: with padding, one long row would lengthen all the short ones beside it.
     """
-    spread = recipe.distributed
-    needs = {"data.packing": recipe.data.packing, "distributed.max_tokens_per_device": spread.max_tokens_per_device}
-    why = next((field for field, asked in needs.items() if asked), "")
-    value = spread.remove_padding or bool(why)
-    return mapped("distributed.remove_padding", key, value, f"as {why} needs it" if why else "")
+    why = next((field for field, asked in _needing(recipe).items() if asked), "")
+    return mapped("distributed.remove_padding", key, padding_free(recipe), f"as {why} needs it" if why else "")
+
+
+def padding_free(recipe: Recipe) -> bool:
+    return recipe.distributed.remove_padding or any(_needing(recipe).values())
+
+
+def _needing(recipe: Recipe) -> dict[str, object]:
+    return {
+        "data.packing": recipe.data.packing,
+        "distributed.max_tokens_per_device": recipe.distributed.max_tokens_per_device,
+    }
 
 
 def packing(recipe: Recipe) -> Entry:

@@ -10,7 +10,8 @@ train`). What this adds, each where verl 0.9.1 falls short:
     a resume at the end of an epoch trains the next one (its loader gives an empty epoch, exit code 0);
     a checkpoint is removed only when a newer one is whole (it deletes first, and forgets the old ones on a resume);
     the metrics say the learning rate that the step used (it logs the next one), the step's time and the epoch;
-    the model may be that of a revision on the hub.
+    the model may be that of a revision on the hub;
+    the loss is in fp32, and packs need no mask, without flash-attn too (faster.py).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from verl.trainer import sft_trainer
 from verl.utils import tensordict_utils
 
 from adapters.schedule import follow
+from adapters.verl import faster
 from adapters.verl.checkpoints import prune, same_world
 from adapters.verl.compose import compose
 from adapters.verl.tracking import Tracking
@@ -37,6 +39,8 @@ class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
     def __init__(self, config: Any, stop: int) -> None:
         super().__init__(config)
         self.stop = stop
+        if config.model.use_remove_padding:
+            faster.attend(self.engine.module)
         self.step = self.resume_global_step
         if self.step and self.step % self.steps_per_epoch == 0:
             self._build_dataloader()  # the checkpoint's loader stands at the end of its epoch
@@ -92,6 +96,7 @@ def main(file: Path, stop: int = 0, revision: str | None = None) -> None:
     auto_set_device(config)
     initialize_global_process_group()
     sft_trainer.Tracking = Tracking
+    faster.install()
     Trainer(config, stop).fit()
     destroy_global_process_group()
 

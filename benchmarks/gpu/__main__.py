@@ -37,13 +37,13 @@ from runner.runs.rundir import Run
 # The attention of packs as it is used, with its gradients, beside each row alone in float64; grouped heads.
 ATTENTION = """
 import torch
-from adapters.llamafactory import packed
+from adapters import packed
 device = "cuda" if torch.cuda.is_available() else "cpu"
 kind = torch.bfloat16 if device == "cuda" else torch.float32
 torch.manual_seed(0)
 rows = torch.tensor([[1] * 300 + [2] * 5 + [3] * 167 + [0] * 40, [1] * 256 + [2] * 256], device=device)
-attention = packed.Attention()
-attention.bounds = packed.bounds(rows)
+attention = packed.Attention(lambda given: packed.by_number(rows))
+attention.bounds = attention.read({})
 exact = [torch.randn(2, heads, 512, 64, device=device, dtype=kind).double().requires_grad_() for heads in (8, 2, 2)]
 used = [part.detach().to(kind).requires_grad_() for part in exact]
 out, _ = attention.attend(None, *used, None)
@@ -73,7 +73,7 @@ def main(given: argparse.Namespace) -> int:
         one: _python(given.env, one, machines.device) for one in sorted({jobs[name].backend for name, _ in todo})
     }
     failed, without_rows = 2 if None in pythons.values() else 0, set[str]()
-    if python := pythons.get("llamafactory"):
+    if python := next(filter(None, pythons.values()), None):
         print(f"attention of packs: {_attention_error(python):.1e} from float64, relative")
     for name, variant in todo:
         python = pythons[jobs[name].backend]
@@ -123,7 +123,7 @@ def measure(name: str, job: Job, variant: str, given: argparse.Namespace, python
     """
     started, runs = time.monotonic(), given.work / "runs"
     model, log = made.model(given.work, job.shape, python), given.out / f"{name}-{variant}.log"
-    run = Run((runs / f"{name}-{'rows' if variant == 'default' else variant}").absolute())
+    run, predicted = Run((runs / f"{name}-{'rows' if variant == 'default' else variant}").absolute()), None
     if variant == "default":
         found = trained_by_default(run, python, log)
         lines, memory = found.steps, found.memory_gb
@@ -135,6 +135,9 @@ def measure(name: str, job: Job, variant: str, given: argparse.Namespace, python
         heard(command, Path.cwd(), dict(os.environ), log)
         lines = run.steps()
         memory = max(line["memory_gb"] for line in lines)
+        predicted = run.read().memory.predicted_gb
+        for large in ("checkpoints", "model"):  # rented disks are small
+            shutil.rmtree(run.path / large, ignore_errors=True)
     tokens = {line["step"]: line["tokens"] for line in run.steps() if "loss" in line}
     warm = [line for line in lines if "loss" in line and line["step"] > min(WARM, len(tokens) - 2)]
     speed = sum(tokens[line["step"]] for line in warm) / sum(line["step_time_s"] for line in warm)
@@ -143,6 +146,7 @@ def measure(name: str, job: Job, variant: str, given: argparse.Namespace, python
         tokens_per_s=speed,
         mfu=_mfu(job, speed),
         memory_gb=memory if topology().gpus else 0.0,
+        predicted_gb=predicted,
         first_loss=losses[0],
         last_loss=losses[-1],
         seconds=time.monotonic() - started,

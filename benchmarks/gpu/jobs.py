@@ -28,7 +28,10 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One training: the shape, the recipe's method and tuning, tokens a row at most, rows and packs a step."""
+    """One training: the shape, the recipe's method and tuning, tokens a row at most, rows and packs a step.
+
+    fields: other fields of the recipe, by section; ways: in place of all that the machine can, by WAYS or `default`.
+    """
 
     shape: str
     method: str
@@ -38,32 +41,51 @@ class Job:
     packs: int = 0  # none: not packed
     fields: dict[str, Any] = field(default_factory=dict)
     backend: Literal["llamafactory", "verl"] = "llamafactory"
+    ways: tuple[str, ...] = ()
 
     def variants(self) -> list[str]:
         """`rows` first: its tokenized rows are what the default trains on."""
         packed = ["packed", *(["kept"] if topology().gpus else [])]
-        return ["rows", "default", *(packed if self.packs else [])]
+        return list(self.ways) or ["rows", "default", *(packed if self.packs else [])]
 
     def label(self, variant: str) -> str:
-        return LABELS.get(variant) or f"{NAMES[self.backend]}'s defaults"
+        if variant == "default":
+            return f"{NAMES[self.backend]}'s defaults"
+        return ", ".join(["ours", *_said(WAYS[variant])])
+
+
+def _said(fields: dict[str, Any]) -> list[str]:
+    """Each field by its own name; packing in a word."""
+    flat = {name: value for section in fields.values() for name, value in section.items()}
+    return ["packed" if name == "packing" else f"`{name}: {str(value).lower()}`" for name, value in flat.items()]
 
 
 NAMES = {"llamafactory": "LLaMA-Factory", "verl": "verl"}
-LABELS = {
-    "default": "",  # by the backend
-    "rows": "ours",
-    "packed": "ours, packed",
-    "kept": "ours, packed, gradient_checkpointing: false",
+PACKED: dict[str, Any] = {"data": {"packing": True}}
+# Fields of the recipe, by section.
+WAYS: dict[str, dict[str, Any]] = {
+    "rows": {},
+    "tokens": {"distributed": {"max_tokens_per_device": 8192}},  # as verl's defaults put rows together
+    "packed": PACKED,
+    "liger": PACKED | {"training": {"kernels": "liger"}},
+    "kept": PACKED | {"training": {"gradient_checkpointing": False}},
+    "auto": {"training": {"micro_batch_size": "auto"}},
+    "zero3": PACKED | {"distributed": {"strategy": "deepspeed-zero3"}},
+    "fsdp": PACKED | {"distributed": {"strategy": "fsdp"}},
+    "fsdp2": PACKED | {"distributed": {"strategy": "fsdp2"}},
 }
+ON_VERL = ("rows", "default", "packed", "tokens", "kept", "liger")
 LORA, FULL = {"type": "lora", "rank": 16, "alpha": 32}, {"type": "full"}
 JOBS = {
     "sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2),
     "sft-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2),
     "qlora-8b": Job("meta-llama/Llama-3.1-8B", "sft", {**LORA, "quantization": "4bit"}, 4096, packs=2),
-    "dpo-lora-4b": Job("Qwen/Qwen3-4B", "dpo", LORA, 2048, fields={"micro_batch_size": 2}),
+    "dpo-lora-4b": Job("Qwen/Qwen3-4B", "dpo", LORA, 2048, fields={"training": {"micro_batch_size": 2}}),
     "sft-lora-4b": Job("Qwen/Qwen3-4B", "sft", LORA, 4096, packs=2),
-    "verl-sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2, backend="verl"),
-    "verl-sft-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, backend="verl"),
+    "spread-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, ways=("zero3", "fsdp", "fsdp2")),
+    "auto-lora-0.6b": Job("Qwen/Qwen3-0.6B", "sft", LORA, 4096, ways=("auto",)),
+    "verl-sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2, backend="verl", ways=ON_VERL),
+    "verl-sft-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, backend="verl", ways=ON_VERL),
 }
 TINY = {
     "sft-lora": Job("tiny", "sft", LORA, 256, packs=2),

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.gpu.jobs import SEED, SHAPES, STEPS, Job
+from benchmarks.gpu.jobs import SEED, SHAPES, STEPS, WAYS, Job
 from runner.fit.shapes import Shape
 from runner.machine.topology import topology
 
@@ -86,25 +86,27 @@ def _median(job: Job) -> float:
 
 def recipe(work: Path, name: str, job: Job, variant: str, *, model: Path, rows: Path) -> Path:
     """The file of a recipe that trains the rows in that way."""
-    packed = variant in ("packed", "kept")
-    value = {
+    way = WAYS[variant]
+    packed = bool(way.get("data"))
+    value: dict[str, Any] = {
         "name": name,
         "backend": job.backend,
         "method": job.method,
         "model": {"path": str(model)},
         "tuning": job.tuning,
-        "data": {"train": [{"path": str(rows)}], "max_length": job.length, "packing": packed},
+        "data": {"train": [{"path": str(rows)}], "max_length": job.length},
         "training": {
             "max_steps": STEPS if topology().gpus else 4,
             "global_batch_size": job.packs if packed else job.rows,
             "learning_rate": 1e-4 if job.tuning["type"] == "lora" else 1e-5,
             "warmup_ratio": 0.1,
-            "gradient_checkpointing": variant != "kept",
             "seed": SEED,
-            **({} if packed else job.fields),
         },
         "checkpoint": {"every": None},
     }
+    for fields in (job.fields, way):
+        for section, own in fields.items():
+            value[section] = value.get(section, {}) | own
     file = work / f"{name}-{variant}.yaml"
     file.write_text(yaml.safe_dump(value), encoding="utf-8")
     return file

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.gpu.jobs import LABELS, Job
+from benchmarks.gpu.jobs import WAYS, Job
 
 TOLD = ("torch", "transformers", "llamafactory", "verl", "peft", "trl", "datasets", "accelerate", "liger-kernel")
 
@@ -21,6 +21,7 @@ class Result:
     tokens_per_s: float
     mfu: float | None
     memory_gb: float  # the most that PyTorch had allocated at once; on a CPU 0
+    predicted_gb: float | None = None  # by the plan
     first_loss: float
     last_loss: float
     seconds: float
@@ -43,14 +44,15 @@ def table(results: dict[str, Result], jobs: dict[str, Job]) -> str:
 
 
 def _lines(results: dict[str, Result], jobs: dict[str, Job]) -> Iterator[str]:
-    yield "| job | training | tokens/s | x default | MFU | peak memory, GB | loss, first and last |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| job | training | tokens/s | x default | MFU | peak memory, GB | predicted | loss, first and last |"
+    yield "|---|---|---|---|---|---|---|---|"
     for name, job in jobs.items():
-        for variant in LABELS:
+        for variant in ("default", *WAYS):
             found, default = results.get(f"{name}/{variant}"), results.get(f"{name}/default")
             if found:
                 times = f"{found.tokens_per_s / default.tokens_per_s:.2f}" if default else ""
                 mfu = "" if found.mfu is None else f"{found.mfu:.0%}"
-                figures = f"{found.tokens_per_s:,.0f} | {times} | {mfu} | {found.memory_gb:.1f}"
+                memory = f"{found.memory_gb:.1f} | {'' if found.predicted_gb is None else f'{found.predicted_gb:.1f}'}"
+                figures = f"{found.tokens_per_s:,.0f} | {times} | {mfu} | {memory}"
                 losses = f"{found.first_loss:.4f} → {found.last_loss:.4f}"
                 yield f"| {name} | {job.label(variant)} | {figures} | {losses} |"

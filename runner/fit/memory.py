@@ -16,6 +16,7 @@ from runner.fit.step import FP32, Setup
 CONTEXT = 700_000_000
 # Free pieces between the tensors, which the caching allocator cannot give to the next: a share of what it holds.
 FRAGMENTATION = 0.05
+LOG_PROBS = 256  # tokens whose logits are in fp32 at once on verl (adapters/verl/faster.py)
 
 # States of a trainable parameter: how many of its own dtype, and bytes besides. Sources: torch.optim, bitsandbytes
 # (8-bit states have a scale for each 256), transformers' Adafactor (a row and a column instead of a matrix).
@@ -186,10 +187,15 @@ def logits(setup: Setup) -> tuple[int, int]:
     plain = s + upcast + FP32
     pairs = 3 * FP32  # and a copy of the logits, whose last token is left out, for a GPU's log-softmax
     compared = pairs + 2 * FP32  # the policy's logits and log-softmax stay beside the reference model's
-    rows = 2 * s + FP32  # verl's logits, those without padding, and the log-softmax; then gradients in their place
-    entropy = s + 2 * FP32  # the softmax in fp32, and its product with the logits
-    whole_forward = {"plain": plain, "pairs": pairs, "compared": compared, "rows": rows, "entropy": entropy}
-    return whole * whole_forward[setup.loss], whole * (rows if setup.loss in ("rows", "entropy") else 3 * FP32)
+    if setup.loss in ("rows", "tokens"):  # verl's: the gradients take their place, some tokens at a time in fp32
+        part = min(LOG_PROBS, setup.tokens) * setup.shape.vocabulary * (2 * FP32 + upcast)
+        if setup.loss == "tokens":
+            return whole * s + part, whole * s + part
+        return whole * 2 * s + part, max(whole * 3 * s, whole * 2 * s + part)  # and without padding; then their stack
+    # verl's GRPO: the softmax in fp32, and its product with the logits; then those without padding and the log-softmax
+    entropy, again = s + 2 * FP32, 2 * s + FP32
+    whole_forward = {"plain": plain, "pairs": pairs, "compared": compared, "entropy": entropy}
+    return whole * whole_forward[setup.loss], whole * (again if setup.loss == "entropy" else 3 * FP32)
 
 
 def memory(setup: Setup) -> Memory:

@@ -234,7 +234,8 @@ def versions_of(python: Path, wanted: Environment) -> dict[str, str]:
         return versions(wanted)
     from importlib import metadata
 
-    return {re.sub(r"[-_.]+", "-", found.name).lower(): found.version for found in metadata.distributions()}
+    found = list(metadata.distributions())[::-1]  # of two of one name, the first is imported
+    return {re.sub(r"[-_.]+", "-", one.name).lower(): one.version for one in found}
 
 
 def versions(wanted: Environment) -> dict[str, str]:

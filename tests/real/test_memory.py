@@ -25,7 +25,7 @@ from benchmarks.memory import (
     odd,
 )
 from recipes.typed import to_json
-from runner.fit.memory import BITS, logits, trainable, weights
+from runner.fit.memory import BITS, LOG_PROBS, logits, trainable, weights
 from runner.fit.models import families
 from runner.fit.shapes import shape
 from runner.fit.step import Lora, Setup
@@ -131,7 +131,8 @@ VERL = """
 import json, torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
-from verl.utils.torch_functional import entropy_from_logits, logprobs_from_logits
+from adapters.verl.faster import ROWS, log_probs
+from verl.utils.torch_functional import entropy_from_logits
 own = torch.nn.functional
 plain = own.log_softmax, own.softmax, torch.logsumexp
 # CUDA's autocast computes these in fp32; a CPU's leaves them as they are.
@@ -140,31 +141,32 @@ own.softmax = lambda x, dim=-1: plain[1](x.float(), dim)
 torch.logsumexp = lambda x, dim: plain[2](x.float(), dim)
 rows, length, vocabulary, peaks = 4, 512, 50000, []
 with FakeTensorMode():
-    for entropy in (False, True):
-        hidden = torch.zeros(rows * length, 64, dtype=torch.bfloat16, requires_grad=not entropy)
+    for loss in ("rows", "tokens", "entropy"):
+        hidden = torch.zeros(rows * length, 64, dtype=torch.bfloat16, requires_grad=loss != "entropy")
         head, ids = torch.zeros(vocabulary, 64, dtype=torch.bfloat16), torch.zeros(rows * length, dtype=torch.long)
         tracker = MemTracker()
         tracker.track_external(hidden, head, ids)
         with tracker:
             logits = own.linear(hidden, head)
-            if entropy:
+            if loss == "rows":  # not padded any more, as its engine does with the nested rows
+                logits = torch.cat([row for row in logits.view(rows, length, vocabulary).unbind()])
+            if loss == "entropy":
                 entropy_from_logits(logits)
             else:
-                # Not padded any more, as its engine does with the nested rows.
-                whole = torch.cat([row for row in logits.view(rows, length, vocabulary).unbind()])
-                logprobs_from_logits(whole, ids).sum().backward()
+                log_probs(logits, ids).sum().backward()
         (peak,) = tracker.get_tracker_snapshot("peak").values()
         peaks.append(peak["Total"] / (rows * length * vocabulary))
-print(json.dumps(peaks))
+print(json.dumps([ROWS, *peaks]))
 """
 
 
 @pytest.mark.slow
 def test_the_logits_of_verl_are_within_ten_percent_too(verl_python: Path, tmp_path: Path) -> None:
     """Bytes a token and word of the vocabulary, of log-probabilities with a backward, and of the entropy without."""
-    found = json.loads(inside(verl_python, VERL, cwd=tmp_path).splitlines()[-1])
+    at_once, *found = json.loads(inside(verl_python, VERL, cwd=tmp_path).splitlines()[-1])
+    assert at_once == LOG_PROBS
     one = Setup(shape=shape(model("Qwen/Qwen3-0.6B")), lora=None, rows=4, length=512, checkpointing=True, loss="rows")
-    guess = [max(logits(replace(one, loss=kind))) for kind in ("rows", "entropy")]
+    guess = [max(logits(replace(one, loss=kind))) for kind in ("rows", "tokens", "entropy")]
     guess = [size / (one.tokens * one.shape.vocabulary) for size in guess]
     print(f"verl: {found}, estimated {guess}")
     assert all(abs(size / real - 1) < CLOSE for real, size in zip(found, guess, strict=True))

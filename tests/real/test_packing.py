@@ -97,7 +97,7 @@ def test_each_row_has_the_loss_that_it_has_alone(
 # Packs of generated rows under our attention, beside each row alone under transformers' eager one, gradients too.
 ALONE = """
 import copy, random, torch
-from adapters.llamafactory.packed import Attention
+from adapters.packed import Attention, by_number, by_place
 from transformers import AutoConfig, AutoModelForCausalLM
 worst = 0.0
 for seed in range(12):
@@ -110,10 +110,11 @@ for seed in range(12):
     eager = AutoModelForCausalLM.from_config(config, attn_implementation="eager").double()
     packed = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="sdpa").double()
     packed.load_state_dict(eager.state_dict())
-    attention = Attention()
-    attention.install()
-    attention.use(packed)
-    assert packed.config._attn_implementation == "packed"
+    # As LLaMA-Factory tells the rows apart, and as verl does, where PEFT calls the model's forward.
+    named = chance.choice(["attention_mask", "position_ids"])
+    read = {"attention_mask": by_number, "position_ids": by_place}[named]
+    called = packed if named == "attention_mask" else packed.base_model
+    assert Attention(lambda given: read(given.pop(named) if called is packed else given[named])).use(packed, called)
     packs = [[chance.randint(1, 12) for _ in range(chance.randint(1, 5))] for _ in range(chance.randint(1, 3))]
     length = max(map(sum, packs)) + chance.randint(0, 3)
     ids = torch.randint(97, (len(packs), length))
@@ -129,7 +130,9 @@ for seed in range(12):
             loss = loss + (eager(ids[pack : pack + 1, cut]).logits[0] * weights[pack, cut]).sum()
             start += count
     loss.backward()
-    ours = (packed(ids, attention_mask=rows, position_ids=places).logits * weights).sum()
+    told = {"attention_mask": rows if called is packed else None, "position_ids": places}
+    ours = (packed.forward(ids, **told) if called is not packed else packed(ids, **told)).logits * weights
+    ours = ours.sum()
     ours.backward()
     pairs = [(ours, loss), *((a.grad, b.grad) for a, b in zip(packed.parameters(), eager.parameters()))]
     worst = max(worst, *(float((a - b).norm() / (1e-9 + b.norm())) for a, b in pairs))

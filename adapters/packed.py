@@ -1,12 +1,13 @@
 """Attention within packs without a mask: each row attends to itself by where it begins and ends.
 
-LLaMA-Factory 0.9.5 spells a pack out as a mask of length x length, which PyTorch's fast kernels do not take, or needs
-flash-attn, which has to be compiled. PyTorch's own variable-length flash attention (torch.nn.attention.varlen) needs
+Without flash-attn, which has to be compiled, both backends tell packed rows apart by a mask of length x length, which
+PyTorch's fast kernels do not take. PyTorch's own variable-length flash attention (torch.nn.attention.varlen) needs
 neither; off a GPU, or in fp32, the rows are attended to one by one, which is the same and still less work than a mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -18,34 +19,37 @@ class Attention:
 
     Not every family of transformers hands on to its attention what a call of the model gives, so the bounds stay here:
     a batch's backward pass, which computes activations again, ends before the next batch comes.
+
+    Args:
+        read: the bounds of a call's rows, by its keyword arguments; those without which the model is then called may
+            be taken out of them.
     """
 
-    def __init__(self) -> None:
-        self.model: Any = None
+    def __init__(self, read: Callable[[dict[str, Any]], tuple[Any, int]]) -> None:
+        self.read = read
         self.bounds: tuple[Any, int] | None = None
 
-    def install(self) -> None:
-        """Have LLaMA-Factory's collator leave the count of the rows as it is, where this attention is used."""
-        from llamafactory.data import collator
+    def use(self, model: Any, called: Any = None) -> bool:
+        """Take over, where the model would use PyTorch's attention (others have kinds of their own); whether it did.
+
+        Args:
+            called: the part of the model whose call is listened to, where it is not the model's.
+        """
         from transformers import AttentionInterface
 
-        as_mask = collator.prepare_4d_attention_mask
-        collator.prepare_4d_attention_mask = lambda rows, dtype: rows if self.model else as_mask(rows, dtype)
-        AttentionInterface.register(NAME, self.attend)
-
-    def use(self, model: Any) -> None:
-        """Take over, where the model would use PyTorch's attention (others have kinds of their own)."""
         if model.config._attn_implementation != "sdpa":
-            return
+            return False
+        AttentionInterface.register(NAME, self.attend)
         model.set_attn_implementation(NAME)
         if model.config._attn_implementation != NAME:  # code of the model's own, that asks for no implementation
-            return
-        self.model = model
-        model.register_forward_pre_hook(self._begin, with_kwargs=True)
+            return False
+        (called or model).register_forward_pre_hook(self._begin, with_kwargs=True)
+        return True
 
     def _begin(self, model: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        self.bounds = bounds(given["attention_mask"])
-        return args, {**given, "attention_mask": None}
+        given = dict(given)
+        self.bounds = self.read(given)
+        return args, given
 
     def attend(
         self,
@@ -78,7 +82,7 @@ class Attention:
         return out.view(batch, length, heads, size), None
 
 
-def bounds(rows: Any) -> tuple[Any, int]:
+def by_number(rows: Any) -> tuple[Any, int]:
     """Where each row begins, and at last the end, int32; and the longest row's tokens.
 
     Args:
@@ -88,8 +92,21 @@ def bounds(rows: Any) -> tuple[Any, int]:
 
     packs = torch.arange(len(rows), device=rows.device)[:, None] * (int(rows.max()) + 1)
     _, lengths = torch.unique_consecutive((rows + packs).flatten(), return_counts=True)
-    ends = lengths.cumsum(0)
-    return torch.nn.functional.pad(ends, (1, 0)).to(torch.int32), int(lengths.max())
+    return _bounds(lengths)
+
+
+def by_place(places: Any) -> tuple[Any, int]:
+    """The same, of the place of each token in its row, (B, S): a row begins at each 0."""
+    import torch
+
+    starts = (places.flatten() == 0).nonzero().flatten()
+    return _bounds(torch.diff(starts, append=starts.new_tensor([places.numel()])))
+
+
+def _bounds(lengths: Any) -> tuple[Any, int]:
+    import torch
+
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32), int(lengths.max())
 
 
 def _autocast(tensor: Any) -> Any:

@@ -1,0 +1,63 @@
+"""What verl 0.9.1 computes slowly, or in 16 bits, where flash-attn is not installed: the same, fast and in 32 bits.
+
+Its SFT engine then asks for the log-probability of each token by a call of its own, in the dtype of the logits, and
+keeps the rows of a padding-free batch apart by a mask of all tokens by all tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from adapters import packed
+
+ROWS = 256  # of the logits that are in fp32 at once
+
+
+class LogProbs(torch.autograd.Function):  # type: ignore[misc]
+    """The log-probability of each label in fp32, (T,), of logits of any float, (T, V), and labels (T,).
+
+    The gradient takes the logits' place in memory: nothing reads them after it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        sums = torch.cat([part.float().logsumexp(-1) for part in logits.split(ROWS)])
+        ctx.save_for_backward(logits, labels, sums)
+        return logits.gather(1, labels[:, None])[:, 0].float() - sums
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        logits, labels, sums = ctx.saved_tensors
+        for part, label, total, weight in zip(
+            *(each.split(ROWS) for each in (logits, labels, sums, gradient)), strict=True
+        ):
+            share = (part.float() - total[:, None]).exp_().mul_(-weight[:, None])
+            part.copy_(share.scatter_add_(1, label[:, None], weight[:, None].to(share.dtype)))
+        return logits, None
+
+
+def log_probs(logits: torch.Tensor, labels: torch.Tensor, inplace_backward: bool = True) -> torch.Tensor:
+    """In place of verl's `logprobs_from_logits`: logits (…, V) and labels (…) to (…)."""
+    found: torch.Tensor = LogProbs.apply(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+    return found.view(labels.shape)
+
+
+def install() -> None:
+    """Before the engine is built."""
+    from verl.workers.engine.fsdp import transformer_impl
+
+    transformer_impl.logprobs_from_logits = log_probs
+
+
+def attend(module: Any) -> None:
+    """Have the rows of a padding-free batch attend to themselves alone, without a mask.
+
+    Args:
+        module: the engine's, in whatever it is wrapped; PEFT calls a model's `forward`, so its body is listened to.
+    """
+    from transformers import PreTrainedModel
+
+    model = next(part for part in module.modules() if isinstance(part, PreTrainedModel))
+    packed.Attention(lambda given: packed.by_place(given["position_ids"])).use(model, model.base_model)
