@@ -74,7 +74,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "fsdp": PACKED | {"distributed": {"strategy": "fsdp"}},
     "fsdp2": PACKED | {"distributed": {"strategy": "fsdp2"}},
 }
-ON_VERL = ("rows", "default", "packed", "tokens", "kept", "liger")
+ON_VERL = ("rows", "default", "packed", "liger")
 LORA, FULL = {"type": "lora", "rank": 16, "alpha": 32}, {"type": "full"}
 JOBS = {
     "sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2),
@@ -84,7 +84,7 @@ JOBS = {
     "sft-lora-4b": Job("Qwen/Qwen3-4B", "sft", LORA, 4096, packs=2),
     "spread-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, ways=("zero3", "fsdp", "fsdp2")),
     "auto-lora-0.6b": Job("Qwen/Qwen3-0.6B", "sft", LORA, 4096, ways=("auto",)),
-    "verl-sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2, backend="verl", ways=ON_VERL),
+    "verl-sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2, backend="verl", ways=ON_VERL[:3]),
     "verl-sft-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, backend="verl", ways=ON_VERL),
 }
 TINY = {
