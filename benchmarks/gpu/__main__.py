@@ -1,6 +1,6 @@
 """What a GPU gives: tokens a second, peak memory and loss of our plans beside the backends' own defaults.
 
-python -m benchmarks.gpu [--jobs NAME,NAME] [--minutes 8] [--out DIR] [--env current] [--work DIR]
+python -m benchmarks.gpu [--jobs NAME,NAME/WAY] [--steps 20] [--minutes 8] [--out DIR] [--env current] [--work DIR]
 
 Random weights in the shape of real models, rows of real lengths from a seeded mixture. Each job runs as `recipe run`,
 with rows as they are and packed, and by the backend's own command line (`llamafactory-cli train`, or torchrun on verl's
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.gpu import made
 from benchmarks.gpu.defaults import heard, trained_by_default
-from benchmarks.gpu.jobs import JOBS, SHAPES, TINY, WARM, Job
+from benchmarks.gpu.jobs import DEFAULTS, FEW, JOBS, SHAPES, STEPS, TINY, WARM, Job
 from benchmarks.gpu.table import TOLD, Result, smi, table
 from recipes.errors import UserError
 from recipes.typed import read_typed, write_typed
@@ -60,24 +60,26 @@ def main(given: argparse.Namespace) -> int:
     deadline = time.monotonic() + given.minutes * 60
     machines = topology()
     jobs = JOBS if machines.gpus else TINY
+    every = {f"{name}/{way}": (name, way) for name, job in jobs.items() for way in job.variants()}
     names = given.jobs.split(",") if given.jobs else list(jobs)
-    if unknown := set(names) - jobs.keys():
-        print(f"no job {', '.join(sorted(unknown))}; here are {', '.join(jobs)}")
+    if unknown := set(names) - jobs.keys() - every.keys():
+        print(f"no job {', '.join(sorted(unknown))}; here are {', '.join(jobs)}, or one way: {next(iter(every))}")
         return 2
     if not machines.gpus:
         print("no GPU here: tiny models on the CPU, which show that it works and nothing of speed")
     given.out.mkdir(parents=True, exist_ok=True)
     results = _results(given.out)
-    todo = [(name, one) for name in names for one in jobs[name].variants() if f"{name}/{one}" not in results]
+    wanted = [one for name in names for one in every if one == name or one.startswith(f"{name}/")]
+    todo = [every[one] for one in dict.fromkeys(wanted) if one not in results]
     pythons = {
         one: _python(given.env, one, machines.device) for one in sorted({jobs[name].backend for name, _ in todo})
     }
-    failed, without_rows = 2 if None in pythons.values() else 0, set[str]()
+    failed, broken = 2 if None in pythons.values() else 0, set[str]()
     if python := next(filter(None, pythons.values()), None):
         print(f"attention of packs: {_attention_error(python):.1e} from float64, relative")
     for name, variant in todo:
         python = pythons[jobs[name].backend]
-        if python is None or (variant == "default" and name in without_rows):
+        if python is None or f"{name}/{DEFAULTS.get(variant)}" in broken:
             continue
         if time.monotonic() > deadline:
             print("the time is over; the same command goes on from here")
@@ -86,7 +88,7 @@ def main(given: argparse.Namespace) -> int:
             results[f"{name}/{variant}"] = found = measure(name, jobs[name], variant, given, python)
         except subprocess.CalledProcessError:  # what it said is shown; the next may do
             failed = failed or 1
-            without_rows |= {name} if variant == "rows" else set()
+            broken.add(f"{name}/{variant}")
             continue
         write_typed(given.out / "gpu.json", {key: asdict(value) for key, value in results.items()})
         print(f"{name}/{variant}: {found.tokens_per_s:,.0f} tokens/s, {found.memory_gb:.1f} GB", flush=True)
@@ -123,12 +125,13 @@ def measure(name: str, job: Job, variant: str, given: argparse.Namespace, python
     """
     started, runs = time.monotonic(), given.work / "runs"
     model, log = made.model(given.work, job.shape, python), given.out / f"{name}-{variant}.log"
-    run, predicted = Run((runs / f"{name}-{'rows' if variant == 'default' else variant}").absolute()), None
-    if variant == "default":
+    run, predicted = Run((runs / f"{name}-{DEFAULTS.get(variant, variant)}").absolute()), None
+    if variant in DEFAULTS:
         found = trained_by_default(run, python, log)
         lines, memory = found.steps, found.memory_gb
     else:
-        recipe = made.recipe(given.work, name, job, variant, model=model, rows=made.rows(given.work, job))
+        rows, steps = made.rows(given.work, job), given.steps or (STEPS if topology().gpus else FEW)
+        recipe = made.recipe(given.work, name, job, variant, model=model, rows=rows, steps=steps)
         command = [sys.executable, "-m", "runner.cli", "run", str(recipe), "--no-eval", "--env", given.env]
         command += ["--runs-dir", str(runs), "--name", run.name]
         shutil.rmtree(run.path, ignore_errors=True)
@@ -164,7 +167,8 @@ def _mfu(job: Job, speed: float) -> float | None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--jobs", default="", help="some of the jobs, by name")
+    parser.add_argument("--jobs", default="", help="some of the jobs, by name, or by name and way")
+    parser.add_argument("--steps", type=int, default=0, help=f"of each training: {STEPS} unless told, {FEW} on a CPU")
     parser.add_argument("--minutes", type=float, default=8, help="begin nothing after these")
     parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="where the results are kept")
     parser.add_argument("--work", type=Path, default=Path("gpu-check/work"), help="models, rows, runs: many gigabytes")

@@ -9,7 +9,7 @@ from runner.fit.models import families
 from runner.fit.shapes import Shape, shape
 from runner.machine.topology import topology
 
-STEPS, WARM, SEED = 20, 5, 42  # a figure is of the steps after WARM
+STEPS, FEW, WARM, SEED = 20, 4, 5, 42  # a figure is of the steps after WARM
 SHAPES = {
     **{name: shape(families()[name], name) for name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-4B", "meta-llama/Llama-3.1-8B")},
     "tiny": Shape(
@@ -30,7 +30,7 @@ SHAPES = {
 class Job:
     """One training: the shape, the recipe's method and tuning, tokens a row at most, rows and packs a step.
 
-    fields: other fields of the recipe, by section; ways: in place of all that the machine can, by WAYS or `default`.
+    fields: other fields of the recipe, by section; ways: in place of all that the machine can, by WAYS or DEFAULTS.
     """
 
     shape: str
@@ -44,14 +44,13 @@ class Job:
     ways: tuple[str, ...] = ()
 
     def variants(self) -> list[str]:
-        """`rows` first: its tokenized rows are what the default trains on."""
+        """Each default after that on whose rows it trains."""
         packed = ["packed", *(["kept"] if topology().gpus else [])]
         return list(self.ways) or ["rows", "default", *(packed if self.packs else [])]
 
     def label(self, variant: str) -> str:
-        if variant == "default":
-            return f"{NAMES[self.backend]}'s defaults"
-        return ", ".join(["ours", *_said(WAYS[variant])])
+        whose = f"{NAMES[self.backend]}'s defaults" if variant in DEFAULTS else "ours"
+        return ", ".join([whose, *_said(WAYS[DEFAULTS.get(variant, variant)])])
 
 
 def _said(fields: dict[str, Any]) -> list[str]:
@@ -74,7 +73,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "fsdp": PACKED | {"distributed": {"strategy": "fsdp"}},
     "fsdp2": PACKED | {"distributed": {"strategy": "fsdp2"}},
 }
-ON_VERL = ("rows", "default", "packed", "liger")
+# The backend's own command line, by the way on whose tokenized rows it trains.
+DEFAULTS = {"default": "rows", "default-packed": "packed"}
+ON_VERL = ("rows", "default", "packed", "default-packed", "liger")
 LORA, FULL = {"type": "lora", "rank": 16, "alpha": 32}, {"type": "full"}
 JOBS = {
     "sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2),
@@ -84,11 +85,11 @@ JOBS = {
     "sft-lora-4b": Job("Qwen/Qwen3-4B", "sft", LORA, 4096, packs=2),
     "spread-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, ways=("zero3", "fsdp", "fsdp2")),
     "auto-lora-0.6b": Job("Qwen/Qwen3-0.6B", "sft", LORA, 4096, ways=("auto",)),
-    "verl-sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2, backend="verl", ways=ON_VERL[:3]),
+    "verl-sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2, backend="verl", ways=ON_VERL[:4]),
     "verl-sft-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, backend="verl", ways=ON_VERL),
 }
 TINY = {
     "sft-lora": Job("tiny", "sft", LORA, 256, packs=2),
     "dpo-lora": Job("tiny", "dpo", LORA, 128),
-    "verl-sft-full": Job("tiny", "sft", FULL, 256, packs=2, backend="verl"),
+    "verl-sft-full": Job("tiny", "sft", FULL, 256, packs=2, backend="verl", ways=ON_VERL[:4]),
 }

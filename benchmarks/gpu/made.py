@@ -14,7 +14,6 @@ import yaml
 
 from benchmarks.gpu.jobs import SEED, SHAPES, STEPS, WAYS, Job
 from runner.fit.shapes import Shape
-from runner.machine.topology import topology
 
 # A model of random weights and a tokenizer of one token a word.
 MODEL = """
@@ -84,7 +83,7 @@ def _median(job: Job) -> float:
     return min(400.0, job.length / 5)
 
 
-def recipe(work: Path, name: str, job: Job, variant: str, *, model: Path, rows: Path) -> Path:
+def recipe(work: Path, name: str, job: Job, variant: str, *, model: Path, rows: Path, steps: int) -> Path:
     """The file of a recipe that trains the rows in that way."""
     way = WAYS[variant]
     packed = bool(way.get("data"))
@@ -96,7 +95,7 @@ def recipe(work: Path, name: str, job: Job, variant: str, *, model: Path, rows: 
         "tuning": job.tuning,
         "data": {"train": [{"path": str(rows)}], "max_length": job.length},
         "training": {
-            "max_steps": STEPS if topology().gpus else 4,
+            "max_steps": steps,
             "global_batch_size": job.packs if packed else job.rows,
             "learning_rate": 1e-4 if job.tuning["type"] == "lora" else 1e-5,
             "warmup_ratio": 0.1,

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.gpu.jobs import WAYS, Job
+from benchmarks.gpu.jobs import DEFAULTS, WAYS, Job
 
 TOLD = ("torch", "transformers", "llamafactory", "verl", "peft", "trl", "datasets", "accelerate", "liger-kernel")
 
@@ -47,7 +47,7 @@ def _lines(results: dict[str, Result], jobs: dict[str, Job]) -> Iterator[str]:
     yield "| job | training | tokens/s | x default | MFU | peak memory, GB | predicted | loss, first and last |"
     yield "|---|---|---|---|---|---|---|---|"
     for name, job in jobs.items():
-        for variant in ("default", *WAYS):
+        for variant in (*DEFAULTS, *WAYS):
             found, default = results.get(f"{name}/{variant}"), results.get(f"{name}/default")
             if found:
                 times = f"{found.tokens_per_s / default.tokens_per_s:.2f}" if default else ""

@@ -38,11 +38,12 @@ def test_it_trains_beside_the_defaults_of_verl(tmp_path: Path, verl_python: Path
     done = check(tmp_path, "--jobs", "verl-sft-full")
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "gpu.json").read_text())
-    assert results.keys() == {"verl-sft-full/rows", "verl-sft-full/default", "verl-sft-full/packed"}
-    ours, default = results["verl-sft-full/rows"], results["verl-sft-full/default"]
-    for loss in ("first_loss", "last_loss"):  # verl's defaults put other rows together
-        assert ours[loss] == pytest.approx(default[loss], rel=1e-5)
-    assert "verl's defaults" in (tmp_path / "gpu.md").read_text()
+    assert results.keys() == {f"verl-sft-full/{way}" for way in ("rows", "default", "packed", "default-packed")}
+    for way, by_default in (("rows", "default"), ("packed", "default-packed")):
+        ours, default = results[f"verl-sft-full/{way}"], results[f"verl-sft-full/{by_default}"]
+        for loss in ("first_loss", "last_loss"):  # verl's defaults put other rows together
+            assert ours[loss] == pytest.approx(default[loss], rel=1e-5)
+    assert "| verl's defaults, packed |" in (tmp_path / "gpu.md").read_text()
 
 
 def test_a_job_that_there_is_not_is_said(tmp_path: Path) -> None:
