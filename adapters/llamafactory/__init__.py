@@ -125,7 +125,7 @@ def plan(
         backend=NAME,
         # DeepSpeed and FSDP want a process group, of one process too.
         argv=(*launcher(str(paths.python), topology, sharded=sharding.strategy(recipe) != "ddp"), *script),
-        env=_environment(topology),
+        env=_environment(topology) | sharding.environment(recipe),
         files=files,
         before=before,
         export=export_command(recipe, topology, paths, paths.result, None),

@@ -20,9 +20,13 @@ def fsdp(recipe: Recipe) -> str:
 def fsdp_config(recipe: Recipe) -> Config:
     return {
         "version": 2 if strategy(recipe) == "fsdp2" else 1,
-        "state_dict_type": "FULL_STATE_DICT",
         "cpu_ram_efficient_loading": True,
     }
+
+
+def environment(recipe: Recipe) -> dict[str, str]:
+    """A checkpoint has the whole model: accelerate reads this here alone, and keeps FSDP2's in shards else."""
+    return {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"} if strategy(recipe).startswith("fsdp") else {}
 
 
 def deepspeed(recipe: Recipe, topology: Topology) -> Config:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.initial_adapter import base_model, check_modules
-from adapters.llamafactory import train_reward
+from adapters.llamafactory import train_fsdp, train_reward
 from adapters.llamafactory.kernels import LIGER
 from adapters.llamafactory.packs import Packs
 from adapters.schedule import follow
@@ -44,6 +44,8 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
         _load_in_fp32()
     if config["stage"] == "rm":
         train_reward.install(config)
+    if config.get("fsdp_config", {}).get("version") == 2:
+        train_fsdp.install()
     at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
     if config.get("neat_packing") and config["flash_attn"] == "auto":
         packs = Packs()

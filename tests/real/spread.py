@@ -1,0 +1,81 @@
+"""Trainings that are spread over two processes of a CPU as their plan spreads them over GPUs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.contract import Checkpoint, Topology
+from adapters.llamafactory import checkpoints, read_metrics
+from recipes import load
+from recipes.files import write_text
+from runner.files import code_directory
+from runner.machine.process import clean_environment
+from runner.runs import rundir
+from runner.training.planning import make_plan
+from runner.training.prepare import prepare
+from tests.real.conftest import inside
+
+TWO = Topology(processes=2)
+GAP = """
+import sys
+from pathlib import Path
+from safetensors.torch import load_file
+one, other = (load_file(next(Path(path).glob("*model.safetensors"))) for path in sys.argv[1:])
+if "lm_head.weight" in one.keys() - other.keys():  # tied; FSDP's whole weights have it twice
+    assert one.pop("lm_head.weight").equal(one["model.embed_tokens.weight"])
+assert one.keys() == other.keys()
+gap = max(float((one[name] - other[name]).abs().max()) for name in one)
+print(gap, max(float(weight.abs().max()) for weight in one.values()))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Losses of the steps that one start took, and the checkpoints that are there, the newest first."""
+
+    losses: list[float]
+    checkpoints: list[Checkpoint]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """LLaMA-Factory in two processes; `path`: of what they import besides, where they do not train by DDP."""
+
+    python: Path
+    model: Path
+    directory: Path
+    path: Path
+    env: Mapping[str, str]
+
+    def train(self, strategy: str, *fields: str, name: str = "", resume: Checkpoint | None = None) -> Trained:
+        """Four steps of the quickstart; with `resume`, those that are left of the run of that name."""
+        given = [f"model.path={self.model}", "training.max_steps=4", "data.train[0].max_samples=40", "eval={}"]
+        given += ["data.validation={}", "training.micro_batch_size=2", f"distributed.strategy={strategy}", *fields]
+        loaded, name = load("quickstart", given), name or strategy
+        run = rundir.Run(self.directory / name)
+        if not resume:
+            run = rundir.create(loaded, self.directory, name)
+            prepare(run, loaded.recipe, self.python, str(self.model), print)
+        plan = make_plan(loaded, TWO, run.path, python=self.python, resume=resume, attempt=2 if resume else 1)
+        for file, text in plan.files.items():
+            write_text(run.path / file, text)
+        path = str(code_directory()) if strategy == "ddp" else f"{code_directory()}:{self.path}"
+        env = clean_environment({**plan.env, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **self.env})
+        for command in () if resume else plan.before:
+            subprocess.run(command, env=env, cwd=run.path, check=True)
+        done = subprocess.run(plan.argv, env=env, cwd=run.path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-9000:]
+        lines = [read_metrics(json.loads(line)) for line in (run.path / plan.metrics).read_text().splitlines()]
+        return Trained(
+            losses=[line["loss"] for line in lines if line and "loss" in line],
+            checkpoints=list(checkpoints(run.path / "checkpoints")),
+        )
+
+    def gap(self, one: Checkpoint, other: Checkpoint) -> tuple[float, float]:
+        """The largest difference of two checkpoints' weights, and the largest weight."""
+        found = inside(self.python, GAP, str(one.path), str(other.path), cwd=self.directory).split()
+        return float(found[-2]), float(found[-1])
