@@ -10,63 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.spread import Spread
+from tests.real.spread import FULL, LORA, Spread, after
 
 pytestmark = pytest.mark.real
 AS_GPUS = """
-import importlib.abc, importlib.util, sys
+def then(module):
+    begin, kinds = module.PartialState.__init__, module.DistributedType
 
+    def init(self, *args, **given):
+        begin(self, *args, **given)
+        if self.distributed_type == kinds.MULTI_CPU:
+            self.distributed_type = kinds.MULTI_GPU
 
-class AsGpus(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != "accelerate.state":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-
-        def exec_module(module):
-            execute(module)
-            begin, kinds = module.PartialState.__init__, module.DistributedType
-
-            def init(self, *args, **given):
-                begin(self, *args, **given)
-                if self.distributed_type == kinds.MULTI_CPU:
-                    self.distributed_type = kinds.MULTI_GPU
-
-            module.PartialState.__init__ = init
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
-sys.meta_path.insert(0, AsGpus())
+    module.PartialState.__init__ = init
 """
 
 
 @pytest.fixture
 def spread(llamafactory_python: Path, tiny_model: Path, tmp_path: Path) -> Spread:
-    path = tmp_path / "path"
-    path.mkdir()
-    (path / "sitecustomize.py").write_text(AS_GPUS)
-    return Spread(llamafactory_python, tiny_model, tmp_path, path, {})
-
-
-FULL, LORA = "tuning={type: full}", "tuning={type: lora, rank: 4}"
+    path = after(tmp_path / "path", "accelerate.state", AS_GPUS)
+    return Spread(llamafactory_python, tiny_model, tmp_path, [path], {})
 
 
 @pytest.mark.parametrize("tuning", [FULL, pytest.param(LORA, marks=pytest.mark.slow)])
 def test_it_trains_as_ddp_does_and_goes_on(tuning: str, spread: Spread) -> None:
-    fields = (tuning, "checkpoint={every: 2}", "training.learning_rate=1.0e-3")
-    sharded, whole = spread.train("fsdp2", *fields), spread.train("ddp", *fields)
-    assert len(sharded.losses) == 4 and sharded.losses == pytest.approx(whole.losses, rel=1e-5)
-    assert [one.step for one in sharded.checkpoints] == [4, 2]
-    gap, size = spread.gap(sharded.checkpoints[0], whole.checkpoints[0])
-    assert gap < 1e-4 < size
-    again = spread.train("fsdp2", *fields, name="fsdp2", resume=sharded.checkpoints[1])
-    assert again.losses == pytest.approx(sharded.losses[2:], rel=1e-6)
-    gap, _ = spread.gap(again.checkpoints[0], whole.checkpoints[0])
-    assert gap < 1e-4
+    spread.goes_on("fsdp2", tuning)
 
 
 @pytest.mark.slow
