@@ -35,7 +35,7 @@ from runner.training.planning import make_plan
 
 STEPS = 2
 # What a trial has no use for, whatever the recipe.
-SHORT = (f"training.max_steps={STEPS}", "training.warmup_steps=0", "training.log_every=1", "logging=[]", "eval={}")
+SHORT = (f"training.max_steps={STEPS}", "training.log_every=1", "logging=[]", "eval={}")
 
 
 def tried(run: Run, loaded: LoadedRecipe, topology: Topology, python: Path, say: Callable[[str], None]) -> LoadedRecipe:
@@ -102,6 +102,13 @@ def largest(sizes: Sequence[int], first: int, fits: Callable[[int], bool]) -> in
     return next(filter(fits, reversed(sizes[:place])), 0)
 
 
+def shortened(loaded: LoadedRecipe, size: int, rows: int) -> LoadedRecipe:
+    """The recipe of a trial, with micro batches of this many rows and so many a step."""
+    warmup = "ratio" if loaded.recipe.training.warmup_steps is None else "steps"  # a recipe has one of them
+    own = (*SHORT, f"training.warmup_{warmup}=0", f"{FIELD}={size}", f"training.global_batch_size={rows}")
+    return load_text(loaded.source, loaded.path, (*loaded.overrides, *own), sources_needed=False)
+
+
 class _Enough(Exception):
     """Both steps are there."""
 
@@ -137,8 +144,7 @@ class Trial:
     def _peak_gb(self, size: int) -> float | None:
         rows, log, directory = size * self.topology.processes, self.log(size), self.directory
         self._rows(rows, log)
-        own = (*SHORT, f"{FIELD}={size}", f"training.global_batch_size={rows}")
-        loaded = load_text(self.loaded.source, self.loaded.path, (*self.loaded.overrides, *own), sources_needed=False)
+        loaded = shortened(self.loaded, size, rows)
         data, module = PreparedData(train_rows=rows, validation_rows=0), backend(loaded.recipe.backend)
         plan = make_plan(loaded, self.topology, directory, data=data, python=self.python)
         for name, text in plan.files.items():

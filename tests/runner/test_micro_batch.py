@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters import backend
+from adapters import BACKENDS, backend
 from adapters.contract import Topology
 from adapters.native import gradient_accumulation
+from adapters.refusals import unsupported
 from recipes import LoadedRecipe, UserError, load
 from recipes.typed import write_typed
 from runner.data.spec import Accounting
@@ -23,6 +24,7 @@ from runner.runs.rundir import Run
 from runner.training import trial
 from runner.training.micro_batch import MARGIN, settled
 from runner.training.planning import make_plan
+from tests.adapters.test_plans import trainings
 
 ONE = Topology(gpus=1, processes=1, devices=("0",))
 FOUR = Topology(gpus=4, processes=4, devices=tuple("0123"))
@@ -213,3 +215,26 @@ def test_without_a_gpu_or_with_a_number_nothing_is_tried(
     monkeypatch.setattr(trial.Trial, "peak_gb", None)
     run, one = a_run(tmp_path, *overrides)
     assert trial.tried(run, one, ONE if overrides else Topology(), Path("/python"), print) is one
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("recipe", trainings())
+def test_every_recipe_can_be_tried(recipe: str, name: str) -> None:
+    one = load(recipe, [f"backend={name}", "training.global_batch_size=8", "training.micro_batch_size=2"])
+    if unsupported(one) or backend(name).problems(one, ONE):
+        return
+    for size in (1, 8):
+        found = trial.shortened(one, size, size)
+        assert not unsupported(found) and not backend(name).problems(found, ONE)
+        training = found.recipe.training
+        assert training.max_steps == trial.STEPS and training.micro_batch_size == training.global_batch_size == size
+        assert not (training.warmup_steps or (training.warmup_ratio and training.warmup_steps is None))
+
+
+@pytest.mark.parametrize("warmup", ["", "warmup_steps: 5", "warmup_ratio: 0.5"])
+def test_a_trial_has_no_warmup(warmup: str, tmp_path: Path) -> None:
+    text = "name: a\nbackend: verl\nmodel: {path: a/b}\nmethod: sft\ndata: {train: [{path: a/b}]}\n"
+    text += f"training: {{{warmup}}}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    training = trial.shortened(load(str(tmp_path / "a.yaml")), 1, 1).recipe.training
+    assert not (training.warmup_ratio if training.warmup_steps is None else training.warmup_steps)
