@@ -131,6 +131,7 @@ class Keeping:
     as_stored: whether such a base stays in fp32 where its checkpoint is.
     autocast: whether copies are made of fp32 weights to compute with.
     master: whether the optimizer has fp32 copies of trainable weights.
+    fused: whether it steps by kernels that need nothing beside its states.
     weights_over, states_over: processes that share the weights, and the gradients and optimizer states.
     sharded: whether FSDP gathers the weights of a layer when they are needed.
     summed: gradients, in elements, that are summed at once in buffers of their own; None: all.
@@ -153,6 +154,7 @@ class Keeping:
     frozen: Precision
     autocast: bool
     master: bool = False
+    fused: bool = False
     weights_over: int = 1
     states_over: int = 1
     sharded: bool = False

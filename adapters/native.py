@@ -15,6 +15,12 @@ Config = dict[str, Any]  # a part of a backend's own configuration, by its own k
 
 # Threads that spin while they wait stall each other where cores are shared: 43 s a step became 9 s on two busy cores.
 CPU_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
+# The families of LLaMA-Factory 0.9.5's model_utils/liger_kernel.py, by `model_type`, whose kernels Liger itself has.
+LIGER = (
+    *("gemma", "gemma2", "gemma3", "gemma3_text", "glm4", "glm4v", "granite", "llama", "llava", "mistral", "mixtral"),
+    *("mllama", "olmo2", "paligemma", "phi3", "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "qwen3_next"),
+    "qwen3_5",
+)
 
 
 # Of a native key that changes the model itself.

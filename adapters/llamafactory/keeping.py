@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from adapters.contract import Keeping, Loss, Topology
-from adapters.llamafactory.kernels import LIGER, takes_liger
+from adapters.llamafactory.kernels import takes_liger
 from adapters.llamafactory.sharding import strategy
-from adapters.native import precision
+from adapters.native import LIGER, precision
 from recipes import Recipe
 
 # DeepSpeed's own defaults, in elements: what ZeRO sums at once (twice, as it overlaps), and what stage 3 keeps whole.
@@ -31,6 +31,7 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
         frozen=compute,
         autocast=name == "ddp",
         master=deepspeed,
+        fused=recipe.training.optimizer == "adamw" and bool(topology.gpus),  # adamw_torch_fused
         weights_over=1 if whole else world,
         states_over=1 if name == "ddp" else world,
         sharded=fsdp,

@@ -23,8 +23,8 @@ from typing import Any
 
 from adapters.initial_adapter import base_model, check_modules
 from adapters.llamafactory import train_fsdp, train_reward
-from adapters.llamafactory.kernels import LIGER
 from adapters.llamafactory.packs import Packs
+from adapters.native import LIGER
 from adapters.schedule import follow
 
 

@@ -80,6 +80,7 @@ def plan(
     files = {"backend/train.yaml": to_yaml(_method(recipe).config(recipe, topology, data, paths, resume))}
     before: tuple[tuple[str, ...], ...] = ()
     until = ("--stop", str(stop)) if stop else ()
+    need = ("--need-liger",) if recipe.training.kernels == "liger" and recipe.method != "grpo" else ()
     if initial_adapter(recipe):
         files |= lora.files(recipe, topology, paths)
         before = (lora.command(recipe, paths),)
@@ -95,7 +96,7 @@ def plan(
         env |= alone
     return Plan(
         backend=NAME,
-        argv=(*argv, *_revision(recipe), *until, "backend/train.yaml"),
+        argv=(*argv, *_revision(recipe), *until, *need, "backend/train.yaml"),
         env={"VERL_FILE_LOGGER_PATH": metrics} | env,
         unset=unset,
         files=files,

@@ -79,6 +79,8 @@ def _machine(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     name, spread = strategy(recipe), recipe.distributed
     if name != "fsdp2":
         yield "distributed.strategy", f"{name} needs GPUs on verl; on a CPU: fsdp2"
+    if recipe.training.kernels == "liger":
+        yield "training.kernels", "liger needs a GPU; allowed on a CPU: auto, none"
     if recipe.training.precision == "fp16":
         yield "training.precision", "fp16 needs a GPU; allowed on a CPU: auto, fp32, bf16"
     if recipe.model.attention == "flash_attention_2":

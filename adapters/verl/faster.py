@@ -6,6 +6,8 @@ keeps the rows of a padding-free batch apart by a mask of all tokens by all toke
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from typing import Any
 
 import torch
@@ -44,6 +46,27 @@ def log_probs(logits: torch.Tensor, labels: torch.Tensor, inplace_backward: bool
     return found.view(labels.shape)
 
 
+def check_kernels(model: Any, needed: bool) -> None:
+    """Take Liger's kernels out of verl's `model` config where it would pass over them without a word.
+
+    Raises:
+        SystemExit: they are needed.
+    """
+    if not model.use_liger:
+        return
+    missing = "this environment has no liger-kernel"
+    if importlib.util.find_spec("liger_kernel"):
+        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+        from transformers import AutoConfig
+
+        family = AutoConfig.from_pretrained(model.path, trust_remote_code=model.trust_remote_code).model_type
+        missing = "" if family in MODEL_TYPE_TO_APPLY_LIGER_FN else f"Liger has none for the family {family}"
+    if missing and needed:
+        sys.exit(f"training.kernels: liger is not possible: {missing}; use none or auto")
+    model.use_liger = not missing
+    print(f"kernels: {f'none, as {missing}' if missing else 'liger'}", flush=True)
+
+
 def install() -> None:
     """Before the engine is built."""
     from verl.workers.engine.fsdp import transformer_impl
@@ -60,4 +83,5 @@ def attend(module: Any) -> None:
     from transformers import PreTrainedModel
 
     model = next(part for part in module.modules() if isinstance(part, PreTrainedModel))
-    packed.Attention(lambda given: packed.by_place(given["position_ids"])).use(model, model.base_model)
+    used = packed.Attention(lambda given: packed.by_place(given["position_ids"])).use(model, model.base_model)
+    print(f"attention: {'each row by itself' if used else model.config._attn_implementation}", flush=True)

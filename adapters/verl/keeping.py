@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from adapters.contract import Keeping, Topology
-from adapters.native import precision
+from adapters.native import LIGER, precision
 from adapters.verl.config import model_dtype
-from adapters.verl.settings import padding_free
+from adapters.verl.settings import padding_free, takes_liger
 from adapters.verl.spread import on_megatron, strategy
 from recipes import Recipe
 
@@ -28,5 +28,6 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
         offload=frozenset(offload),
         reference="fp32" if asked else None,
         loss="entropy" if grpo else "tokens" if padding_free(recipe) else "rows",
+        liger=LIGER if takes_liger(recipe, topology) else (),
         masks_packs=recipe.model.attention == "eager",
     )

@@ -155,7 +155,7 @@ def computing(recipe: Recipe, topology: Topology) -> list[Entry]:
     only = "verl has no such setting"
     return [
         *own,
-        _kernels(recipe),
+        _kernels(recipe, topology),
         refused("training.compile", "verl compiles by itself what it gains from"),
         refused("training.dataloader_workers", "verl has workers of its own"),
         refused("training.group_by_length", only),
@@ -164,13 +164,18 @@ def computing(recipe: Recipe, topology: Topology) -> list[Entry]:
     ]
 
 
-def _kernels(recipe: Recipe) -> Entry:
-    asked, field = recipe.training.kernels, "training.kernels"
+def takes_liger(recipe: Recipe, topology: Topology) -> bool:
+    """Whether Liger's kernels are asked for, or known to be the fastest: for GRPO nobody has measured it."""
+    asked = recipe.training.kernels
+    return asked == "liger" or (asked == "auto" and bool(topology.gpus) and recipe.method != "grpo")
+
+
+def _kernels(recipe: Recipe, topology: Topology) -> Entry:
+    field, taken = "training.kernels", takes_liger(recipe, topology)
     if on_megatron(recipe):
         return refused(field, "megatron has kernels of its own")
-    return mapped(
-        field, "model.use_liger", asked == "liger", "none: not measured on verl yet" if asked == "auto" else ""
-    )
+    notes = {True: "liger, where it knows the model's family; the log says which", False: "none"}
+    return mapped(field, "model.use_liger", taken, notes[taken] if recipe.training.kernels == "auto" else "")
 
 
 def _distributed(recipe: Recipe) -> list[Entry]:

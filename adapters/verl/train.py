@@ -1,8 +1,9 @@
 """Runs verl's SFT trainer on the config that the plan wrote; inside its environment, one process or under torchrun.
 
-Usage: python -m adapters.verl.train [--stop STEP] [--model-revision REVISION] backend/train.yaml
+Usage: python -m adapters.verl.train [--stop STEP] [--model-revision REVISION] [--need-liger] backend/train.yaml
 
-It ends at STEP with a checkpoint and the schedule of the whole training.
+It ends at STEP with a checkpoint and the schedule of the whole training. --need-liger: Liger's kernels were asked for,
+and it is an error where the model has none.
 
 The same config runs under verl's own entry (`torchrun -m verl.trainer.sft_trainer --config-dir backend --config-name
 train`). What this adds, each where verl 0.9.1 falls short:
@@ -87,11 +88,12 @@ class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
         self.ckpt_handler.save_checkpoint = save_checkpoint
 
 
-def main(file: Path, stop: int = 0, revision: str | None = None) -> None:
+def main(file: Path, stop: int = 0, revision: str | None = None, need_liger: bool = False) -> None:
     from verl.utils.device import auto_set_device
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
     config = compose(file, revision)
+    faster.check_kernels(config.model, need_liger)
     same_world(config.trainer.resume_from_path, int(os.environ["WORLD_SIZE"]))
     auto_set_device(config)
     initialize_global_process_group()
@@ -105,6 +107,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--stop", type=int, default=0)
     parser.add_argument("--model-revision")
+    parser.add_argument("--need-liger", action="store_true")
     parser.add_argument("file", type=Path)
     given = parser.parse_args()
-    main(given.file, given.stop, given.model_revision)
+    main(given.file, given.stop, given.model_revision, given.need_liger)

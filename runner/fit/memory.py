@@ -187,11 +187,10 @@ def logits(setup: Setup) -> tuple[int, int]:
     plain = s + upcast + FP32
     pairs = 3 * FP32  # and a copy of the logits, whose last token is left out, for a GPU's log-softmax
     compared = pairs + 2 * FP32  # the policy's logits and log-softmax stay beside the reference model's
-    if setup.loss in ("rows", "tokens"):  # verl's: the gradients take their place, some tokens at a time in fp32
-        part = min(LOG_PROBS, setup.tokens) * setup.shape.vocabulary * (2 * FP32 + upcast)
-        if setup.loss == "tokens":
-            return whole * s + part, whole * s + part
-        return whole * 2 * s + part, max(whole * 3 * s, whole * 2 * s + part)  # and without padding; then their stack
+    if setup.loss in ("rows", "tokens"):  # some tokens in fp32; of rows what is left without padding, then its gradient
+        one, twice = whole * s, whole * s * (2 if setup.loss == "rows" else 1)
+        part = min(LOG_PROBS, setup.tokens) * setup.shape.vocabulary
+        return twice + part * FP32, max(twice, one + part * (2 * FP32 + upcast))
     # verl's GRPO: the softmax in fp32, and its product with the logits; then those without padding and the log-softmax
     entropy, again = s + 2 * FP32, 2 * s + FP32
     whole_forward = {"plain": plain, "pairs": pairs, "compared": compared, "entropy": entropy}
@@ -271,5 +270,6 @@ def _optimizer(setup: Setup, number: int) -> tuple[int, int]:
     own, besides = OPTIMIZERS[setup.optimizer]
     size = FP32 if setup.master else setup.trained
     master = number * FP32 if setup.master else 0
-    # torch's AdamW has the square roots of all second moments at once; a master copy takes its gradients in fp32.
-    return int(number * (own * size + besides)) + master, (number * size if own > 1 else 0) + master
+    # torch's AdamW has the square roots of all second moments at once, if its kernels are not fused; a master copy
+    # takes its gradients in fp32.
+    return int(number * (own * size + besides)) + master, (number * size if own > 1 and not setup.fused else 0) + master

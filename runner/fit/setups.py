@@ -52,6 +52,7 @@ def setup(recipe: Recipe, topology: Topology, shape: Shape, kept: Keeping) -> Se
         accumulates=accumulates,
         optimizer=training.optimizer,
         master=kept.master,
+        fused=kept.fused,
         weights_over=kept.weights_over,
         states_over=kept.states_over,
         sharded=kept.sharded,

@@ -33,7 +33,7 @@ class Setup:
     accumulates: whether gradients of earlier micro batches are there while one goes through.
     buffers: bytes in which gradients are summed over processes, and of weights that are whole meanwhile.
     reference: bytes of a weight of the reference model; 0: there is none, or it is the model without its adapter.
-    loss, master, weights_over, states_over, sharded, offload: as adapters.contract.Keeping has them.
+    loss, master, fused, weights_over, states_over, sharded, offload: as adapters.contract.Keeping has them.
     """
 
     shape: Shape
@@ -52,6 +52,7 @@ class Setup:
     liger: bool = False
     optimizer: str = "adamw"
     master: bool = False
+    fused: bool = False
     weights_over: int = 1
     states_over: int = 1
     sharded: bool = False

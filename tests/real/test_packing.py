@@ -160,6 +160,7 @@ def test_whole_trainings_are_the_same(
     done = recipe("run", "quickstart", "--name", "llamafactory", *common, *packs)
     assert f"{accounting.sequences} sequences of " in done.stderr and "% full, " in done.stderr
     recipe("run", "quickstart", "--name", "verl", "--set", "backend=verl", *common, *packs)
+    assert "attention: each row by itself\n" in Run(tmp_path / "runs" / "verl").log(1).read_text()
     alone, *others = (losses(tmp_path / "runs" / name) for name in ("alone", "llamafactory", "verl"))
     gaps = [max(abs(a - b) for a, b in zip(alone, other, strict=True)) for other in others]
     print(f"{alone[0]:.6f} -> {alone[-1]:.6f}, largest differences {gaps}")
