@@ -66,7 +66,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "rows": {},
     "tokens": {"distributed": {"max_tokens_per_device": 8192}},  # as verl's defaults put rows together
     "packed": PACKED,
-    "liger": PACKED | {"training": {"kernels": "liger"}},
+    "plain": PACKED | {"training": {"kernels": "none"}},
     "kept": PACKED | {"training": {"gradient_checkpointing": False}},
     "auto": {"training": {"micro_batch_size": "auto"}},
     "zero3": PACKED | {"distributed": {"strategy": "deepspeed-zero3"}},
@@ -75,7 +75,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 # The backend's own command line, by the way on whose tokenized rows it trains.
 DEFAULTS = {"default": "rows", "default-packed": "packed"}
-ON_VERL = ("rows", "default", "packed", "default-packed", "liger")
+ON_VERL = ("rows", "default", "packed", "default-packed", "plain")
 LORA, FULL = {"type": "lora", "rank": 16, "alpha": 32}, {"type": "full"}
 JOBS = {
     "sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2),
