@@ -11,6 +11,7 @@ def install() -> None:
     """Before the trainer is made."""
     _keep_digits()
     _load_adapters()
+    _leave_copies_apart()
 
 
 def _keep_digits() -> None:
@@ -37,6 +38,20 @@ def _load_adapters() -> None:
         return _load_adapter(model, file) if file.is_file() else load(plugin, accelerator, model, directory, **given)
 
     trainer.load_fsdp_model = load_fsdp_model
+
+
+def _leave_copies_apart() -> None:
+    """Tie no weights of which PEFT trains copies: accelerate ties what it has sharded again, and ended there."""
+    from peft.utils import ModulesToSaveWrapper
+    from transformers import PreTrainedModel
+
+    tie = PreTrainedModel.tie_weights
+
+    def tie_weights(model: Any, *args: Any, **given: Any) -> None:
+        if not any(isinstance(module, ModulesToSaveWrapper) for module in model.modules()):
+            tie(model, *args, **given)
+
+    PreTrainedModel.tie_weights = tie_weights
 
 
 def _load_adapter(model: Any, file: Path) -> None:

@@ -32,7 +32,10 @@ def spread(llamafactory_python: Path, tiny_model: Path, tmp_path: Path) -> Sprea
     return Spread(llamafactory_python, tiny_model, tmp_path, [path], {})
 
 
-@pytest.mark.parametrize("tuning", [FULL, pytest.param(LORA, marks=pytest.mark.slow)])
+WHOLE = "tuning={type: lora, rank: 4, modules_to_save: [embed_tokens, lm_head]}"  # which are tied
+
+
+@pytest.mark.parametrize("tuning", [FULL, *(pytest.param(one, marks=pytest.mark.slow) for one in (LORA, WHOLE))])
 def test_it_trains_as_ddp_does_and_goes_on(tuning: str, spread: Spread) -> None:
     spread.goes_on("fsdp2", tuning)
 
