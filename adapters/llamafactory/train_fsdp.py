@@ -12,6 +12,7 @@ def install() -> None:
     _keep_digits()
     _load_adapters()
     _leave_copies_apart()
+    _make_no_empty_groups()
 
 
 def _keep_digits() -> None:
@@ -52,6 +53,20 @@ def _leave_copies_apart() -> None:
             tie(model, *args, **given)
 
     PreTrainedModel.tie_weights = tie_weights
+
+
+def _make_no_empty_groups() -> None:
+    """Have LoRA+ make groups of parameters for what there is: torch resumes no optimizer with several empty ones."""
+    from llamafactory.train import trainer_utils
+
+    create = trainer_utils._create_loraplus_optimizer
+
+    def create_loraplus(*args: Any) -> Any:
+        optimizer = create(*args)
+        optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
+
+    trainer_utils._create_loraplus_optimizer = create_loraplus
 
 
 def _load_adapter(model: Any, file: Path) -> None:

@@ -33,9 +33,10 @@ def spread(llamafactory_python: Path, tiny_model: Path, tmp_path: Path) -> Sprea
 
 
 WHOLE = "tuning={type: lora, rank: 4, modules_to_save: [embed_tokens, lm_head]}"  # which are tied
+PLUS = "tuning={type: lora, rank: 4, lora_plus_ratio: 4}"
 
 
-@pytest.mark.parametrize("tuning", [FULL, *(pytest.param(one, marks=pytest.mark.slow) for one in (LORA, WHOLE))])
+@pytest.mark.parametrize("tuning", [FULL, *(pytest.param(one, marks=pytest.mark.slow) for one in (LORA, WHOLE, PLUS))])
 def test_it_trains_as_ddp_does_and_goes_on(tuning: str, spread: Spread) -> None:
     spread.goes_on("fsdp2", tuning)
 
