@@ -148,15 +148,34 @@ def _rest(taken: Taken, values: dict[str, Any], tool: str, gpus: int) -> tuple[P
     """Make native keys of what is left where the backend takes them; what is still wrong with the recipe."""
     problems = _problems(values, gpus)
     natives = tool == values["backend"]
-    for key in list(taken.left):
-        tried = {**values, "backend_options": {**values.get("backend_options", {}), key: taken.left[key]}}
+    sure = values if _loads(values) else _least(values)
+    for key in list(taken.left) if natives else ():
+        tried = {**sure, "backend_options": {**values.get("backend_options", {}), key: taken.left[key]}}
         why = [p.text for p in _problems(tried, gpus) if isinstance(p, Problem) and p.field == f"backend_options.{key}"]
-        if natives and not why:
+        if why:
+            taken.drop(key, why[0])
+        else:
             taken.native(key)
             values["backend_options"] = tried["backend_options"]
-        else:
-            taken.drop(key, why[0] if natives else NO_FIELD)
+    for key in list(taken.left):
+        taken.drop(key, NO_FIELD)
     return _problems(values, gpus) if natives else problems
+
+
+def _least(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe that loads, for one that does not: a backend says which keys act of a whole recipe only."""
+    method = values.get("method", "sft")
+    least = {key: values[key] for key in ("name", "backend")} | {"method": method, "model": {"path": "model"}}
+    least |= {"data": {"train": [{"path": "rows"}]}, "tuning": {"type": values.get("tuning", {}).get("type", "lora")}}
+    return least | ({"grpo": {"rewards": [{"type": "number"}]}} if method == "grpo" else {})
+
+
+def _loads(values: dict[str, Any]) -> bool:
+    try:
+        load_text(dump(values).encode(), Path("recipe.yaml"), sources_needed=False)
+    except UserError:
+        return False
+    return True
 
 
 def _problems(values: dict[str, Any], gpus: int) -> tuple[Problem | str, ...]:
