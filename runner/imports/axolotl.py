@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.imports.sharding import sharding
-from runner.imports.taken import Entry, NoPlace, Simple, Taken, choice, fraction, names_of, number, positive
+from runner.imports.taken import Entry, Simple, Taken, choice, fraction, names_of, number, positive
 
 _OPTIMIZERS = {
     **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf"), "adamw"),
@@ -44,8 +44,8 @@ _SIMPLE = (
     Simple("logging_steps", "training.log_every"),
     Simple("seed", "training.seed"),
     Simple("save_total_limit", "checkpoint.keep"),
-    Simple("save_steps", "checkpoint.every", lambda value: _steps(value)),
-    Simple("eval_steps", "eval.loss_every", lambda value: _steps(value)),
+    Simple("save_steps", "checkpoint.every", positive),
+    Simple("eval_steps", "eval.loss_every", positive),
     Simple("adam_epsilon", "training.optimizer_options.eps", number),
     Simple("tokens", "model.add_tokens"),
     Simple("dpo_label_smoothing", "preference.label_smoothing", number),
@@ -100,6 +100,10 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     _method(taken)
     micro, often = taken.whole("micro_batch_size", 1), taken.whole("gradient_accumulation_steps", 1)
     often = max(1, taken.whole("batch_size", micro * often) // micro)
+    constant = given.get("lr_scheduler") == "constant"
+    if not constant and given.get("warmup_steps") is None and given.get("warmup_ratio") is None:
+        taken.assume("warmup_ratio", "training.warmup_ratio", 0.03, "Axolotl ends it at 100 steps")
+    taken.warmup("warmup_steps", "warmup_ratio", constant=constant)
     taken.simple(_SIMPLE)
     taken.betas()
     key = "batch_size" if given.get("batch_size") else "gradient_accumulation_steps"
@@ -291,10 +295,3 @@ def _logging(taken: Taken) -> None:
     if on:
         taken.put("wandb_project", "logging", on, "set WANDB_PROJECT")
     taken.left.pop("wandb_project", None)
-
-
-def _steps(value: Any) -> Any:
-    value = number(value)
-    if 0 < value < 1:
-        raise NoPlace("a recipe counts steps, not shares of the training")
-    return positive(value)

@@ -20,8 +20,6 @@ _SIMPLE = (
     Simple("enable_thinking", "model.chat_template_kwargs.enable_thinking"),
     Simple("cutoff_len", "data.max_length"),
     Simple("mask_history", "data.train_on", lambda value: "last_turn" if value else "all_turns"),
-    Simple("packing", "data.packing"),
-    Simple("neat_packing", "data.packing"),
     Simple("num_train_epochs", "training.epochs", number),
     Simple("max_steps", "training.max_steps", positive),
     Simple("learning_rate", "training.learning_rate", number, default=5e-5),
@@ -58,8 +56,6 @@ _SIMPLE = (
     Simple("logging_steps", "training.log_every", positive, default=500),
     Simple("seed", "training.seed"),
     Simple("adam_epsilon", "training.optimizer_options.eps", number),
-    Simple("add_tokens", "model.add_tokens", names_of),
-    Simple("add_special_tokens", "model.add_tokens", names_of),
     Simple("save_steps", "checkpoint.every", positive, null=True),
     Simple("save_total_limit", "checkpoint.keep", positive),
 )
@@ -126,7 +122,10 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     taken = Taken(given)
     taken.recipe["backend"] = "llamafactory"
     method = _method(taken)
+    taken.warmup("warmup_steps", "warmup_ratio", constant=given.get("lr_scheduler_type") == "constant")
     taken.simple(_SIMPLE)
+    _tokens(taken)
+    _packing(taken)
     if not given.get("save_total_limit"):
         taken.assume("save_total_limit", "checkpoint.keep", None, "all are kept")
     kind = str(given.get("finetuning_type", "lora"))
@@ -169,6 +168,23 @@ def _method(taken: Taken) -> str:
     else:
         taken.drop("pref_loss", "recipes have sigmoid, hinge, ipo, and the methods orpo and simpo")
     return method
+
+
+def _tokens(taken: Taken) -> None:
+    keys = [key for key in ("add_tokens", "add_special_tokens") if taken.left.get(key)]
+    names = [name for key in keys for name in names_of(taken.left[key])]
+    for key in keys:
+        taken.put(key, "model.add_tokens", names)
+
+
+def _packing(taken: Taken) -> None:
+    """neat_packing turns packing on; without it packed rows see each other."""
+    on = [key for key in ("packing", "neat_packing") if taken.left.get(key)]
+    for key in ("packing", "neat_packing"):
+        if key in on:
+            taken.put(key, "data.packing", True, "" if "neat_packing" in on else "packed rows do not see each other")
+        elif taken.left.get(key) is not None:
+            taken.note(key, f"data.packing: {str(bool(on)).lower()}")
 
 
 def _one(value: Any) -> str:

@@ -96,6 +96,18 @@ class Taken:
             for key in given:
                 self.drop(key, str(error))
 
+    def warmup(self, steps: str, ratio: str, constant: bool = False) -> None:
+        """Leave one key of two to be taken: steps go before a share. constant: by transformers, which warms up none."""
+        try:
+            counted = number(self.left.get(steps) or 0) > 0
+        except NoPlace:
+            counted = False
+        for key in (steps, ratio):
+            if constant and self.left.get(key):
+                self.drop(key, "a constant rate has no warmup in transformers, but as constant_with_warmup")
+        if counted and self.left.get(ratio) is not None:
+            self.drop(ratio, f"{steps} goes before it")
+
     def whole(self, key: str, default: int) -> int:
         """A key's whole number, 1 or more, which stays to be taken.
 
@@ -199,6 +211,8 @@ def number(value: Any) -> int | float:
 def positive(value: Any) -> Any:
     """A count, where 0 and less say none."""
     value = number(value)
+    if value > 0 and value != int(value):  # less than 1 is a share of the training to transformers
+        raise NoPlace("a recipe counts whole steps")
     return int(value) if value > 0 else None
 
 

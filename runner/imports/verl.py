@@ -163,6 +163,8 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
         taken.assume("trainer.total_epochs", "training.epochs", defaults["trainer.total_epochs"].default)
     if "trainer.save_freq" not in taken.left:
         taken.assume("trainer.save_freq", "checkpoint.every", None, "none are kept but the last")
+    optim = f"{_ACTOR}optim." if grpo else "optim."
+    taken.warmup(f"{optim}lr_warmup_steps", f"{optim}lr_warmup_steps_ratio")
     taken.simple(_GRPO if grpo else _SFT)
     _tuning(taken, prefix)
     _data(taken, grpo)

@@ -46,3 +46,60 @@ def test_what_the_backend_does_not_do_is_told_of_a_broken_recipe_too(
     whole, found = imported(directory, values), imported(directory, values | broken)
     assert found.problems and not whole.problems
     assert lost(found) - {"dataset"} == lost(whole) - {"dataset"}
+
+
+AXOLOTL = {"base_model": "a/b", "sequence_len": 512, "micro_batch_size": 1, "learning_rate": 1e-4}
+AXOLOTL |= {"datasets": [{"path": "a/b", "type": "alpaca"}]}
+VERL = {"model": {"path": "a/b"}, "data": {"train_files": "a.parquet"}, "trainer": {"total_epochs": 1}}
+SCHEDULES = st.sampled_from(["cosine", "constant", "constant_with_warmup"])
+
+
+@given(
+    st.sampled_from(["llamafactory", "axolotl", "verl"]),
+    SCHEDULES,
+    st.sampled_from([None, 0, 5]),
+    st.sampled_from([None, 0.0, 0.1]),
+)
+def test_a_warmup_is_the_one_that_the_tool_takes(
+    tmp_path_factory: pytest.TempPathFactory, tool: str, scheduler: str, steps: int | None, ratio: float | None
+) -> None:
+    given = {"warmup_steps": steps, "warmup_ratio": ratio}
+    values: dict[str, Any] = {
+        "llamafactory": {**LLAMAFACTORY, **given, "lr_scheduler_type": scheduler},
+        "axolotl": {**AXOLOTL, **given, "lr_scheduler": scheduler},
+        "verl": {**VERL, "optim": {"lr_warmup_steps": steps, "lr_warmup_steps_ratio": ratio}},
+    }[tool]
+    if tool == "verl":
+        values["optim"]["lr_scheduler_type"] = "cosine" if scheduler == "cosine" else "constant"
+    found = imported(tmp_path_factory.mktemp("one"), values)
+    constant = tool != "verl" and scheduler == "constant"
+    default = 0.03 if tool == "axolotl" and steps is None and ratio is None else None
+    assert not found.problems
+    assert (field(found, "training.warmup_steps") or None) == (steps or None if not constant else None)
+    expected = None if constant or steps else (ratio or default)
+    assert (field(found, "training.warmup_ratio") or None) == expected
+
+
+@given(st.sampled_from(["save_steps", "logging_steps", "warmup_steps", "max_steps"]), st.floats(0.01, 9.99))
+def test_a_share_of_the_steps_is_no_count(tmp_path_factory: pytest.TempPathFactory, key: str, share: float) -> None:
+    found = imported(tmp_path_factory.mktemp("one"), {**LLAMAFACTORY, key: share})
+    assert not found.problems and (key in lost(found)) == (share != int(share))
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("packing", "neat_packing"), st.booleans())))
+def test_either_key_packs_rows(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, bool]) -> None:
+    found = imported(tmp_path_factory.mktemp("one"), LLAMAFACTORY | keys)
+    assert bool(field(found, "data.packing")) == any(keys.values()) and not found.problems
+    assert keys.keys() <= {entry.key for entry in found.entries}
+
+
+NAMES = st.lists(st.sampled_from(["<a>", "<b>", "<c>", "<d>"]), unique=True, min_size=1)
+
+
+@given(NAMES, NAMES.map(lambda names: [name.upper() for name in names]))
+def test_tokens_of_both_keys_are_added(
+    tmp_path_factory: pytest.TempPathFactory, plain: list[str], special: list[str]
+) -> None:
+    keys = {"add_tokens": ",".join(plain), "add_special_tokens": ",".join(special)}
+    found = imported(tmp_path_factory.mktemp("one"), LLAMAFACTORY | keys)
+    assert field(found, "model.add_tokens") == plain + special
