@@ -94,7 +94,7 @@ def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
         raise UserError(f"{file}: holds no keys")
     if {"backend", "method"} <= value.keys():
         raise UserError(f"{file}: is a recipe already, by its backend and method; `recipe validate` checks it")
-    value = _interpolated(value)
+    value = _words(_interpolated(value))
     scores = {tool: sum(key in value for key in keys) for tool, keys in _TELLING.items()}
     best = max(scores, key=lambda tool: scores[tool])
     if "_component_" in text:
@@ -102,6 +102,19 @@ def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
     elif any("." in str(key) for key in value) or ("optim" in value and "engine" in value):
         best = "verl"
     return value, best if scores[best] or best == "verl" else None
+
+
+_WORDS = {word: at < 2 for at, word in enumerate(("yes", "on", "no", "off"))}
+_WORDS |= {form: value for word, value in _WORDS.items() for form in (word.capitalize(), word.upper())}
+
+
+def _words(value: Any, key: str = "") -> Any:
+    """With the words that YAML 1.1 has for true and false, as the tools' parsers read them; "no" names a strategy."""
+    if isinstance(value, dict):
+        return {name: _words(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_words(inner, key) for inner in value]
+    return _WORDS.get(value, value) if isinstance(value, str) and not key.endswith("strategy") else value
 
 
 _REFERENCE = re.compile(r"\$\{(?:oc\.env:(\w+)(?:,\s*([^}]*))?|([\w.]+))\}")

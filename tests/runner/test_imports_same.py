@@ -103,3 +103,18 @@ def test_tokens_of_both_keys_are_added(
     keys = {"add_tokens": ",".join(plain), "add_special_tokens": ",".join(special)}
     found = imported(tmp_path_factory.mktemp("one"), LLAMAFACTORY | keys)
     assert field(found, "model.add_tokens") == plain + special
+
+
+OFF = st.sampled_from(["no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"])
+ON = st.sampled_from(["yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"])
+SWITCHES = ("load_in_4bit", "bf16", "gradient_checkpointing", "sample_packing", "peft_use_dora", "torch_compile")
+
+
+@given(st.sets(st.sampled_from(SWITCHES)), OFF, ON)
+def test_the_words_of_yaml_1_1_are_true_and_false(
+    tmp_path_factory: pytest.TempPathFactory, on: set[str], off_word: str, on_word: str
+) -> None:
+    directory, base = tmp_path_factory.mktemp("one"), {**AXOLOTL, "adapter": "lora", "eval_strategy": "no"}
+    words = "".join(f"{key}: {on_word if key in on else off_word}\n" for key in SWITCHES)
+    found = imported(directory, yaml.safe_dump(base) + words)
+    assert found.text == imported(directory, base | {key: key in on for key in SWITCHES}).text
