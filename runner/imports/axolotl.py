@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,15 +62,12 @@ _LORA = (
     Simple("lora_r", "tuning.rank", default=8),
     Simple("lora_alpha", "tuning.alpha"),
     Simple("lora_dropout", "tuning.dropout", number),
-    Simple(
-        "lora_target_modules", "tuning.target_modules", lambda value: None if value == "all-linear" else names_of(value)
-    ),
-    Simple("lora_target_linear", "tuning.target_modules", lambda value: None),
     Simple("lora_modules_to_save", "tuning.modules_to_save"),
     Simple("peft_use_dora", "tuning.dora"),
     Simple("peft_use_rslora", "tuning.rslora"),
     Simple("loraplus_lr_ratio", "tuning.lora_plus_ratio", number),
 )
+_TARGETS = ("lora_target_linear", "lora_target_modules")
 _NOWHERE = (
     ("runs lie in runs/NAME: `recipe run --runs-dir DIR --name NAME`", "output_dir"),
     ("transformers finds it out by the model's config.json", "model_type tokenizer_type is_llama_derived_model"),
@@ -152,15 +150,32 @@ def _tuning(taken: Taken) -> None:
         if adapter == "qlora" and "quantization" not in taken.recipe["tuning"]:
             taken.also("adapter", "tuning.quantization", "4bit", "qlora")
         taken.simple(_LORA)
+        _targets(taken)
     elif adapter:
         taken.drop("adapter", "recipes have lora, and full tuning")
     else:
         taken.left.pop("adapter", None)
         taken.assume("adapter", "tuning.type", "full")
-        taken.drop_all([("there is no adapter", " ".join(one.key for one in _LORA))])
+        taken.drop_all([("there is no adapter", " ".join((*(one.key for one in _LORA), *_TARGETS)))])
     for key in ("load_in_4bit", "load_in_8bit"):
         if not taken.left.get(key, True):
             taken.left.pop(key)
+
+
+def _targets(taken: Taken) -> None:
+    """The layers that are adapted: those that are named, and with lora_target_linear all others too."""
+    every, named = (taken.left.get(key) for key in _TARGETS)
+    if every or named == "all-linear":
+        for key in _TARGETS:
+            if taken.left.get(key) is not None:
+                taken.note(key, "as a recipe has it by default: all linear layers")
+    elif isinstance(named, str) and re.search(r"[][()|*+?^$\\]", named):
+        taken.drop("lora_target_modules", "recipes have no patterns: name the layers in tuning.target_modules")
+    elif named:
+        taken.put("lora_target_modules", "tuning.target_modules", names_of(named))
+    for key in _TARGETS:
+        if taken.left.get(key) is not None:
+            taken.note(key, "the layers are those that are named" if named else "no layer is named: all linear layers")
 
 
 def _precision(taken: Taken) -> None:

@@ -118,3 +118,22 @@ def test_the_words_of_yaml_1_1_are_true_and_false(
     words = "".join(f"{key}: {on_word if key in on else off_word}\n" for key in SWITCHES)
     found = imported(directory, yaml.safe_dump(base) + words)
     assert found.text == imported(directory, base | {key: key in on for key in SWITCHES}).text
+
+
+LAYERS = st.lists(st.sampled_from(["q_proj", "v_proj", "down_proj"]), unique=True, min_size=1)
+
+
+@given(st.sampled_from([None, False, True]), st.none() | st.just("all-linear") | LAYERS)
+def test_axolotl_adapts_all_linear_layers_whatever_it_names_beside(
+    tmp_path_factory: pytest.TempPathFactory, every: bool | None, named: str | list[str] | None
+) -> None:
+    values = {**AXOLOTL, "adapter": "lora", "lora_target_linear": every, "lora_target_modules": named}
+    found = imported(tmp_path_factory.mktemp("one"), values)
+    only = named if isinstance(named, list) and not every else None
+    assert field(found, "tuning.target_modules") == only and not found.problems
+
+
+def test_a_pattern_of_layers_is_told(tmp_path: Path) -> None:
+    pattern = r"model.layers.[\d]+.(mlp|self_attn).(up|q)_proj"
+    found = imported(tmp_path, {**AXOLOTL, "adapter": "lora", "lora_target_modules": pattern})
+    assert "lora_target_modules" in lost(found) and not found.problems
