@@ -51,12 +51,18 @@ _SIMPLE = (
     Simple("adam_epsilon", "training.optimizer_options.eps", number),
     Simple("tokens", "model.add_tokens"),
     Simple("dpo_label_smoothing", "preference.label_smoothing", number),
-    Simple("rl_beta", "preference.beta", number),
-    Simple("dpo_beta", "preference.beta", number),
     Simple("orpo_alpha", "preference.beta", number),
-    Simple("simpo_gamma", "preference.gamma", number),
+    Simple("dpo_beta", "preference.beta", number),
+    Simple("rl_beta", "preference.beta", number),
+    Simple("rpo_alpha", "preference.sft_weight", number),
     Simple("kto_desirable_weight", "preference.chosen_weight", number),
     Simple("kto_undesirable_weight", "preference.rejected_weight", number),
+)
+# TRL's trainer of SimPO adds the loss of SFT, by its own default.
+_SIMPO = (
+    Simple("rl_beta", "preference.beta", number, default=0.1),
+    Simple("simpo_gamma", "preference.gamma", number, default=0.5),
+    Simple("cpo_alpha", "preference.sft_weight", number, default=1.0),
 )
 _LORA = (
     Simple("lora_r", "tuning.rank", default=8),
@@ -103,6 +109,8 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     if not constant and given.get("warmup_steps") is None and given.get("warmup_ratio") is None:
         taken.assume("warmup_ratio", "training.warmup_ratio", 0.03, "Axolotl ends it at 100 steps")
     taken.warmup("warmup_steps", "warmup_ratio", constant=constant)
+    if taken.recipe.get("method") == "simpo":
+        taken.simple(_SIMPO)
     taken.simple(_SIMPLE)
     taken.betas()
     key = "batch_size" if given.get("batch_size") else "gradient_accumulation_steps"
@@ -179,14 +187,18 @@ def _targets(taken: Taken) -> None:
 
 
 def _precision(taken: Taken) -> None:
-    for key, value in (("bf16", "bf16"), ("fp16", "fp16"), ("bfloat16", "bf16"), ("float16", "fp16")):
-        given = taken.left.get(key)
-        if given == "auto":
-            taken.put(key, "training.precision", "auto")
-        elif given:
-            taken.put(key, "training.precision", value)
-        else:
-            taken.left.pop(key, None)
+    """bf16 goes before fp16; it is auto where it is not given, and fp32 where it is off."""
+    keys = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16"}
+    given = {key: taken.left[key] for key in keys if taken.left.get(key) is not None}
+    on = next((key for key in given if given[key]), None)
+    if on:
+        taken.put(on, "training.precision", "auto" if given[on] == "auto" else keys[on])
+    elif "bf16" in given or "bfloat16" in given:
+        off = "bf16" if "bf16" in given else "bfloat16"
+        taken.put(off, "training.precision", "fp32")
+    for key in keys:
+        if taken.left.get(key) is not None:
+            taken.note(key, f"training.precision: {taken.recipe.get('training', {}).get('precision', 'auto')}")
 
 
 def _attention(taken: Taken) -> None:

@@ -137,3 +137,35 @@ def test_a_pattern_of_layers_is_told(tmp_path: Path) -> None:
     pattern = r"model.layers.[\d]+.(mlp|self_attn).(up|q)_proj"
     found = imported(tmp_path, {**AXOLOTL, "adapter": "lora", "lora_target_modules": pattern})
     assert "lora_target_modules" in lost(found) and not found.problems
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("rl_beta", "simpo_gamma", "cpo_alpha"), st.floats(0.2, 3))))
+def test_axolotls_simpo_is_trls(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, float]) -> None:
+    values = {**AXOLOTL, "rl": "simpo", "datasets": [{"path": "a/b"}], **keys}
+    found = imported(tmp_path_factory.mktemp("one"), values)
+    told = {"rl_beta": 0.1, "simpo_gamma": 0.5, "cpo_alpha": 1.0} | keys
+    told = {"beta": told["rl_beta"], "gamma": told["simpo_gamma"], "sft_weight": told["cpo_alpha"]}
+    assert field(found, "preference") == told and not found.problems
+
+
+@pytest.mark.parametrize(("rl", "key", "name"), [("dpo", "rpo_alpha", "sft_weight"), ("orpo", "orpo_alpha", "beta")])
+def test_an_alpha_of_axolotl_is_the_weight_that_it_is(rl: str, key: str, name: str, tmp_path: Path) -> None:
+    found = imported(tmp_path, {**AXOLOTL, "rl": rl, "datasets": [{"path": "a/b"}], key: 0.25})
+    assert field(found, f"preference.{name}") == 0.25 and not found.problems
+
+
+def trained(precision: str, given: dict[str, Any]) -> bool:
+    return any(given.get(key) is True for key in {"bf16": ("bf16", "bfloat16"), "fp16": ("fp16", "float16")}[precision])
+
+
+PRECISIONS = ("bf16", "fp16", "bfloat16", "float16")
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(PRECISIONS, st.sampled_from([True, False, None]))))
+def test_axolotl_computes_in_the_precision_that_is_on(
+    tmp_path_factory: pytest.TempPathFactory, given: dict[str, bool | None]
+) -> None:
+    found = imported(tmp_path_factory.mktemp("one"), {**AXOLOTL, **given})
+    off = "fp32" if False in (given.get("bf16"), given.get("bfloat16")) else None
+    expected = "bf16" if trained("bf16", given) else "fp16" if trained("fp16", given) else off
+    assert field(found, "training.precision") == expected and not found.problems
