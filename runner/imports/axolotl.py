@@ -103,6 +103,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     taken = Taken(given)
     taken.recipe["backend"] = "llamafactory"
     _method(taken)
+    gpus = taken.replicas(gpus, "context_parallel_size sequence_parallel_degree tensor_parallel_size")
     micro, often = taken.whole("micro_batch_size", 1), taken.whole("gradient_accumulation_steps", 1)
     often = max(1, taken.whole("batch_size", micro * often) // micro)
     constant = given.get("lr_scheduler") == "constant"

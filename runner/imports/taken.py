@@ -121,6 +121,20 @@ class Taken:
             raise UserError(f"{key}: {value!r} is not allowed; allowed: a whole number, 1 and more")
         return value
 
+    def replicas(self, gpus: int, keys: str) -> int:
+        """How many batches a step has: GPUs that share rows, as `keys` (apart by blanks) count them, have one together.
+
+        Raises:
+            UserError: a key is no whole number, or does not divide what is left of the GPUs.
+        """
+        for key in keys.split():
+            shared = self.whole(key, 1)
+            if gpus % shared:
+                raise UserError(f"{key}: {shared} GPUs share rows, and {gpus} do not divide by it; give --gpus")
+            gpus //= shared
+            self.drop(key, "no GPUs share rows here; training.global_batch_size counts as if they did")
+        return gpus
+
     def mapping(self, key: str) -> Part:
         """A key's own keys, which stay to be taken; none where it is not given.
 

@@ -28,7 +28,7 @@ _NOWHERE = (
     ("use native profilers by backend_options", "profiler"),
     (
         "use the recipe's distributed",
-        "tensor_parallel_dim tensor_parallel_plan data_parallel_shard_dim fsdp_cpu_offload",
+        "tensor_parallel_plan data_parallel_shard_dim fsdp_cpu_offload",
     ),
     ("activations are checkpointed, or stay", "enable_activation_offloading"),
     ("the optimizer steps once a batch", "optimizer_in_bwd"),
@@ -60,6 +60,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     taken.recipe["backend"] = "llamafactory"
     component, loss, dataset = (_component(taken, key) for key in ("model", "loss", "dataset"))
     taken.assume("loss", "method", "dpo" if "dpo" in loss.lower() or "preference" in dataset else "sft")
+    gpus = taken.replicas(gpus, "tensor_parallel_dim context_parallel_dim")
     micro, often = taken.whole("batch_size", 2), taken.whole("gradient_accumulation_steps", 1)
     if taken.left.get("clip_grad_norm") is None:
         taken.left["clip_grad_norm"] = None

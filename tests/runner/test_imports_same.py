@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipes import UserError
 from runner.imports.read import Imported, import_file
 
 LLAMAFACTORY = {"model_name_or_path": "a/b", "dataset": "rows", "stage": "sft", "finetuning_type": "lora", "bf16": True}
@@ -169,3 +171,33 @@ def test_axolotl_computes_in_the_precision_that_is_on(
     off = "fp32" if False in (given.get("bf16"), given.get("bfloat16")) else None
     expected = "bf16" if trained("bf16", given) else "fp16" if trained("fp16", given) else off
     assert field(found, "training.precision") == expected and not found.problems
+
+
+TORCHTUNE: dict[str, Any] = {
+    "model": {"_component_": "torchtune.models.llama3_1.llama3_1_8b"},
+    "checkpointer": {"checkpoint_dir": "/models/llama"},
+    "dataset": {"_component_": "torchtune.datasets.chat_dataset", "source": "a/b"},
+    "optimizer": {"_component_": "torch.optim.AdamW", "lr": 1e-4},
+    "batch_size": 2,
+}
+SHARED = {
+    "axolotl": ("context_parallel_size", "sequence_parallel_degree", "tensor_parallel_size"),
+    "torchtune": ("tensor_parallel_dim", "context_parallel_dim"),
+}
+
+
+@given(st.data(), st.sampled_from(sorted(SHARED)), st.sampled_from([1, 4, 8]), st.integers(1, 3))
+def test_gpus_that_share_rows_are_one_batch(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, tool: str, gpus: int, often: int
+) -> None:
+    sizes = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(SHARED[tool], st.sampled_from([1, 2, 4]))))
+    base = {"axolotl": {**AXOLOTL, "micro_batch_size": 2}, "torchtune": TORCHTUNE}[tool]
+    values = {**base, "gradient_accumulation_steps": often, **sizes}
+    together = math.prod(sizes.values())
+    if gpus % together:
+        with pytest.raises(UserError, match="--gpus"):
+            imported(tmp_path_factory.mktemp("one"), values, gpus=gpus)
+    else:
+        found = imported(tmp_path_factory.mktemp("one"), values, gpus=gpus)
+        assert field(found, "training.global_batch_size") == 2 * often * gpus // together
+        assert sizes.keys() <= lost(found)
