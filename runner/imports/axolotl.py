@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.imports.axolotl_data import take_data
 from runner.imports.sharding import sharding
-from runner.imports.taken import Simple, Taken, choice, fraction, names_of, number, positive
+from runner.imports.taken import Entry, Simple, Taken, choice, fraction, names_of, number, positive
 
 _OPTIMIZERS = {
     **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf"), "adamw"),
@@ -20,6 +20,7 @@ _OPTIMIZERS = {
     "muon": "muon",
 }
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant"}
+_ATTENTION = {"flash_attention_2": "auto", "sdpa": "sdpa", "eager": "eager"}
 _SIMPLE = (
     Simple("base_model", "model.path"),
     Simple("revision_of_model", "model.revision"),
@@ -27,6 +28,13 @@ _SIMPLE = (
     Simple("trust_remote_code", "model.trust_remote_code"),
     Simple("sequence_len", "data.max_length", default=512),
     Simple("sample_packing", "data.packing"),
+    Simple("dataset_exact_deduplication", "data.dedup", lambda value: "exact" if value else None),
+    Simple(
+        "excess_length_strategy",
+        "data.overlong",
+        choice({"drop": "drop", "truncate": "truncate", "raise": "error"}, "use drop or truncate"),
+    ),
+    Simple("attn_implementation", "model.attention", choice(_ATTENTION, "use sdpa or flash_attention_2")),
     Simple("val_set_size", "data.validation.fraction", fraction),
     Simple("num_epochs", "training.epochs", number, default=1),
     Simple("max_steps", "training.max_steps", positive),
@@ -65,6 +73,7 @@ _SIMPO = (
     Simple("cpo_alpha", "preference.sft_weight", number, default=1.0),
 )
 _LORA = (
+    Simple("lora_model_dir", "model.adapter_path"),
     Simple("lora_r", "tuning.rank", default=8),
     Simple("lora_alpha", "tuning.alpha"),
     Simple("lora_dropout", "tuning.dropout", number),
@@ -81,7 +90,7 @@ _NOWHERE = (
     ("packs have no padding, and single rows are padded to the longest of their batch", "pad_to_sequence_len"),
     ("packed rows are held out as single rows", "eval_sample_packing"),
     ("`recipe resume RUN` goes on with a run", "resume_from_checkpoint auto_resume_from_checkpoints"),
-    ("`recipe merge` makes the merged model, and checks it", "merge_lora lora_model_dir"),
+    ("`recipe merge` makes the merged model, and checks it", "merge_lora"),
     (
         "set by the loggers' own variables (WANDB_PROJECT, …)",
         "wandb_entity wandb_watch wandb_name wandb_run_id wandb_log_model mlflow_tracking_uri mlflow_experiment_name",
@@ -125,6 +134,8 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     take_data(taken)
     sharding(taken, directory)
     _logging(taken)
+    if taken.left.get("train_on_inputs") is False:
+        taken.note("train_on_inputs", "recipes train on replies only")
     taken.drop_all(_NOWHERE)
     for key, field in (("evals_per_epoch", "eval.loss_every"), ("saves_per_epoch", "checkpoint.every")):
         taken.drop(key, f"{field} counts steps: `recipe plan` says how many an epoch has")
@@ -210,14 +221,20 @@ def _attention(taken: Taken) -> None:
         taken.put("eager_attention", "model.attention", "eager")
 
 
+_NO_PLUGINS = "recipes have Liger's kernels (training.kernels), and no other plugins"
+
+
 def _kernels(taken: Taken) -> None:
+    others = [one for one in names_of(taken.left.get("plugins") or "") if "liger" not in one.lower()]
     liger = [key for key in taken.left if key.startswith("liger_")]
-    if any("liger" in str(one).lower() for one in names_of(taken.left.get("plugins") or "")):
+    if len(others) < len(names_of(taken.left.get("plugins") or "")):
+        if others:
+            taken.entries.append(Entry("plugins", others, "no place", _NO_PLUGINS))
         taken.put("plugins", "training.kernels", "liger")
         for key in liger:
             taken.note(key, "training.kernels: liger takes all that there are for the family")
     else:
-        taken.drop("plugins", "recipes have Liger's kernels (training.kernels), and no other plugins")
+        taken.drop("plugins", _NO_PLUGINS)
 
 
 def _logging(taken: Taken) -> None:

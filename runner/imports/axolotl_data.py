@@ -11,6 +11,9 @@ _PREFERENCES = ("dpo", "orpo", "simpo")
 _SEE = "see docs/data.md for what a source has"
 _OF_SOURCE = {
     "type": "the format is told from the rows' keys; name columns in data.train[].columns",
+    "type.format": "rows are rendered by the model's own chat template",
+    "type.no_input_format": "rows are rendered by the model's own chat template",
+    "type.system_format": "rows are rendered by the model's own chat template",
     "message_property_mappings": "messages have role and content, or from and value",
     "message_field_content": "messages have role and content, or from and value",
     "chat_template": "the model's own chat template is taken for all rows; see model.chat_template",
@@ -51,6 +54,8 @@ def _source(one: Any, taken: Taken) -> dict[str, Any]:
     for theirs, ours in (("split", "split"), ("name", "subset"), ("revision", "revision")):
         if given.get(theirs):
             source[ours] = given.pop(theirs)
+    if isinstance(given.get("type"), Mapping):
+        given |= _of_own_prompt(given.pop("type"), source)
     kind = str(given.pop("type", None) or "")
     kind_name = kind.partition(".")[0].partition(":")[0]
     if kind_name in _FORMATS and _FORMATS[kind_name] != "auto":
@@ -67,13 +72,27 @@ def _source(one: Any, taken: Taken) -> dict[str, Any]:
             columns[ours] = name
     _of_messages(kind_name, given, source, columns, preferences=taken.recipe.get("method") in _PREFERENCES)
     if columns:
-        source["columns"] = columns
+        source["columns"] = source.get("columns", {}) | columns
     if kind_name not in ("", "chat_template", *_FORMATS):
         given = {"type": kind, **given}
     for key, value in given.items():
         if value is not None:
             taken.entries.append(Entry(f"datasets[].{key}", value, "no place", _OF_SOURCE.get(key, _SEE)))
     return source
+
+
+def _of_own_prompt(prompt: Mapping[str, Any], source: dict[str, Any]) -> dict[str, Any]:
+    """Format and columns of a data set with a prompt of its own; the keys that are left."""
+    source["format"] = "alpaca"
+    left = dict(prompt)
+    names = {ours: left.pop(f"field_{ours}", None) for ours in ("instruction", "input", "output", "system")}
+    columns = {ours: name for ours, name in names.items() if name and name != ours}
+    if columns:
+        source["columns"] = columns
+    system = left.pop("system_prompt", None)
+    if system:
+        source["system"] = system
+    return {f"type.{key}": value for key, value in left.items()}
 
 
 def _of_messages(

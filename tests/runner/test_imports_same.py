@@ -201,3 +201,44 @@ def test_gpus_that_share_rows_are_one_batch(
         found = imported(tmp_path_factory.mktemp("one"), values, gpus=gpus)
         assert field(found, "training.global_batch_size") == 2 * often * gpus // together
         assert sizes.keys() <= lost(found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "name", "value"),
+    [
+        ({"excess_length_strategy": "truncate"}, "data.overlong", "truncate"),
+        ({"excess_length_strategy": "raise"}, "data.overlong", "error"),
+        ({"attn_implementation": "eager"}, "model.attention", "eager"),
+        ({"dataset_exact_deduplication": True}, "data.dedup", "exact"),
+        ({"adapter": "lora", "lora_model_dir": "./out"}, "model.adapter_path", "./out"),
+    ],
+)
+def test_a_key_of_axolotl_that_a_field_means_is_taken(
+    keys: dict[str, Any], name: str, value: object, tmp_path: Path
+) -> None:
+    found = imported(tmp_path, {**AXOLOTL, **keys, "train_on_inputs": False})
+    assert field(found, name) == value and not lost(found) and not found.problems
+
+
+COLUMNS = ("instruction", "input", "output", "system")
+
+
+NAMED = st.fixed_dictionaries({}, optional={one: st.sampled_from([one, "ask", "say"]) for one in COLUMNS})
+
+
+@given(NAMED, st.booleans())
+def test_a_prompt_of_ones_own_names_columns(
+    tmp_path_factory: pytest.TempPathFactory, names: dict[str, str], system: bool
+) -> None:
+    own = {f"field_{one}": name for one, name in names.items()} | {"format": "{instruction}"}
+    source = {"path": "a/b", "type": own | ({"system_prompt": "Be brief."} if system else {})}
+    found = imported(tmp_path_factory.mktemp("one"), {**AXOLOTL, "datasets": [source]})
+    (told,) = field(found, "data.train")
+    assert told["format"] == "alpaca" and told.get("system") == ("Be brief." if system else None)
+    assert told.get("columns", {}) == {one: name for one, name in names.items() if name != one}
+    assert lost(found) == {"datasets[].type.format"}
+
+
+def test_plugins_beside_ligers_are_told(tmp_path: Path) -> None:
+    plugins = ["axolotl.integrations.liger.LigerPlugin", "axolotl.integrations.cut_cross_entropy.X"]
+    assert "plugins" in lost(imported(tmp_path, {**AXOLOTL, "plugins": plugins}))
