@@ -85,10 +85,12 @@ _PREFERENCE = {
     "orpo": (Simple("pref_beta", "preference.beta", number, default=0.1),),
     "simpo": (
         Simple("pref_beta", "preference.beta", number, default=0.1),
+        Simple("pref_ftx", "preference.sft_weight", number),
         Simple("simpo_gamma", "preference.gamma", number, default=0.5),
     ),
     "kto": (
         Simple("pref_beta", "preference.beta", number),
+        Simple("pref_ftx", "preference.sft_weight", number),
         Simple("kto_chosen_weight", "preference.chosen_weight", number),
         Simple("kto_rejected_weight", "preference.rejected_weight", number),
     ),
@@ -125,6 +127,8 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     taken.warmup("warmup_steps", "warmup_ratio", constant=given.get("lr_scheduler_type") == "constant")
     taken.simple(_SIMPLE)
     _tokens(taken)
+    if method == "pretrain":
+        taken.drop_all([("documents are always packed, and cut into blocks", "packing neat_packing")])
     _packing(taken)
     if not given.get("save_total_limit"):
         taken.assume("save_total_limit", "checkpoint.keep", None, "all are kept")
@@ -143,7 +147,8 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     take_data(taken, directory)
     _evaluation(taken)
     _logging(taken)
-    taken.assume("cutoff_len", "data.overlong", "truncate", "LLaMA-Factory cuts longer rows")
+    if method != "pretrain":
+        taken.assume("cutoff_len", "data.overlong", "truncate", "LLaMA-Factory cuts longer rows")
     taken.drop_all(_NOWHERE)
     return taken
 

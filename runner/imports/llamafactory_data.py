@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.errors import UserError
+from runner.data.calls import CALL_ROLES, RESULT_ROLES
 from runner.imports.taken import Entry, Simple, Taken, fraction, names_of
 
 
@@ -21,7 +22,7 @@ def take_data(taken: Taken, directory: Path) -> None:
         if isinstance(system, str) and system:
             source["system"] = system
         if limit:
-            source["max_samples"] = limit
+            source["max_samples"] = min(limit, source.get("max_samples", limit))
         if place < len(shares):
             source["weight"] = _share(shares[place])
     if sources:
@@ -88,9 +89,35 @@ def _source(name: str, info: Mapping[str, Any], taken: Taken) -> dict[str, Any]:
     for theirs, ours in (("split", "split"), ("subset", "subset"), ("num_samples", "max_samples")):
         if one.get(theirs):
             source[ours] = one[theirs]
-    columns, ranking = one.get("columns") or {}, one.get("ranking")
-    source |= _format(one.get("formatting", "alpaca"), columns, one.get("tags") or {}, bool(ranking))
-    return source
+    columns, tags = one.get("columns") or {}, one.get("tags") or {}
+    told = _format(one.get("formatting", "alpaca"), columns, tags, bool(one.get("ranking")))
+    if taken.recipe.get("method") == "pretrain":
+        text = columns.get("prompt", "instruction")
+        told = {"format": "text", **({"columns": {"text": text}} if text != "text" else {})}
+    _unread(name, one, taken)
+    return source | told
+
+
+_TAGS = {
+    "role_tag": ("role", "from"), "content_tag": ("content", "value"), "user_tag": ("user", "human"),
+    "assistant_tag": ("assistant", "gpt", "model"), "system_tag": ("system", "developer"),
+    "observation_tag": RESULT_ROLES, "function_tag": CALL_ROLES,
+}  # fmt: skip
+
+
+def _unread(name: str, one: Mapping[str, Any], taken: Taken) -> None:
+    """Say what of a data set no source has: a folder of the hub, columns of media, names of roles that are unknown."""
+    left: dict[str, tuple[Any, str]] = {}
+    if one.get("folder"):
+        left["folder"] = (one["folder"], "name its files in data.train[].path: hf://datasets/NAME/FOLDER/*")
+    for key, column in (one.get("columns") or {}).items():
+        if key in ("images", "videos", "audios"):
+            left[f"columns.{key}"] = (column, "only text is trained on")
+    for key, tag in (one.get("tags") or {}).items():
+        if tag not in _TAGS.get(key, (tag,)):
+            left[f"tags.{key}"] = (tag, "keys and roles are known by their usual names (docs/data.md)")
+    for key, (value, why) in left.items():
+        taken.entries.append(Entry(f"{name}.{key}", value, "no place", why))
 
 
 def _format(formatting: str, columns: Mapping[str, str], tags: Mapping[str, str], ranking: bool) -> dict[str, Any]:
@@ -113,6 +140,6 @@ def _format(formatting: str, columns: Mapping[str, str], tags: Mapping[str, str]
         ours = {"messages": kind}
     else:
         kind, ours = "alpaca", {"prompt": "instruction", "query": "input", "response": "output", "history": "history"}
-    ours |= {"system": "system"}
+    ours |= {"system": "system", "tools": "tools"}
     names |= {own: str(columns[theirs]) for theirs, own in ours.items() if columns.get(theirs, own) != own}
     return {"format": kind, **({"columns": names} if names else {})}

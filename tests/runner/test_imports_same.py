@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,56 @@ def test_a_prompt_of_ones_own_names_columns(
 def test_plugins_beside_ligers_are_told(tmp_path: Path) -> None:
     plugins = ["axolotl.integrations.liger.LigerPlugin", "axolotl.integrations.cut_cross_entropy.X"]
     assert "plugins" in lost(imported(tmp_path, {**AXOLOTL, "plugins": plugins}))
+
+
+def of_info(directory: Path, one: dict[str, Any], **keys: Any) -> Imported:
+    """The import of a file of LLaMA-Factory with one data set of a dataset_info.json."""
+    (directory / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json", **one}}))
+    return imported(directory, {**LLAMAFACTORY, "dataset_dir": ".", **keys})
+
+
+@given(st.none() | st.integers(1, 99), st.none() | st.integers(1, 99))
+def test_of_two_limits_of_rows_the_smaller_one_holds(
+    tmp_path_factory: pytest.TempPathFactory, own: int | None, of_all: int | None
+) -> None:
+    found = of_info(tmp_path_factory.mktemp("one"), {"num_samples": own}, max_samples=of_all)
+    assert field(found, "data.train")[0].get("max_samples") == min((n for n in (own, of_all) if n), default=None)
+
+
+@given(st.none() | st.just("instruction") | st.sampled_from(["text", "content"]), st.sampled_from([None, True, False]))
+def test_documents_of_llamafactory_are_documents(
+    tmp_path_factory: pytest.TempPathFactory, column: str | None, packing: bool | None
+) -> None:
+    one = {"columns": {"prompt": column}} if column else {}
+    found = of_info(tmp_path_factory.mktemp("one"), one, stage="pt", packing=packing)
+    (source,) = field(found, "data.train")
+    assert source["format"] == "text" and source.get("columns", {"text": "text"}) == {"text": column or "instruction"}
+    assert not found.problems
+
+
+TAGS = {
+    "role_tag": ("from", "speaker"), "content_tag": ("value", "said"), "user_tag": ("human", "asker"),
+    "assistant_tag": ("gpt", "bot"), "system_tag": ("system", "rule"), "observation_tag": ("observation", "seen"),
+}  # fmt: skip
+
+
+@given(st.fixed_dictionaries({}, optional={key: st.sampled_from(values) for key, values in TAGS.items()}))
+def test_names_of_roles_that_no_row_may_have_are_told(
+    tmp_path_factory: pytest.TempPathFactory, tags: dict[str, str]
+) -> None:
+    found = of_info(tmp_path_factory.mktemp("one"), {"formatting": "sharegpt", "tags": tags})
+    odd = {f"rows.tags.{key}" for key, tag in tags.items() if tag != TAGS[key][0]}
+    assert {key for key in lost(found) if key.startswith("rows.")} == odd and not found.problems
+
+
+def test_what_else_a_data_set_of_llamafactory_says_is_taken_or_told(tmp_path: Path) -> None:
+    columns = {"messages": "conversations", "images": "images", "tools": "functions"}
+    found = of_info(tmp_path, {"formatting": "sharegpt", "columns": columns, "folder": "python"})
+    assert field(found, "data.train")[0]["columns"] == {"tools": "functions"}
+    assert lost(found) == {"rows.columns.images", "rows.folder"}
+
+
+@pytest.mark.parametrize("keys", [{"stage": "kto"}, {"stage": "dpo"}, {"stage": "dpo", "pref_loss": "simpo"}])
+def test_the_loss_of_sft_beside_preferences_is_taken(keys: dict[str, str], tmp_path: Path) -> None:
+    found = imported(tmp_path, {**LLAMAFACTORY, **keys, "pref_ftx": 0.25})
+    assert field(found, "preference.sft_weight") == 0.25 and not found.problems
