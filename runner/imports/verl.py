@@ -13,9 +13,11 @@ from runner.imports import shell
 from runner.imports.taken import Simple, Taken, choice, names_of, number, positive
 
 TRAINERS = tuple(f"verl.trainer.{name}" for name in ("main_ppo", "sft_trainer", "fsdp_sft_trainer", "sft_trainer_ray"))
+_NO_VALUE = "a variable in it has no value here, or a branch sets it too: set the environment, or the field by hand"
 _RUNS = "the run's name and place are the runner's: `recipe run --runs-dir DIR --name NAME`"
 _MACHINES = "the machines are set by the environment: N_GPUS, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT"
 _OVERRIDE = re.compile(r"\+{0,2}[\w.@/]+=")
+_UNKNOWN = re.compile(r"~|--config-|-c[npd]\b|\$(?![@*]|\{[@*])")
 _STRATEGY = choice({"fsdp": "fsdp", "fsdp2": "fsdp2", "megatron": "megatron"}, "use fsdp2 or megatron")
 _TRAINER = (
     Simple("trainer.total_epochs", "training.epochs"),
@@ -139,8 +141,14 @@ def overrides(text: str) -> dict[str, Any]:
     Raises:
         UserError: a quotation mark that no other follows.
     """
-    pairs = (word.lstrip("+").partition("=") for word in shell.command(text, TRAINERS) if _OVERRIDE.match(word))
-    return {key: parse(value.encode(), key).value if value else None for key, _, value in pairs}
+    found: dict[str, Any] = {}
+    for word in shell.command(text, TRAINERS):
+        key, _, value = word.lstrip("+").partition("=")
+        if _OVERRIDE.match(word):
+            found[key] = parse(value.encode(), key).value if value else None
+        elif _UNKNOWN.match(word):
+            found[word] = ""
+    return found
 
 
 def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
@@ -150,8 +158,10 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     taken = Taken(flat(given))
     taken.recipe["backend"] = "verl"
     for key, value in list(taken.left.items()):
-        if "$" in str(value):
-            taken.drop(key, "a variable in it has no value here; set it in the environment, or the field by hand")
+        if key.startswith(("~", "-")):
+            taken.drop(key, "a configuration of one's own: import what the command writes with `--cfg job` behind it")
+        elif "$" in f"{key}{value}":
+            taken.drop(key, _NO_VALUE)
     grpo = any(key.startswith(("actor_rollout_ref.", "algorithm.")) for key in taken.left)
     prefix = "actor_rollout_ref.model." if grpo else "model."
     if grpo:
