@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from adapters.verl.options import tree
 from recipes.yaml_text import parse
 from runner.imports import shell
-from runner.imports.taken import Simple, Taken, choice, names_of, number, positive
+from runner.imports.taken import Entry, Simple, Taken, choice, names_of, number, positive
 
 TRAINERS = tuple(f"verl.trainer.{name}" for name in ("main_ppo", "sft_trainer", "fsdp_sft_trainer", "sft_trainer_ray"))
 _NO_VALUE = "a variable in it has no value here, or a branch sets it too: set the environment, or the field by hand"
@@ -34,6 +35,7 @@ def _optimizer(prefix: str) -> tuple[Simple, ...]:
         Simple(f"{prefix}lr", "training.learning_rate", number, default=tree_default(prefix, "lr")),
         Simple(f"{prefix}lr_warmup_steps", "training.warmup_steps", positive),
         Simple(f"{prefix}lr_warmup_steps_ratio", "training.warmup_ratio", number),
+        Simple(f"{prefix}warmup_steps_ratio", "training.warmup_ratio", number),
         Simple(f"{prefix}weight_decay", "training.weight_decay", number, default=0.01),
         Simple(f"{prefix}betas", "training.betas"),
         Simple(f"{prefix}clip_grad", "training.max_grad_norm", number),
@@ -61,6 +63,11 @@ def _model(prefix: str) -> tuple[Simple, ...]:
     )
 
 
+# What verl's fsdp_sft_trainer, which is gone, does by default; its own key of the model tells it.
+_OLD_SFT: Mapping[str, Any] = {
+    "optim.lr": 1e-5, "optim.betas": [0.9, 0.95],
+    "optim.lr_scheduler_type": "cosine", "optim.lr_warmup_steps_ratio": 0.1,
+}  # fmt: skip
 _SFT = (
     *_model("model."),
     *_optimizer("optim."),
@@ -96,9 +103,8 @@ _GRPO = (
     Simple("data.max_prompt_length", "grpo.rollouts.max_prompt_length"),
     Simple("data.max_response_length", "grpo.rollouts.max_reply_length"),
     Simple("data.seed", "data.seed"),
-    Simple(f"{_ACTOR}ppo_mini_batch_size", "grpo.mini_batch_size"),
     Simple(f"{_ACTOR}ppo_micro_batch_size_per_gpu", "training.micro_batch_size"),
-    Simple(f"{_ACTOR}clip_ratio", "grpo.clip_ratio", number),
+    Simple(f"{_ACTOR}clip_ratio_low", "grpo.clip_ratio", number),
     Simple(f"{_ACTOR}clip_ratio_high", "grpo.clip_ratio_high", number),
     Simple(f"{_ACTOR}grad_clip", "training.max_grad_norm", number),
     Simple(f"{_ACTOR}strategy", "distributed.strategy", _STRATEGY),
@@ -175,7 +181,8 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
         taken.assume("trainer.save_freq", "checkpoint.every", None, "none are kept but the last")
     optim = f"{_ACTOR}optim." if grpo else "optim."
     taken.warmup(f"{optim}lr_warmup_steps", f"{optim}lr_warmup_steps_ratio")
-    taken.simple(_GRPO if grpo else _SFT)
+    old = _OLD_SFT if taken.left.get("model.partial_pretrain") else {}
+    taken.simple(replace(one, default=old.get(one.key, one.default)) for one in (_GRPO if grpo else _SFT))
     _tuning(taken, prefix)
     _data(taken, grpo)
     loggers = taken.left.get("trainer.logger")
@@ -198,8 +205,33 @@ def flat(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def _clip(taken: Taken) -> None:
+    """verl clips by clip_ratio_low and clip_ratio_high, 0.2 each; an older one has clip_ratio alone."""
+    both, low, high = (f"{_ACTOR}clip_ratio{end}" for end in ("", "_low", "_high"))
+    if taken.left.get(low) is None and taken.left.get(high) is None:
+        taken.simple([Simple(both, "grpo.clip_ratio", number)])
+    else:
+        taken.drop(both, "verl clips by clip_ratio_low and clip_ratio_high")
+    if taken.left.get(low) is not None and taken.left.get(high) is None:
+        taken.assume(high, "grpo.clip_ratio_high", tree("grpo")[high].default)
+
+
+def _mini_batch(taken: Taken) -> None:
+    """verl's default makes several steps of the prompts of one rollout, where they are more."""
+    key, prompts = f"{_ACTOR}ppo_mini_batch_size", taken.whole("data.train_batch_size", 1024)
+    if taken.left.get(key) is not None:
+        taken.put(key, "grpo.mini_batch_size", taken.left[key])
+    elif prompts > tree("grpo")[key].default:
+        taken.assume(key, "grpo.mini_batch_size", tree("grpo")[key].default)
+
+
 def _grpo(taken: Taken) -> None:
     taken.assume("", "method", "grpo")
+    _clip(taken)
+    _mini_batch(taken)
+    if taken.left.get(f"{_ROLLOUT}n") is None:
+        why = "verl samples one reply by default, which has no others beside it; recipes have grpo.rollouts.n: 8"
+        taken.entries.append(Entry(f"{_ROLLOUT}n", 1, "no place", why))
     estimators = {"grpo": "grpo", "rloo": "rloo", "reinforce_plus_plus": "reinforce++"}
     named = taken.left.get("algorithm.adv_estimator", "gae")
     if named in estimators:

@@ -296,3 +296,46 @@ def test_what_else_a_data_set_of_llamafactory_says_is_taken_or_told(tmp_path: Pa
 def test_the_loss_of_sft_beside_preferences_is_taken(keys: dict[str, str], tmp_path: Path) -> None:
     found = imported(tmp_path, {**LLAMAFACTORY, **keys, "pref_ftx": 0.25})
     assert field(found, "preference.sft_weight") == 0.25 and not found.problems
+
+
+ACTOR = "actor_rollout_ref.actor."
+GRPO = {"actor_rollout_ref.model.path": "a/b", "data.train_files": "a.parquet", "algorithm.adv_estimator": "grpo"}
+CLIPS = st.fixed_dictionaries({}, optional=dict.fromkeys(("clip_ratio_low", "clip_ratio_high"), st.floats(0.1, 0.4)))
+
+
+@given(CLIPS, st.none() | st.floats(0.1, 0.4), st.booleans())
+def test_the_range_of_verls_clip_is_the_one_that_it_computes_with(
+    tmp_path_factory: pytest.TempPathFactory, clips: dict[str, float], both: float | None, sampled: bool
+) -> None:
+    keys = {f"{ACTOR}{key}": value for key, value in {**clips, "clip_ratio": both}.items()}
+    keys |= {"actor_rollout_ref.rollout.n": 5} if sampled else {}
+    found = imported(tmp_path_factory.mktemp("one"), GRPO | keys)
+    low = field(found, "grpo.clip_ratio") or 0.2
+    assert low == clips.get("clip_ratio_low", both or 0.2 if not clips else 0.2)
+    assert (field(found, "grpo.clip_ratio_high") or low) == clips.get("clip_ratio_high", 0.2 if clips else low)
+    assert not found.problems and ("actor_rollout_ref.rollout.n" in lost(found)) != sampled
+
+
+@given(st.sampled_from([None, 64, 256, 512, 2048]), st.sampled_from([None, 32, 64]))
+def test_a_step_of_verl_has_the_prompts_of_its_mini_batch(
+    tmp_path_factory: pytest.TempPathFactory, prompts: int | None, mini: int | None
+) -> None:
+    keys = {"data.train_batch_size": prompts, f"{ACTOR}ppo_mini_batch_size": mini}
+    found = imported(tmp_path_factory.mktemp("one"), GRPO | {key: value for key, value in keys.items() if value})
+    of_all = field(found, "training.global_batch_size")
+    assert of_all == (prompts or 1024) and not found.problems
+    assert (field(found, "grpo.mini_batch_size") or of_all) == (mini or min(256, of_all))
+
+
+OLD = {"optim.lr": 2e-5, "optim.warmup_steps_ratio": 0.2, "optim.lr_warmup_steps_ratio": 0.2}
+
+
+@given(st.sets(st.sampled_from(sorted(OLD))))
+def test_verls_older_trainer_of_sft_has_its_own_defaults(
+    tmp_path_factory: pytest.TempPathFactory, keys: set[str]
+) -> None:
+    values = {"model.partial_pretrain": "a/b", "data.train_files": "a.parquet", **{key: OLD[key] for key in keys}}
+    training = field(imported(tmp_path_factory.mktemp("one"), values), "training")
+    assert training["learning_rate"] == (2e-5 if "optim.lr" in keys else 1e-5)
+    assert training["warmup_ratio"] == (0.2 if keys - {"optim.lr"} else 0.1)
+    assert training["scheduler"] == "cosine" and training["betas"] == [0.9, 0.95]
