@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.imports.taken import Simple, Taken, choice, number, positive
+from runner.imports.taken import Entry, Simple, Taken, choice, number, positive
 
 _SIMPLE = (
     Simple("epochs", "training.epochs", number, default=1),
@@ -37,7 +37,6 @@ _NOWHERE = (
 _BELOW = {
     "checkpointer": "model.path is a directory of Hugging Face's files, which say what they are",
     "dataset": "see docs/data.md for what a source has",
-    "dataset.train_on_input": "recipes train on replies only",
     "dataset.conversation_column": "name it in data.train[0].columns",
     "dataset.column_map": "name them in data.train[0].columns",
     "model.apply_lora_to_output": "name lm_head among tuning.target_modules",
@@ -59,7 +58,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     taken = Taken(given)
     taken.recipe["backend"] = "llamafactory"
     component, loss, dataset = (_component(taken, key) for key in ("model", "loss", "dataset"))
-    taken.assume("loss", "method", "dpo" if "dpo" in loss.lower() or "preference" in dataset else "sft")
+    _method(taken, loss, dataset)
     gpus = taken.replicas(gpus, "tensor_parallel_dim context_parallel_dim")
     micro, often = taken.whole("batch_size", 2), taken.whole("gradient_accumulation_steps", 1)
     if taken.left.get("clip_grad_norm") is None:
@@ -85,6 +84,27 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     taken.drop_all(_NOWHERE)
     taken.drop_unread(_BELOW)
     return taken
+
+
+def _method(taken: Taken, loss: str, dataset: str) -> None:
+    kind, preference = loss.rpartition(".")[2].lower(), "preference" in dataset or "paired" in dataset
+    method = next((name for name in ("dpo", "simpo") if name in kind), "dpo" if preference else "sft")
+    if "text_completion" in dataset:
+        method = "pretrain"
+    given = taken.mapping("loss")
+    if method not in kind:
+        taken.assume("loss", "method", method)
+        if preference:
+            taken.drop("loss", "recipes have the losses of DPO and SimPO")
+        return
+    taken.put("loss", "method", method)
+    for key in ("beta", "gamma", "label_smoothing"):
+        if given.get(key) is not None:
+            taken.also(f"loss.{key}", f"preference.{key}", number(given[key]))
+    if method == "simpo":  # torchtune's defaults
+        for key, value in (("beta", 2.0), ("gamma", 0.5)):
+            if given.get(key) is None:
+                taken.assume(f"loss.{key}", f"preference.{key}", value)
 
 
 def _component(taken: Taken, key: str) -> str:
@@ -127,16 +147,21 @@ def _optimizer(taken: Taken) -> None:
         taken.drop("optimizer", f"recipes have no {name}; use adamw")
     if "lr" in optimizer:
         taken.also("optimizer.lr", "training.learning_rate", number(optimizer["lr"]))
-    if "weight_decay" in optimizer:
+    if optimizer.get("weight_decay") is not None:
         taken.also("optimizer.weight_decay", "training.weight_decay", number(optimizer["weight_decay"]))
+    elif name in ours and name != "Adafactor":
+        taken.assume("optimizer.weight_decay", "training.weight_decay", 0.01, "PyTorch's and bitsandbytes' own")
     if "betas" in optimizer:
         taken.also("optimizer.betas", "training.betas", list(optimizer["betas"]))
     if "eps" in optimizer:
         taken.also("optimizer.eps", "training.optimizer_options.eps", number(optimizer["eps"]))
     scheduler = taken.mapping("lr_scheduler")
     if scheduler:
-        cosine = "cosine" in str(scheduler.get("_component_", ""))
-        taken.put("lr_scheduler", "training.scheduler", "cosine" if cosine else "constant")
+        kind = str(scheduler.get("_component_", "")).rpartition(".")[2]
+        if "cosine" in kind:
+            taken.put("lr_scheduler", "training.scheduler", "cosine")
+        else:
+            taken.drop("lr_scheduler", f"recipes have no {kind}; use training.scheduler: cosine, linear or constant")
         if scheduler.get("num_warmup_steps"):
             taken.also("lr_scheduler.num_warmup_steps", "training.warmup_steps", scheduler["num_warmup_steps"])
     else:
@@ -153,6 +178,11 @@ def _data(taken: Taken) -> None:
         source["format"] = _FORMATS[kind]
     if dataset.get("conversation_style") == "sharegpt":
         source["format"] = "conversations"
+    if kind == "text_completion_dataset" and dataset.get("column", "text") != "text":
+        source["columns"] = {"text": dataset["column"]}
+    if dataset.get("train_on_input", kind.startswith("alpaca")) and "masking_strategy" not in dataset:
+        why = "torchtune trains on the prompts of this data set too; recipes train on replies only"
+        taken.entries.append(Entry("dataset.train_on_input", True, "no place", why))
     if dataset.get("split"):
         source["split"] = dataset["split"]
     taken.put("dataset", "data.train", [source])
@@ -162,3 +192,7 @@ def _data(taken: Taken) -> None:
     taken.drop("tokenizer", "rows are tokenized by the model's own; its max_seq_len is data.max_length")
     if length:
         taken.also("tokenizer.max_seq_len", "data.max_length", length)
+        if taken.recipe["method"] != "pretrain":
+            taken.assume("tokenizer.max_seq_len", "data.overlong", "truncate", "torchtune cuts longer rows")
+    elif taken.recipe["method"] != "pretrain":
+        taken.assume("tokenizer.max_seq_len", "data.overlong", "error", "torchtune cuts nothing: say data.max_length")
