@@ -47,6 +47,7 @@ _SIMPLE = (
     Simple("weight_decay", "training.weight_decay", number),
     Simple("max_grad_norm", "training.max_grad_norm", number),
     Simple("gradient_checkpointing", "training.gradient_checkpointing", bool, default=False),
+    Simple("noisy_embedding_alpha", "training.neftune_alpha", number),
     Simple("neftune_noise_alpha", "training.neftune_alpha", number),
     Simple("group_by_length", "training.group_by_length"),
     Simple("torch_compile", "training.compile", bool),
@@ -109,7 +110,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     """Args:
     given: the keys of the YAML. directory: where it lies. gpus: of all nodes.
     """
-    taken = Taken(given)
+    taken = Taken({key: value for key, value in given.items() if value is not None})
     taken.recipe["backend"] = "llamafactory"
     _method(taken)
     gpus = taken.replicas(gpus, "context_parallel_size sequence_parallel_degree tensor_parallel_size")
@@ -145,7 +146,9 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
 def _method(taken: Taken) -> None:
     methods = {"dpo": "dpo", "ipo": "dpo", "kto": "kto", "orpo": "orpo", "simpo": "simpo"}
     rl = str(taken.left.get("rl") or "")
-    if rl in methods:
+    if taken.left.get("reward_model") is True:
+        taken.put("reward_model", "method", "reward")
+    elif rl in methods:
         taken.put("rl", "method", methods[rl])
         if rl == "ipo":
             taken.also("rl", "preference.loss", "ipo")

@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.imports.taken import Entry, Taken
 
-_PREFERENCES = ("dpo", "orpo", "simpo")
+_PREFERENCES = ("dpo", "orpo", "simpo", "reward")
 _SEE = "see docs/data.md for what a source has"
 _OF_SOURCE = {
     "type": "the format is told from the rows' keys; name columns in data.train[].columns",

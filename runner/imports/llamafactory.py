@@ -121,7 +121,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     """Args:
     given: the keys of the YAML. directory: where it lies, from which its paths are looked up. gpus: of all nodes.
     """
-    taken = Taken(given)
+    taken = Taken({key: value for key, value in given.items() if value is not None})
     taken.recipe["backend"] = "llamafactory"
     method = _method(taken)
     taken.warmup("warmup_steps", "warmup_ratio", constant=given.get("lr_scheduler_type") == "constant")

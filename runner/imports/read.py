@@ -91,7 +91,7 @@ def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
         return verl.overrides(text), "verl"
     value = parse(source, str(file)).value
     if not isinstance(value, dict):
-        raise UserError(f"{file}: holds no keys")
+        raise UserError(f"{file}: holds no keys; allowed: a file of YAML or JSON, or a script with a command of verl")
     if {"backend", "method"} <= value.keys():
         raise UserError(f"{file}: is a recipe already, by its backend and method; `recipe validate` checks it")
     value = _words(_interpolated(value))

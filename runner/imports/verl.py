@@ -225,6 +225,9 @@ def _mini_batch(taken: Taken) -> None:
         taken.assume(key, "grpo.mini_batch_size", tree("grpo")[key].default)
 
 
+_REWARD = "verl scores by the rows' data_source and reward_model: choose a reward, and give rows an answer"
+
+
 def _grpo(taken: Taken) -> None:
     taken.assume("", "method", "grpo")
     _clip(taken)
@@ -233,7 +236,7 @@ def _grpo(taken: Taken) -> None:
         why = "verl samples one reply by default, which has no others beside it; recipes have grpo.rollouts.n: 8"
         taken.entries.append(Entry(f"{_ROLLOUT}n", 1, "no place", why))
     estimators = {"grpo": "grpo", "rloo": "rloo", "reinforce_plus_plus": "reinforce++"}
-    named = taken.left.get("algorithm.adv_estimator", "gae")
+    named = taken.left.setdefault("algorithm.adv_estimator", "gae")  # verl's default: PPO
     if named in estimators:
         taken.put("algorithm.adv_estimator", "grpo.advantage", estimators[named])
     else:
@@ -259,9 +262,7 @@ def _grpo(taken: Taken) -> None:
         taken.put("custom_reward_function.path", "grpo.rewards", [reward], "its arguments are other ones: docs/grpo.md")
         taken.left.pop("custom_reward_function.name", None)
     else:
-        taken.assume(
-            "data_source", "grpo.rewards", [{"type": "number"}], "verl scores by the rows' data_source: choose a reward"
-        )
+        taken.assume("data_source", "grpo.rewards", [{"type": "number"}], _REWARD)
 
 
 def _tuning(taken: Taken, prefix: str) -> None:

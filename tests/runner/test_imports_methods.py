@@ -1,0 +1,37 @@
+"""`recipe import`: which method a configuration trains by, and that a key without a value is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.runner.test_imports_same import AXOLOTL, GRPO, LLAMAFACTORY, field, imported, lost
+
+
+@pytest.mark.parametrize("named", ["gae", "remax", None])
+def test_that_ppo_is_no_grpo_is_told(named: str | None, tmp_path: Path) -> None:
+    values = {key: value for key, value in GRPO.items() if key != "algorithm.adv_estimator"}
+    found = imported(tmp_path, values | ({"algorithm.adv_estimator": named} if named else {}))
+    assert "algorithm.adv_estimator" in lost(found) and field(found, "grpo.advantage") is None
+
+
+def test_a_reward_model_of_axolotl_is_one(tmp_path: Path) -> None:
+    source = {"path": "a/b", "type": "bradley_terry.chat_template"}
+    found = imported(tmp_path, {**AXOLOTL, "reward_model": True, "datasets": [source]})
+    assert field(found, "method") == "reward" and "reward_model" not in lost(found) and not found.problems
+
+
+EMPTY = ("special_tokens", "fsdp", "fsdp_config", "deepspeed", "resume_from_checkpoint", "lora_model_dir", "any_key")
+
+
+@given(st.sampled_from([LLAMAFACTORY, AXOLOTL]), st.sets(st.sampled_from(EMPTY)))
+def test_a_key_without_a_value_is_none(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any], empty: set[str]
+) -> None:
+    directory = tmp_path_factory.mktemp("one")
+    found = imported(directory, {**values, **dict.fromkeys(empty)})
+    assert found == imported(directory, values)
