@@ -11,7 +11,8 @@ from typing import Any
 from adapters.verl.options import tree
 from recipes.yaml_text import parse
 from runner.imports import shell
-from runner.imports.taken import Entry, Simple, Taken, choice, names_of, number, positive
+from runner.imports.taken import Simple, Taken, choice, names_of, number, positive
+from runner.imports.verl_grpo import ACTOR, ROLLOUT, take_grpo
 
 TRAINERS = tuple(f"verl.trainer.{name}" for name in ("main_ppo", "sft_trainer", "fsdp_sft_trainer", "sft_trainer_ray"))
 _NO_VALUE = "a variable in it has no value here, or a branch sets it too: set the environment, or the field by hand"
@@ -94,30 +95,29 @@ _SFT = (
     ),
     Simple("ulysses_sequence_parallel_size", "distributed.sequence_parallel"),
 )
-_ACTOR, _ROLLOUT = "actor_rollout_ref.actor.", "actor_rollout_ref.rollout."
 _GRPO = (
     *_model("actor_rollout_ref.model."),
-    *_optimizer(f"{_ACTOR}optim."),
+    *_optimizer(f"{ACTOR}optim."),
     *_TRAINER,
     Simple("data.train_batch_size", "training.global_batch_size", default=1024),
     Simple("data.max_prompt_length", "grpo.rollouts.max_prompt_length"),
     Simple("data.max_response_length", "grpo.rollouts.max_reply_length"),
     Simple("data.seed", "data.seed"),
-    Simple(f"{_ACTOR}ppo_micro_batch_size_per_gpu", "training.micro_batch_size"),
-    Simple(f"{_ACTOR}clip_ratio_low", "grpo.clip_ratio", number),
-    Simple(f"{_ACTOR}clip_ratio_high", "grpo.clip_ratio_high", number),
-    Simple(f"{_ACTOR}grad_clip", "training.max_grad_norm", number),
-    Simple(f"{_ACTOR}strategy", "distributed.strategy", _STRATEGY),
-    Simple(f"{_ACTOR}fsdp_config.param_offload", "distributed.offload_parameters", bool),
-    Simple(f"{_ACTOR}fsdp_config.optimizer_offload", "distributed.offload_optimizer", bool),
-    Simple(f"{_ACTOR}ulysses_sequence_parallel_size", "distributed.sequence_parallel"),
-    Simple(f"{_ACTOR}ppo_max_token_len_per_gpu", "distributed.max_tokens_per_device"),
-    Simple(f"{_ROLLOUT}name", "grpo.rollouts.engine", choice({"vllm": "vllm", "sglang": "sglang"}, "use vllm")),
-    Simple(f"{_ROLLOUT}n", "grpo.rollouts.n"),
-    Simple(f"{_ROLLOUT}temperature", "grpo.rollouts.temperature", number),
-    Simple(f"{_ROLLOUT}top_p", "grpo.rollouts.top_p", number),
-    Simple(f"{_ROLLOUT}tensor_model_parallel_size", "grpo.rollouts.tensor_parallel"),
-    Simple(f"{_ROLLOUT}gpu_memory_utilization", "grpo.rollouts.gpu_memory_utilization", number),
+    Simple(f"{ACTOR}ppo_micro_batch_size_per_gpu", "training.micro_batch_size"),
+    Simple(f"{ACTOR}clip_ratio_low", "grpo.clip_ratio", number),
+    Simple(f"{ACTOR}clip_ratio_high", "grpo.clip_ratio_high", number),
+    Simple(f"{ACTOR}grad_clip", "training.max_grad_norm", number),
+    Simple(f"{ACTOR}strategy", "distributed.strategy", _STRATEGY),
+    Simple(f"{ACTOR}fsdp_config.param_offload", "distributed.offload_parameters", bool),
+    Simple(f"{ACTOR}fsdp_config.optimizer_offload", "distributed.offload_optimizer", bool),
+    Simple(f"{ACTOR}ulysses_sequence_parallel_size", "distributed.sequence_parallel"),
+    Simple(f"{ACTOR}ppo_max_token_len_per_gpu", "distributed.max_tokens_per_device"),
+    Simple(f"{ROLLOUT}name", "grpo.rollouts.engine", choice({"vllm": "vllm", "sglang": "sglang"}, "use vllm")),
+    Simple(f"{ROLLOUT}n", "grpo.rollouts.n"),
+    Simple(f"{ROLLOUT}temperature", "grpo.rollouts.temperature", number),
+    Simple(f"{ROLLOUT}top_p", "grpo.rollouts.top_p", number),
+    Simple(f"{ROLLOUT}tensor_model_parallel_size", "grpo.rollouts.tensor_parallel"),
+    Simple(f"{ROLLOUT}gpu_memory_utilization", "grpo.rollouts.gpu_memory_utilization", number),
 )
 _NOWHERE = (
     (_RUNS, "trainer.project_name trainer.experiment_name trainer.default_local_dir trainer.default_hdfs_dir"),
@@ -129,13 +129,13 @@ _NOWHERE = (
     ),
     (
         "replies are scored again with training.micro_batch_size",
-        f"{_ROLLOUT}log_prob_micro_batch_size_per_gpu {_ROLLOUT}log_prob_micro_batch_size "
+        f"{ROLLOUT}log_prob_micro_batch_size_per_gpu {ROLLOUT}log_prob_micro_batch_size "
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu actor_rollout_ref.ref.log_prob_micro_batch_size",
     ),
     ("the reference model is offloaded as the actor is", "actor_rollout_ref.ref.fsdp_config.param_offload"),
     ("the validation loss is computed every eval.loss_every steps", "trainer.val_before_train trainer.val_only"),
     ("`recipe resume RUN` goes on with a run", "trainer.resume_mode trainer.resume_from_path"),
-    ("batches by tokens are distributed.max_tokens_per_device", f"{_ACTOR}use_dynamic_bsz data.use_dynamic_bsz"),
+    ("batches by tokens are distributed.max_tokens_per_device", f"{ACTOR}use_dynamic_bsz data.use_dynamic_bsz"),
 )
 
 
@@ -171,7 +171,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     grpo = any(key.startswith(("actor_rollout_ref.", "algorithm.")) for key in taken.left)
     prefix = "actor_rollout_ref.model." if grpo else "model."
     if grpo:
-        _grpo(taken)
+        take_grpo(taken)
     else:
         taken.assume("", "method", "sft")
     defaults = tree("grpo" if grpo else "sft-fsdp")
@@ -179,7 +179,7 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
         taken.assume("trainer.total_epochs", "training.epochs", defaults["trainer.total_epochs"].default)
     if "trainer.save_freq" not in taken.left:
         taken.assume("trainer.save_freq", "checkpoint.every", None, "none are kept but the last")
-    optim = f"{_ACTOR}optim." if grpo else "optim."
+    optim = f"{ACTOR}optim." if grpo else "optim."
     taken.warmup(f"{optim}lr_warmup_steps", f"{optim}lr_warmup_steps_ratio")
     old = _OLD_SFT if taken.left.get("model.partial_pretrain") else {}
     taken.simple(replace(one, default=old.get(one.key, one.default)) for one in (_GRPO if grpo else _SFT))
@@ -203,66 +203,6 @@ def flat(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         found |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
     return found
-
-
-def _clip(taken: Taken) -> None:
-    """verl clips by clip_ratio_low and clip_ratio_high, 0.2 each; an older one has clip_ratio alone."""
-    both, low, high = (f"{_ACTOR}clip_ratio{end}" for end in ("", "_low", "_high"))
-    if taken.left.get(low) is None and taken.left.get(high) is None:
-        taken.simple([Simple(both, "grpo.clip_ratio", number)])
-    else:
-        taken.drop(both, "verl clips by clip_ratio_low and clip_ratio_high")
-    if taken.left.get(low) is not None and taken.left.get(high) is None:
-        taken.assume(high, "grpo.clip_ratio_high", tree("grpo")[high].default)
-
-
-def _mini_batch(taken: Taken) -> None:
-    """verl's default makes several steps of the prompts of one rollout, where they are more."""
-    key, prompts = f"{_ACTOR}ppo_mini_batch_size", taken.whole("data.train_batch_size", 1024)
-    if taken.left.get(key) is not None:
-        taken.put(key, "grpo.mini_batch_size", taken.left[key])
-    elif prompts > tree("grpo")[key].default:
-        taken.assume(key, "grpo.mini_batch_size", tree("grpo")[key].default)
-
-
-_REWARD = "verl scores by the rows' data_source and reward_model: choose a reward, and give rows an answer"
-
-
-def _grpo(taken: Taken) -> None:
-    taken.assume("", "method", "grpo")
-    _clip(taken)
-    _mini_batch(taken)
-    if taken.left.get(f"{_ROLLOUT}n") is None:
-        why = "verl samples one reply by default, which has no others beside it; recipes have grpo.rollouts.n: 8"
-        taken.entries.append(Entry(f"{_ROLLOUT}n", 1, "no place", why))
-    estimators = {"grpo": "grpo", "rloo": "rloo", "reinforce_plus_plus": "reinforce++"}
-    named = taken.left.setdefault("algorithm.adv_estimator", "gae")  # verl's default: PPO
-    if named in estimators:
-        taken.put("algorithm.adv_estimator", "grpo.advantage", estimators[named])
-    else:
-        taken.drop("algorithm.adv_estimator", f"recipes have {', '.join(estimators.values())}, and dr_grpo")
-    coefficient = taken.left.get(f"{_ACTOR}kl_loss_coef", 0.001)
-    if taken.left.get(f"{_ACTOR}use_kl_loss"):
-        taken.put(f"{_ACTOR}kl_loss_coef", "grpo.kl_coef", coefficient)
-        taken.put(f"{_ACTOR}use_kl_loss", "grpo.kl_in", "loss")
-    elif taken.left.get("algorithm.use_kl_in_reward"):
-        value = taken.left.get("algorithm.kl_ctrl.kl_coef", 0.001)
-        taken.put("algorithm.kl_ctrl.kl_coef", "grpo.kl_coef", value)
-        taken.put("algorithm.use_kl_in_reward", "grpo.kl_in", "reward")
-    else:
-        taken.assume(f"{_ACTOR}use_kl_loss", "grpo.kl_coef", 0.0)
-    for key in (f"{_ACTOR}use_kl_loss", f"{_ACTOR}kl_loss_coef", "algorithm.use_kl_in_reward"):
-        if not taken.left.get(key):
-            taken.left.pop(key, None)
-    taken.drop(f"{_ACTOR}kl_loss_coef", "acts beside use_kl_loss only")
-    path = taken.left.get("custom_reward_function.path")
-    if path:
-        name = taken.left.get("custom_reward_function.name", "compute_score")
-        reward = {"type": "function", "path": f"{path}:{name}"}
-        taken.put("custom_reward_function.path", "grpo.rewards", [reward], "its arguments are other ones: docs/grpo.md")
-        taken.left.pop("custom_reward_function.name", None)
-    else:
-        taken.assume("data_source", "grpo.rewards", [{"type": "number"}], _REWARD)
 
 
 def _tuning(taken: Taken, prefix: str) -> None:
