@@ -56,11 +56,10 @@ def take_grpo(taken: Taken) -> None:
         if not taken.left.get(key):
             taken.left.pop(key, None)
     taken.drop(f"{ACTOR}kl_loss_coef", "acts beside use_kl_loss only")
-    path = taken.left.get("custom_reward_function.path")
-    if path:
-        name = taken.left.get("custom_reward_function.name", "compute_score")
-        reward = {"type": "function", "path": f"{path}:{name}"}
-        taken.put("custom_reward_function.path", "grpo.rewards", [reward], "its arguments are other ones: docs/grpo.md")
-        taken.left.pop("custom_reward_function.name", None)
-    else:
-        taken.assume("data_source", "grpo.rewards", [{"type": "number"}], _REWARD)
+    for own in ("reward.custom_reward_function", "custom_reward_function"):  # by its newer name, and its older one
+        path = taken.left.get(f"{own}.path")
+        if path:
+            reward = {"type": "function", "path": f"{path}:{taken.left.pop(f'{own}.name', None) or 'compute_score'}"}
+            taken.put(f"{own}.path", "grpo.rewards", [reward], "its arguments are other ones: docs/grpo.md")
+            return
+    taken.assume("data_source", "grpo.rewards", [{"type": "number"}], _REWARD)

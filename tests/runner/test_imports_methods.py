@@ -35,3 +35,10 @@ def test_a_key_without_a_value_is_none(
     directory = tmp_path_factory.mktemp("one")
     found = imported(directory, {**values, **dict.fromkeys(empty)})
     assert found == imported(directory, values)
+
+
+@pytest.mark.parametrize("own", ["custom_reward_function", "reward.custom_reward_function"])
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_a_function_of_ones_own_is_the_reward(own: str, name: str | None, tmp_path: Path) -> None:
+    found = imported(tmp_path, {**GRPO, f"{own}.path": "r.py", **({f"{own}.name": name} if name else {})})
+    assert field(found, "grpo.rewards") == [{"type": "function", "path": f"r.py:{name or 'compute_score'}"}]
