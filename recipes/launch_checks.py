@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from typing import Any
 
 from recipes.errors import Problem, did_you_mean
+from recipes.secret import is_secret
 from recipes.yaml_text import Document, Values
 
 # What the launch itself gives, with the field that says it.
@@ -22,7 +23,6 @@ TASK = (
     "workdir", "event_callback", "resources", "file_mounts", "setup", "envs", "secrets", "managed_secrets", "inputs",
     "outputs", "config", "volumes", "volume_mounts", "api_server_access",
 )  # fmt: skip
-SECRET = re.compile(r"(token|key|secret|password)$", re.IGNORECASE)
 SET = {"N_GPUS": "launch.gpus", "NNODES": "launch.nodes", "NODE_RANK": "launch.nodes"}
 
 
@@ -32,9 +32,7 @@ def launch_problems(value: Values, document: Document) -> Iterator[Problem]:
     for name in launch.get("env", {}):
         if name in SET:
             yield document.problem(("launch", "env", name), f"is set by the launch, from {SET[name]}; take it out")
-        elif SECRET.search(name):
-            text = "a secret must not stand in a recipe; set the variable where `recipe launch` is called"
-            yield document.problem(("launch", "env", name), text)
+    yield from _secrets(launch, ("launch",), document)
     for kind in ("sbatch", "srun"):
         for n, option in enumerate(launch.get("slurm", {}).get(kind, [])):
             name = option[2:].partition("=")[0]
@@ -61,6 +59,17 @@ def launch_problems(value: Values, document: Document) -> Iterator[Problem]:
         if key not in TASK:
             text = f"not allowed; allowed, of a SkyPilot task: {', '.join(TASK)}{did_you_mean(key, TASK)}"
             yield document.problem(("launch", "skypilot", "task", key), text)
+
+
+def _secrets(value: Any, place: tuple[str | int, ...], document: Document) -> Iterator[Problem]:
+    """Texts that are secrets, by themselves or by their variable's name: scripts and the recipe's copy show them."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from _secrets(one, (*place, key), document)
+    variable = str(place[-1]) if place[-2:-1] and place[-2] in ("env", "envs", "secrets") else ""
+    if isinstance(value, str) and is_secret(variable, value):
+        text = "a secret must not stand in a recipe; set the variable where `recipe launch` is called"
+        yield document.problem(place, text)
 
 
 def _of_ssh(launch: Values, document: Document) -> Iterator[Problem]:

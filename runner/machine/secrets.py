@@ -1,41 +1,19 @@
-"""What must not be written down: values of variables named like secrets, and what looks like a token or a password.
-
-Names alone are a list that is never long enough, so a value's own shape counts too.
-"""
+"""What must not be shown, nor given to a child: secrets are taken out of logs and environments."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
 
+from recipes.secret import NAME, NOT_SECRET, SHAPES, is_secret
+
 HIDDEN = "[redacted]"
-NAME = re.compile(
-    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTHORIZATION|COOKIE|SESSION|PRIVATE|(?:^|_)(?:KEYS?|PWD|PAT|JWT|SAS|AUTH|"
-    r"DSN)(?:$|_)|API_?KEY|CONNECTION_?STRING|_SAS|SAS_",
-    re.IGNORECASE,
-)
-NOT_SECRET = re.compile(r"_PATH$|_FILE$|_DIR$|^PWD$|^OLDPWD$|_SOCK$|^XDG_|^SSH_(?:CLIENT|CONNECTION|TTY)$|PARALLELISM")
-# Tokens that say what they are by their first letters, JSON web tokens, private keys, and passwords in addresses.
-SHAPES = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|"
-    r"xox[abeprs]-[\w-]{10,}|AKIA[A-Z0-9]{12,}|ASIA[A-Z0-9]{12,}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,}|"
-    r"pypi-[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
-    r"|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
-    r"|(?<=[Bb]earer )[\w.~+/=-]{8,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
 SHORTEST = 4  # a shorter value would take half the log with it
 # Secrets that a child may need for its work: model hubs, experiment trackers, object stores.
 NEEDED = re.compile(
     r"^(?:HF_|HUGGING|WANDB_|SWANLAB_|MLFLOW_|TRACKIO_|MODELSCOPE_|AWS_|GOOGLE_|AZURE_|UV_|PIP_|\w+_proxy$)",
     re.IGNORECASE,
 )
-
-
-def is_secret(name: str, value: str) -> bool:
-    """Whether a variable holds what must not be shown, by its name or its value."""
-    named = NAME.search(name) and not NOT_SECRET.search(name)
-    return bool(named or SHAPES.search(value))
 
 
 def secrets(env: Mapping[str, str]) -> list[str]:
