@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,9 +73,21 @@ def _secrets(value: Any, place: tuple[str | int, ...], document: Document) -> It
         yield document.problem(place, text)
 
 
+def _simple(command: str) -> bool:
+    """Whether a shell reads a text as one command, without `;`, `&&`, pipes and the like."""
+    try:
+        words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+    except ValueError:  # a quotation mark that no other follows
+        return False
+    return "\n" not in command and not any(set(word) <= set("();<>|&") for word in words)
+
+
 def _of_ssh(launch: Values, document: Document) -> Iterator[Problem]:
     if launch.get("on") != "ssh":
         return
+    if not _simple(launch.get("command") or "recipe"):
+        text = "not one simple command: the variables of a node reach its first command alone; put it into a script"
+        yield document.problem(("launch", "command"), text)
     hosts, nodes = launch.get("ssh", {}).get("hosts", []), launch.get("nodes")
     if not hosts:
         text = "missing; ssh needs the hosts, the first of which is node 0: hosts: [node-a, node-b]"
