@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ def checked(loaded: LoadedRecipe, name: str) -> Wanted:
         text = (
             f"{name}: several runs by one command are for one machine; on {machines.nodes} nodes start each by itself"
         )
-        raise UserError(f"{text}: recipe run {loaded.path} --name {name}")
+        raise UserError(f"{text}: recipe run {shlex.quote(str(loaded.path))} --name {name}")
     loaded = settled(loaded, machines)
     check(loaded, machines)
     return Wanted(loaded=loaded, name=name, machines=machines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from runner.verbs import options
 
@@ -26,4 +27,5 @@ def run(arguments: argparse.Namespace) -> None:
 
     target = copy_recipe(load(arguments.recipe, arguments.overrides), arguments.output)
     print(target)
-    options.say(f"edit it; then: recipe plan {target}\n               recipe run {target}")
+    typed = shlex.quote(str(target))
+    options.say(f"edit it; then: recipe plan {typed}\n               recipe run {typed}")
