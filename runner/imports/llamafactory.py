@@ -126,6 +126,8 @@ def read(given: Mapping[str, Any], directory: Path, gpus: int) -> Taken:
     method = _method(taken)
     taken.warmup("warmup_steps", "warmup_ratio", constant=given.get("lr_scheduler_type") == "constant")
     taken.simple(_SIMPLE)
+    if "scheduler" not in taken.recipe.get("training", {}):
+        taken.drop("lr_scheduler_kwargs", "of a schedule that recipes do not have")
     _tokens(taken)
     if method == "pretrain":
         taken.drop_all([("documents are always packed, and cut into blocks", "packing neat_packing")])

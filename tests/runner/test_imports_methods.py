@@ -42,3 +42,13 @@ def test_a_key_without_a_value_is_none(
 def test_a_function_of_ones_own_is_the_reward(own: str, name: str | None, tmp_path: Path) -> None:
     found = imported(tmp_path, {**GRPO, f"{own}.path": "r.py", **({f"{own}.name": name} if name else {})})
     assert field(found, "grpo.rewards") == [{"type": "function", "path": f"r.py:{name or 'compute_score'}"}]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "cosine_with_min_lr", "polynomial"])
+def test_what_a_schedule_takes_goes_with_it(schedule: str, tmp_path: Path) -> None:
+    """Another schedule ends in its first step with the keys of this one."""
+    keys = {"lr_scheduler_type": schedule, "lr_scheduler_kwargs": {"num_cycles": 0.4}}
+    found = imported(tmp_path, LLAMAFACTORY | keys)
+    assert (keys.keys() <= lost(found)) == (schedule != "cosine") and not found.problems
+    told = {"lr_scheduler_kwargs": {"num_cycles": 0.4}} if schedule == "cosine" else None
+    assert field(found, "backend_options") == told
