@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.imports.llamafactory_data import found, json_of
-from runner.imports.taken import Taken
+from runner.imports.taken import Taken, names_of
 
 
 def sharding(taken: Taken, directory: Path) -> None:
@@ -25,8 +25,27 @@ def sharding(taken: Taken, directory: Path) -> None:
         for key, field in (("offload_param", "offload_parameters"), ("offload_optimizer", "offload_optimizer")):
             if (zero.get(key) or {}).get("device", "none") != "none":
                 taken.also("deepspeed", f"distributed.{field}", True, key)
-    taken.drop("fsdp", "use the recipe's distributed.strategy: fsdp or fsdp2")
-    taken.drop("fsdp_config", "use the recipe's distributed.strategy: fsdp or fsdp2")
+    _fsdp(taken)
+
+
+def _fsdp(taken: Taken) -> None:
+    """Take FSDP where it shards all, as a recipe's does; how it wraps and gathers is the adapter's to say."""
+    given = taken.left.get("fsdp_config")
+    config = given if isinstance(given, dict) else {}  # else the path of a file
+    kinds = names_of(" ".join(names_of(taken.left.get("fsdp") or "")).replace(" ", ","))
+    version = taken.left.get("fsdp_version", config.get("fsdp_version", config.get("version", 1)))
+    whole = "full_shard" in kinds or ("fsdp" not in taken.left and config)
+    if whole and not {"hybrid_shard", "hybrid_shard_zero2", "shard_grad_op", "offload"} & set(kinds):
+        key = "fsdp" if "fsdp" in taken.left else "fsdp_config"
+        value = taken.left[key]
+        taken.put(key, "distributed.strategy", "fsdp2" if version == 2 else "fsdp")
+        if key == "fsdp_config":
+            taken.left[key] = value
+        if "fsdp_version" in taken.left:
+            taken.note("fsdp_version", f"distributed.strategy: {taken.recipe['distributed']['strategy']}")
+        taken.drop("fsdp_config", "the adapter says how layers are wrapped; see distributed for what is offloaded")
+    for key in ("fsdp", "fsdp_config"):
+        taken.drop(key, "use the recipe's distributed.strategy: fsdp or fsdp2, which shard all")
 
 
 def _deepspeed(value: Any, directory: Path) -> dict[str, Any] | None:

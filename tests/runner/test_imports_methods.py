@@ -52,3 +52,26 @@ def test_what_a_schedule_takes_goes_with_it(schedule: str, tmp_path: Path) -> No
     assert (keys.keys() <= lost(found)) == (schedule != "cosine") and not found.problems
     told = {"lr_scheduler_kwargs": {"num_cycles": 0.4}} if schedule == "cosine" else None
     assert field(found, "backend_options") == told
+
+
+KINDS = st.lists(st.sampled_from(["full_shard", "auto_wrap", "shard_grad_op", "offload"]), unique=True, max_size=3)
+
+
+@given(
+    st.sampled_from([LLAMAFACTORY, AXOLOTL]),
+    st.none() | KINDS | KINDS.map(" ".join),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, "fsdp.json", {"fsdp_offload_params": True}]),
+)
+def test_a_model_that_is_sharded_whole_is_so_in_the_recipe(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any], kinds: Any, version: int | None, config: Any
+) -> None:
+    keys = {"fsdp": kinds, "fsdp_config": config, "fsdp_version": version}
+    found = imported(tmp_path_factory.mktemp("one"), values | keys, gpus=8)
+    names = kinds.split() if isinstance(kinds, str) else kinds or []
+    whole = "full_shard" in names or (kinds is None and isinstance(config, dict))
+    whole = whole and not {"shard_grad_op", "offload"} & set(names)
+    told = field(found, "distributed.strategy")
+    assert told == (None if not whole else "fsdp2" if version == 2 else "fsdp") and not found.problems
+    assert {key for key, value in keys.items() if value} <= {entry.key for entry in found.entries}
+    assert config is None or "fsdp_config" in lost(found)
