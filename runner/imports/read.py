@@ -94,7 +94,7 @@ def _given(source: bytes, file: Path) -> tuple[dict[str, Any], str | None]:
         raise UserError(f"{file}: holds no keys; allowed: a file of YAML or JSON, or a script with a command of verl")
     if {"backend", "method"} <= value.keys():
         raise UserError(f"{file}: is a recipe already, by its backend and method; `recipe validate` checks it")
-    value = _words(_interpolated(value))
+    value = _interpolated(_as_yaml_1_1(value))
     scores = {tool: sum(key in value for key in keys) for tool, keys in _TELLING.items()}
     best = max(scores, key=lambda tool: scores[tool])
     if "_component_" in text:
@@ -108,12 +108,16 @@ _WORDS = {word: at < 2 for at, word in enumerate(("yes", "on", "no", "off"))}
 _WORDS |= {form: value for word, value in _WORDS.items() for form in (word.capitalize(), word.upper())}
 
 
-def _words(value: Any, key: str = "") -> Any:
-    """With the words that YAML 1.1 has for true and false, as the tools' parsers read them; "no" names a strategy."""
+def _as_yaml_1_1(value: Any, key: str = "") -> Any:
+    """As YAML 1.1, which the tools' parsers read: keys of `<<`, and yes and no, though "no" names a strategy."""
     if isinstance(value, dict):
-        return {name: _words(inner, str(name)) for name, inner in value.items()}
+        merged = value.get("<<")
+        for other in merged if isinstance(merged, list) else [merged]:
+            if isinstance(other, dict):
+                value = {**_as_yaml_1_1(other), **value}
+        return {name: _as_yaml_1_1(inner, str(name)) for name, inner in value.items() if name != "<<"}
     if isinstance(value, list):
-        return [_words(inner, key) for inner in value]
+        return [_as_yaml_1_1(inner, key) for inner in value]
     return _WORDS.get(value, value) if isinstance(value, str) and not key.endswith("strategy") else value
 
 

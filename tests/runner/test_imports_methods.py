@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,3 +76,25 @@ def test_a_model_that_is_sharded_whole_is_so_in_the_recipe(
     assert told == (None if not whole else "fsdp2" if version == 2 else "fsdp") and not found.problems
     assert {key for key, value in keys.items() if value} <= {entry.key for entry in found.entries}
     assert config is None or "fsdp_config" in lost(found)
+
+
+RATES = st.dictionaries(st.sampled_from(["learning_rate", "num_train_epochs", "seed"]), st.sampled_from([1, 0.5]))
+
+
+@given(RATES, RATES, RATES, st.booleans())
+def test_merged_keys_are_those_that_yaml_has(
+    tmp_path_factory: pytest.TempPathFactory,
+    own: dict[str, Any],
+    one: dict[str, Any],
+    other: dict[str, Any],
+    nested: bool,
+) -> None:
+    """The file's own keys first, then those of the first mapping that is merged."""
+    first = f"&one {{<<: *other{''.join(f', {key}: {value}' for key, value in one.items())}}}" if nested else None
+    text = yaml.safe_dump({**LLAMAFACTORY, **own})
+    text += f"parts:\n  - &other {other or '{}'}\n  - {first or f'&one {one}'}\n".replace("'", "")
+    text += "<<: *one\n" if nested else "<<: [*one, *other]\n"
+    found = imported(tmp_path_factory.mktemp("one"), text)
+    plain = imported(tmp_path_factory.mktemp("one"), yaml.safe_load(text))
+    assert [e for e in found.entries if e.key != "parts"] == [e for e in plain.entries if e.key != "parts"]
+    assert field(found, "training") == field(plain, "training")
