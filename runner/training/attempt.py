@@ -111,12 +111,7 @@ class Training:
         Read from its files, not from memory: a runner that was killed at the last step must know, when it is back,
         that there is nothing left to train.
         """
-        for attempt in reversed(self.run.read().attempts):
-            for line in metrics.raw_lines(self.run.path / attempt.metrics):
-                total = self.module.total_steps(line)
-                if total is not None:
-                    return total
-        return None
+        return total_steps(self.run, self.module)
 
     def _fit(self) -> Fit | None:
         """The estimate; None without a GPU, or where nothing is known of the model."""
@@ -165,6 +160,16 @@ class Training:
         command = self.module.export_command(self.recipe, self.topology, places, target, step)
         log = run.path / "logs" / f"export-{step}.log"
         call(run, plan, command, f"making a model of step {step}", log, run.mark("eval"))
+
+
+def total_steps(run: Run, module: Backend) -> int | None:
+    """As `Training.total_steps`, of a run."""
+    for attempt in reversed(run.read().attempts):
+        for line in metrics.raw_lines(run.path / attempt.metrics):
+            total = module.total_steps(line)
+            if total is not None:
+                return total
+    return None
 
 
 def set_aside_torn(run: Run, module: Backend, say: Say) -> None:

@@ -103,6 +103,13 @@ def differences(
     return [*found, *_of_machines(manifest, topology, loaded.recipe), *_of_packages(manifest.versions, versions)]
 
 
+def trains_otherwise(run: Run, loaded: LoadedRecipe) -> list[str]:
+    """Each field by which a recipe trains otherwise than a run was last started; not what only chooses its model."""
+    kept = run.read().conditions
+    found = [] if kept is None else _of_recipe(kept, loaded, ())
+    return [one.text for one in found if one.effect != "none" and not _among(one.text.split(":")[0], CHOOSING)]
+
+
 def _of_recipe(before: Conditions, loaded: LoadedRecipe, accepted: Collection[str]) -> Iterator[Difference]:
     now, defaults = values(loaded), {name: to_json(leaf.get("default")) for name, leaf in schema.leaves().items()}
     for field in sorted(before.recipe.keys() | now.keys()):

@@ -12,6 +12,8 @@ from runner.data.spec import Accounting
 from runner.runs.rundir import Run
 from runner.training.prepare import counts
 
+FIELDS = ("training.epochs", "training.max_steps")  # that say how long a training is
+
 
 def rows_of(run: Run) -> int:
     """Training rows, or packs, of an epoch of a run.

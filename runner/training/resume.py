@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
+from adapters import backend
 from adapters.contract import Topology
 from recipes import LoadedRecipe, UserError, load_text
 from recipes.files import remove_temporaries, write_text
@@ -18,8 +20,9 @@ from runner.runs.claim import Claimed, claim
 from runner.runs.rundir import Run, resolved_yaml
 from runner.runs.trust import check_links, check_trusted, is_own, remember
 from runner.training import longer
+from runner.training.attempt import total_steps
 from runner.training.back import check_back, go_back
-from runner.training.conditions import differences
+from runner.training.conditions import differences, trains_otherwise
 from runner.training.planning import check
 from runner.training.prepare import prepare
 from runner.training.train import Options, ready_python, take_part, train
@@ -100,12 +103,19 @@ def recipe_asked(run: Run, options: Options) -> LoadedRecipe:
         UserError: it is no recipe, or not with these overrides.
     """
     own, asked = run.recipe(), options.overrides
+    file = run.path / "recipe.resolved.yaml"
     if options.more_epochs:
+        if asked and _length(load_text(file.read_bytes(), file, asked, sources_needed=False)) != _length(own):
+            text = "what --set says of training.epochs or training.max_steps would have no effect; take one of them out"
+            raise UserError(f"--more-epochs {options.more_epochs}: {text}")
         asked = (*asked, *longer.overrides(run, own.recipe, options.more_epochs))
     if not asked:
         return own
-    file = run.path / "recipe.resolved.yaml"
     return load_text(file.read_bytes(), file, asked, sources_needed=False)
+
+
+def _length(loaded: LoadedRecipe) -> tuple[float, int | None]:
+    return loaded.recipe.training.epochs, loaded.recipe.training.max_steps
 
 
 def check_as_before(run: Run, loaded: LoadedRecipe, topology: Topology, options: Options, python: Path) -> None:
@@ -114,6 +124,8 @@ def check_as_before(run: Run, loaded: LoadedRecipe, topology: Topology, options:
     Raises:
         UserError: some change the result and are not accepted, or cannot be had on a resume at all.
     """
+    if options.from_step is None and not options.more_epochs:
+        _check_trained(run, loaded)
     if run.read().trained_steps is not None and options.from_step is None and not loaded.overrides:
         return  # nothing is trained any more: what is left is to make model/
     given, kept = Path(run.read().recipe), run.path / "recipe.yaml"
@@ -124,8 +136,10 @@ def check_as_before(run: Run, loaded: LoadedRecipe, topology: Topology, options:
         options.say("the prepared rows of the run are gone, and are prepared again")
         prepare(run, loaded.recipe, python, bundled.located(loaded.recipe.model.path), options.say)
     versions = environments.versions_of(python, environment(loaded.recipe.backend, topology.device))
-    asked = ("training.epochs", "training.max_steps") if options.more_epochs else ()
+    asked = longer.FIELDS if options.more_epochs else ()
     found = differences(run, loaded, topology, versions, accepted=asked)
+    if any(one.text.startswith(longer.FIELDS) for one in found):
+        _check_length(run, loaded, options)
     refused = [f"  {one.text}" for one in found if one.effect == "refused"]
     changing = [f"  {one.text}" for one in found if one.effect == "result"]
     if refused:
@@ -146,6 +160,31 @@ def check_as_before(run: Run, loaded: LoadedRecipe, topology: Topology, options:
     for one in found:
         if one.effect == "none" and not one.text.startswith(asked):
             options.say(f"note: {one.text}; what is trained stays the same")
+
+
+def _check_trained(run: Run, loaded: LoadedRecipe) -> None:
+    """Raise UserError where a run has come to its last step, and the recipe says otherwise how it is to be trained."""
+    manifest, newest = run.read(), _newest(run) or 0
+    step = manifest.trained_steps
+    if step is None and newest >= (total_steps(run, backend(manifest.backend)) or math.inf):
+        step = newest
+    if step is not None and (told := trains_otherwise(run, loaded)):
+        raise UserError(
+            f"{run.name} is trained to its end, step {step}; its model is still to be made, on which has no effect",
+            *(f"  {text}" for text in told),
+            "put it back; --from STEP trains again from an earlier step, --more-epochs N makes the training longer",
+        )
+
+
+def _check_length(run: Run, loaded: LoadedRecipe, options: Options) -> None:
+    """Raise UserError where a training of another length would end at its checkpoint: backends train past it."""
+    step = _newest(run) if options.from_step is None else options.from_step
+    total = longer.total_steps(loaded.recipe, longer.rows_of(run))
+    if step is not None and step >= total:
+        raise UserError(
+            f"{run.name} goes on from step {step}, and with {total} steps in all nothing is left to train after it",
+            f"give it more, go back with --from STEP, or take a step as it is: recipe merge {run.name}:STEP",
+        )
 
 
 def _keep_recipe(run: Run, loaded: LoadedRecipe, *, own: bool) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes import load
+from adapters.contract import Topology
+from recipes import UserError, load
 from runner.cli import main
+from runner.runs.rundir import Conditions, Run, resolved_yaml
 from runner.training import longer
+from runner.training.conditions import CHOOSING, effect, values
+from runner.training.resume import check_as_before, recipe_asked
+from runner.training.train import Options
 from tests.runner.test_back import content, trained
 
 COUNTED = {
@@ -85,3 +91,63 @@ def test_without_a_checkpoint_nothing_is_made_longer(tmp_path: Path, capsys: pyt
     assert main(["resume", "one", "--more-epochs", "1", "--runs-dir", str(tmp_path)]) == 2
     assert "no prepared rows" in capsys.readouterr().err
     assert content(run) == {k: v for k, v in before.items() if k != "data/accounting.json"}
+
+
+def began(tmp_path: Path, *overrides: str, ended: bool) -> Run:
+    """A run of a recipe that says 8 steps: at its last one, or stopped there with 20 to go."""
+    run = trained(tmp_path, 8 if ended else 20)
+    loaded = load("quickstart", [f"training.max_steps={8 if ended else 20}", *overrides])
+    (run.path / "recipe.resolved.yaml").write_text(resolved_yaml(loaded))
+    run.accounting.write_text(json.dumps(COUNTED))
+    run.update(state="interrupted", trained_steps=None, conditions=Conditions(recipe=values(run.recipe()), data={}))
+    return run
+
+
+def goes_on(run: Run, **options: object) -> str:
+    """What is wrong with going on; empty where nothing is."""
+    how = Options(runs_dir=run.path.parent, say=lambda _: None, accept=True, **options)  # type: ignore[arg-type]
+    try:
+        check_as_before(run, recipe_asked(run, how), Topology(), how, run.path / "no-python")
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sets(st.sampled_from(sorted(values(load("quickstart")))), max_size=3), st.booleans())
+def test_of_a_trained_run_nothing_is_accepted_that_has_no_effect_any_more(
+    tmp_path_factory: pytest.TempPathFactory, changed: set[str], told: bool
+) -> None:
+    """Whether the runner wrote down that it had ended, or was killed before."""
+    run = began(tmp_path_factory.mktemp("run"), ended=True)
+    kept = run.read().conditions
+    assert kept is not None and goes_on(run) == ""
+    recipe = {field: "?" if field in changed else value for field, value in kept.recipe.items()}
+    run.update(conditions=replace(kept, recipe=recipe), trained_steps=8 if told else None)
+    without = {field for field in changed if effect(field) != "none" and field not in CHOOSING}
+    found = goes_on(run)
+    assert all(f"  {field}" in found for field in without) and ("trained to its end, step 8" in found) == bool(without)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 24), st.sampled_from([None, 2, 4, 6, 8]), st.booleans())
+def test_a_training_never_goes_on_past_its_end(
+    tmp_path_factory: pytest.TempPathFactory, total: int, start: int | None, epochs: bool
+) -> None:
+    """However its length is said: a backend that begins at the last step, or after it, trains one more."""
+    length = f"{{epochs: {total}, max_steps: null, global_batch_size: 22, micro_batch_size: 1}}" if epochs else total
+    run = began(
+        tmp_path_factory.mktemp("run"), "training.global_batch_size=22", "training.micro_batch_size=1", ended=False
+    )
+    fields = [f"training={length}"] if epochs else [f"training.max_steps={length}"]
+    found = goes_on(run, overrides=tuple(fields), from_step=start)
+    assert ("nothing is left to train" in found) == (total <= (start or 8)), found
+
+
+@pytest.mark.parametrize(
+    "text", ["training.epochs=9", "training.max_steps=9", "training={max_steps: 9}", "training.max_steps=null"]
+)
+def test_more_epochs_and_another_length_do_not_go_together(tmp_path: Path, text: str) -> None:
+    run = began(tmp_path, ended=True)
+    assert "take one of them out" in goes_on(run, overrides=(text,), more_epochs=2)
+    assert goes_on(run, overrides=("eval.max_samples=3",), more_epochs=2) == ""
