@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipes.errors import UserError
 from recipes.template import BadRow
+
+if TYPE_CHECKING:
+    from recipes.types import Tuning
 
 ADAPTER = "adapter_config.json"
 HEAD = "value_head.safetensors"  # of a reward model, beside its other weights; so LLaMA-Factory calls it
@@ -68,6 +71,21 @@ def adapter_settings(directory: Path) -> dict[str, Any]:
     if kind != "LORA" or value.get("modules_to_save"):
         raise ValueError(f"{config}: only a LoRA adapter without modules_to_save can be trained further; merge it")
     return found
+
+
+def write_settings(directory: Path, tuning: Tuning) -> None:
+    """An adapter without weights, for `adapter_settings`: what a training with these fields will leave."""
+    config = {
+        "peft_type": "LORA",
+        "r": tuning.rank,
+        "lora_alpha": tuning.alpha,
+        "lora_dropout": tuning.dropout,
+        "use_rslora": tuning.rslora,
+        "use_dora": tuning.dora,
+        "target_modules": tuning.target_modules,
+    }
+    (directory / ADAPTER).write_text(json.dumps(config), encoding="utf-8")
+    (directory / "adapter_model.safetensors").touch()
 
 
 def refuse_adapter(path: str, revision: str | None) -> None:

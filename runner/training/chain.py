@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from recipes import LoadedRecipe, Problem, UserError, load
+from recipes import LoadedRecipe, Problem, Recipe, UserError, load
+from recipes.model_files import write_settings
 from runner.files import cache_directory
 from runner.runs.rundir import Run
 from runner.scoring.seeds import seed_name
 from runner.training.named import Wanted, begun, checked, run_named, wanted
 from runner.training.only_scores import FILE
-from runner.training.parent import child_of
+from runner.training.parent import child_of, merges, with_weights
 from runner.training.train import Options, prepare_recipe
 
 
@@ -59,17 +60,33 @@ def stages(
 def check_chains(chains: Sequence[Sequence[Stage]], options: Options) -> None:
     """Check every stage, and read the rows of those that have not begun, before the first one trains.
 
-    A later stage is checked as if its model were the recipe's own: what the one before makes of it is not there yet.
+    A later stage is checked as if its model were the recipe's own, and with an adapter such as the one before trains.
 
     Raises:
         UserError, Failure: what the backend refuses, or rows that cannot be used; nothing was trained.
     """
     for chain in chains:
+        before: Recipe | None = None
         for stage in chain:
             checked(stage.loaded, stage.run)
+            if not stage.loaded.scoring:
+                before = check_after(stage, before) if before else stage.loaded.recipe
     for stage in chains[0]:
         if not (options.runs_dir / stage.run / (FILE if stage.loaded.scoring else "run.json")).is_file():
             _read_rows(stage, options)
+
+
+def check_after(stage: Stage, before: Recipe) -> Recipe:
+    """The recipe of a stage as it will be after another one, whose weights are not there yet."""
+    if before.tuning.type != "lora" or merges(before, stage.loaded.recipe):
+        return stage.loaded.recipe
+    with tempfile.TemporaryDirectory() as name:
+        write_settings(Path(name), before.tuning)
+        loaded = with_weights(
+            stage.recipe, stage.overrides, stage.loaded, before, Path(name), adapter=True, say=lambda _: None
+        )
+        checked(loaded, stage.run)
+    return loaded.recipe
 
 
 def _read_rows(stage: Stage, options: Options) -> None:

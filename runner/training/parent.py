@@ -11,13 +11,14 @@ is scored on: what `model/` of the child is an adapter of.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapters import backend
 from eval.hashes import model_hash
 from recipes import LoadedRecipe, Recipe, UserError, load
+from recipes.files import read_json
 from recipes.methods import METHODS
 from recipes.model_files import adapter_settings
 from recipes.typed import read_typed, to_json
@@ -60,23 +61,11 @@ def child_of(
         make = False  # several would write the same files
     weights = weights_of(run, step, options, make=make)
     adapter = own.tuning.type == "lora"
-    merged = adapter and (merged or asked.recipe.tuning.type != "lora" or asked.recipe.method == "grpo")
+    merged = adapter and (merged or merges(own, asked.recipe))
     if merged:
         weights = merged_of(run, weights, options, make=make)
         options.say(f"{run.name} trained an adapter, which is taken merged into its base: {weights}")
-    sections = list(_sections(own, weights, adapter and not merged))
-    given = {field: _given(asked, field) for field, _ in sections}
-    for field, value in sections:
-        if field.startswith("model.") and given[field] not in (None, value) and field != "model.path":
-            options.say(
-                f"note: {field}: {given[field]!r} of the recipe is not taken: it is that of {run.name}, {value!r}"
-            )
-    wanted = [
-        _set(field, value)
-        for field, value in sections
-        if not (field.startswith("tuning.") and given[field] is not None)
-    ]
-    loaded = load(name, [*overrides, *wanted])
+    loaded = with_weights(name, overrides, asked, own, weights, adapter=adapter and not merged, say=options.say)
     kind = "merged" if merged else "adapter" if adapter else "model"
     taken = Parent(
         run=str(run.path),
@@ -88,6 +77,55 @@ def child_of(
     )
     options.say(f"weights: {kind} of {run.name}{'' if taken.step is None else f' at step {taken.step}'}, {weights}")
     return loaded, taken
+
+
+def merges(own: Recipe, asked: Recipe) -> bool:
+    """Whether the adapter that a recipe trains is merged for the one after it: no other would train it further."""
+    whole = any(one.tuning.modules_to_save or one.model.add_tokens for one in (own, asked))
+    return whole or asked.tuning.type != "lora" or asked.method == "grpo"
+
+
+def with_weights(
+    name: str,
+    overrides: Sequence[str],
+    asked: LoadedRecipe,
+    own: Recipe,
+    weights: Path,
+    *,
+    adapter: bool,
+    say: Callable[[str], None],
+) -> LoadedRecipe:
+    """A recipe with the weights that another one has made, in the place of its own model.
+
+    Args:
+        asked: the recipe as `load` has it without them.
+        own: what has made the weights.
+        adapter: whether they are an adapter that is trained further.
+
+    Raises:
+        UserError: it does not go with them.
+    """
+    sections = list(_sections(own, weights, adapter))
+    if new := asked.recipe.model.add_tokens:
+        known = _added(weights)
+        sections.append(("model.add_tokens", [token for token in new if token not in known]))
+    given = {field: _given(asked, field) for field, _ in sections}
+    for field, value in sections:
+        named = field.startswith("model.") and field not in ("model.path", "model.add_tokens")
+        if named and given[field] not in (None, value):
+            say(f"note: {field}: {given[field]!r} of the recipe is not taken: it is that of the weights, {value!r}")
+    wanted = [
+        _set(field, value)
+        for field, value in sections
+        if not (field.startswith("tuning.") and given[field] is not None)
+    ]
+    return load(name, [*overrides, *wanted])
+
+
+def _added(weights: Path) -> set[str]:
+    """The tokens that the tokenizer beside weights has over its vocabulary."""
+    file = weights / "tokenizer.json"
+    return {one["content"] for one in read_json(file)["added_tokens"]} if file.is_file() else set()
 
 
 def load_child(name: str, overrides: Sequence[str], there: LoadedRecipe) -> LoadedRecipe:

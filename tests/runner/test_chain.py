@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval.hashes import model_hash
 from recipes import UserError, find, load, stages_of
+from recipes.files import write_json
+from recipes.model_files import write_settings
 from recipes.typed import write_typed
 from runner.cli import main
 from runner.runs import rundir
-from runner.runs.rundir import Parent, Run
+from runner.runs.rundir import Parent, Run, resolved_yaml
 from runner.runs.trust import remember
-from runner.training.chain import next_run, stages
+from runner.training.chain import check_after, next_run, stages
 from runner.training.named import checked
 from runner.training.only_scores import FILE, Scored, score_stage
+from runner.training.parent import merges
 from runner.training.train import Options
 
 CONFIG = {
@@ -86,6 +94,76 @@ def test_a_mistake_in_the_second_stage_is_found_before_the_first_trains(
     assert main([*command, "--set", "stages[1].backend=verl"]) == 2
     assert "dpo does not run on verl" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+STAGES = """
+name: c
+backend: llamafactory
+model: {{path: {model}}}
+data: {{validation: {{fraction: 0.5}}}}
+training: {{global_batch_size: 2, micro_batch_size: 1}}
+stages:
+  - {{name: sft, method: sft, tuning: {sft}, data: {{train: [{{path: sft.jsonl}}]}}}}
+  - {{name: dpo, method: dpo, tuning: {dpo}, data: {{train: [{{path: dpo.jsonl}}]}}}}
+"""
+TUNED: dict[str, list[object]] = {
+    "rank": [4, 8], "alpha": [8, 16], "dropout": [0.0, 0.1], "rslora": [False, True], "dora": [False, True],
+    "init": ["default", "gaussian"], "target_modules": ["all-linear", ["q_proj"], ["q_proj", "v_proj"]],
+    "modules_to_save": [["lm_head"]],
+}  # fmt: skip
+
+
+@settings(deadline=None, max_examples=60)
+@given(*(st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in TUNED.items()}) for _ in range(2)))
+def test_an_adapter_that_the_next_stage_cannot_train_is_found_before_the_first_trains(
+    tmp_path_factory: pytest.TempPathFactory, sft: dict[str, object], dpo: dict[str, object]
+) -> None:
+    """The check says what the stage says once the adapter is there; modules that are trained whole are merged."""
+    tmp_path = tmp_path_factory.mktemp("chain")
+    (tmp_path / "sft.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    (tmp_path / "dpo.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    file = tmp_path / "c.yaml"
+    file.write_text(STAGES.format(model=tmp_path / "model", sft=json.dumps(sft), dpo=json.dumps(dpo)))
+    (chain,) = stages(stages_of(str(file)), [], options(tmp_path))
+
+    def problem(act: Callable[[], object]) -> str:
+        try:
+            act()
+        except UserError as error:
+            return re.sub(r"\S*adapter_path\S*|/\S+", "…", str(error))
+        return ""
+
+    early = problem(lambda: check_after(chain[1], chain[0].loaded.recipe))
+    run = ended(tmp_path, f"{file}:sft", "c-sft")
+    write_settings(run.model, chain[0].loaded.recipe.tuning)
+    if merges(chain[0].loaded.recipe, chain[1].loaded.recipe):
+        write_json(run.path / "merged/merge.json", {"adapter": str(run.model)})
+        shutil.copytree(tmp_path / "model", run.path / "merged", dirs_exist_ok=True)
+        (run.path / "merged/model.safetensors").write_text("whole")
+    assert early == problem(lambda: next_run(chain[1], run, options(tmp_path)))
+    assert not (early and ("modules_to_save" in sft or "modules_to_save" in dpo))
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_tokens_that_the_stage_before_added_are_not_added_again(tmp_path: Path, tuning: str) -> None:
+    """A stage may add more of its own."""
+    (chain,) = stages(NAMES, [f"tuning={{type: {tuning}}}", "model.add_tokens=[<a>, <b>]"], options(tmp_path))
+    before = ended(tmp_path, NAMES[0], chain[0].run)
+    whole = before.model if tuning == "full" else before.path / "merged"
+    whole.mkdir(exist_ok=True)
+    if tuning == "full":
+        (before.model / "adapter_config.json").unlink()
+    write_json(whole / "merge.json", {"adapter": str(before.model)})
+    write_json(whole / "tokenizer.json", {"added_tokens": [{"content": "<a>"}, {"content": "<eos>"}]})
+    for name in ("config.json", "model.safetensors"):
+        (whole / name).write_text("{}")
+    before.update(overrides=(), tuning=tuning)
+    (before.path / "recipe.resolved.yaml").write_text(resolved_yaml(chain[0].loaded))
+    remember(before)
+    found = next_run(chain[1], before, options(tmp_path)).loaded.recipe.model
+    assert (found.path, found.adapter_path, found.add_tokens) == (str(whole), None, ("<b>",))
 
 
 def test_plan_validate_and_dry_run_take_it_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
