@@ -150,12 +150,14 @@ class Merged:
     """What was done and checked of a merged model: merge.json.
 
     compared: None where no check was asked for. replies: to a test prompt, of base and adapter and of the merged model.
+    adapter_hash: of its content; empty of a model that was merged before there were any.
     """
 
     dtype: str
     parameters: int
     base: str
     adapter: str
+    adapter_hash: str = ""
     compared: Compared | None
     replies: tuple[str, str] | None
 

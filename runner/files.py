@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from recipes.errors import UserError
+
 PACKAGES = ("recipes", "adapters", "eval", "runner")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,6 +35,21 @@ def cache_directory() -> Path:
         return Path(own).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "recipe-runner"
+
+
+def check_output(target: Path) -> None:
+    """Refuse a directory that is to be made and cannot be, before work is put into what goes there.
+
+    Raises:
+        UserError: it is there already, or nothing can be written beside it.
+    """
+    if target.exists():
+        raise UserError(f"{target} is there already; give another --output, or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=target.parent).cleanup()
+    except OSError as error:
+        raise UserError(f"--output {target}: {error.strerror}") from None
 
 
 class NewLines:

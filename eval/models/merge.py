@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from eval.engines.loading import adapted, load_whole, resize_for
+from eval.hashes import model_hash
 from eval.spec import Compared, Merge, Merged
 from recipes.errors import UserError
 from recipes.files import read_json
@@ -79,7 +80,13 @@ def main(spec: Merge) -> Merged:
         compared = _compared(wanted, _log_probs(merged, asked), LIMITS[name], effect) if spec.check else None
         replies = (reply, _reply(merged, tokenizer, told)) if spec.test_prompt else None
     return Merged(
-        dtype=name, parameters=parameters, base=spec.base, adapter=spec.adapter, compared=compared, replies=replies
+        dtype=name,
+        parameters=parameters,
+        base=spec.base,
+        adapter=spec.adapter,
+        adapter_hash=model_hash(Path(spec.adapter)),
+        compared=compared,
+        replies=replies,
     )
 
 

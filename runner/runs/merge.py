@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eval.hashes import model_hash
 from eval.spec import Merge, Merged
 from recipes import UserError
 from recipes.files import read_json
 from recipes.model_files import ADAPTER, adapter_base
 from recipes.typed import read_typed
+from runner.files import check_output
 from runner.machine import bundled, environments
 from runner.machine.environments import environment
 from runner.machine.module import ask
+from runner.runs.claim import Claimed, claim
 from runner.runs.reward_model import check_writes
 from runner.runs.rundir import Run
 from runner.runs.trust import check_links, check_trusted
@@ -35,9 +38,13 @@ def whole_model(run: Run, say: Callable[[str], None], *, trusted: bool) -> Path:
 
 
 def is_merged(model: Path, adapter: Path) -> bool:
-    """Whether a directory holds a model that `merge` made of an adapter."""
+    """Whether a directory holds a model that `merge` made of an adapter, wherever the two lay then."""
     file = model / "merge.json"
-    return file.is_file() and bool(read_json(file)["adapter"] == str(adapter))
+    if not file.is_file():
+        return False
+    told = read_json(file)
+    known = told.get("adapter_hash")
+    return bool(known == model_hash(adapter) if known else told["adapter"] == str(adapter))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,18 +136,25 @@ def _spec(base: str, adapter: Path, how: How, **of_model: Any) -> Merge:
 
 
 def _merge(spec: Merge, target: Path, logs: Path, mark: str, say: Callable[[str], None]) -> Path:
-    if target.exists():
-        raise UserError(f"{target} is there already; give another --output, or remove it")
+    check_output(target)
     python = environments.ensure(environment("eval", "cpu"), say)
     if spec.base.startswith("bundled:"):
         bundled.ensure(python, say)
     part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     spec = replace(spec, base=bundled.located(spec.base), target=str(part))
-    say(f"merging {spec.adapter} into {spec.base}")
-    ask(python, "eval.models.merge", spec, logs, "the merge", mark)
-    merged = read_typed(Merged, part / "merge.json")
-    part.rename(target)
+    try:
+        with claim(logs / "merge"):  # one writes what the other reads
+            check_output(target)
+            say(f"merging {spec.adapter} into {spec.base}")
+            shutil.rmtree(part, ignore_errors=True)
+            try:
+                ask(python, "eval.models.merge", spec, logs, "the merge", mark)
+                merged = read_typed(Merged, part / "merge.json")
+                part.rename(target)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)  # half a model is as large as a whole one
+    except Claimed as error:
+        raise UserError(f"{spec.adapter} is being merged: {error}; wait for it, or stop it") from None
     _tell(merged, spec, say)
     return target
 

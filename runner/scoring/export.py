@@ -18,7 +18,7 @@ from recipes.files import write_text
 from recipes.methods import METHODS
 from recipes.suite_checks import lacking
 from recipes.typed import read_typed, write_typed
-from runner.files import own_version
+from runner.files import check_output, own_version
 from runner.machine import environments, process
 from runner.machine.environments import environment
 from runner.machine.module import ask
@@ -80,8 +80,7 @@ def check(run: Run, target: Path, how: How) -> None:
     """
     check_writes(run, "exported")
     recipe, scheme = run.recipe().recipe, SCHEMES[how.scheme]
-    if target.exists():
-        raise UserError(f"{target} is there already; give another --output, or remove it")
+    check_output(target)
     if scheme.calibrated:
         rows = _rows(run, recipe, how)
         needed = Path(rows.prompts or rows.directory)
