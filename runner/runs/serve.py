@@ -57,7 +57,7 @@ def serve(run: Run, host: str, port: int, options: list[str], say: Callable[[str
             cwd=run.path,
             env={**defaults, **clean_environment(ALWAYS)},
             log=log,
-            mark=run.mark("serve"),
+            mark=run.mark(f"serve-{port}"),  # another of this run is not ended with it
             poll=waiting,
         )
     last = diagnose.tail(log)
@@ -72,8 +72,13 @@ def _model(run: Run, say: Callable[[str], None], trusted: bool) -> Path:
 
 
 def _answers(host: str, port: int) -> bool:
-    with socket.socket() as found:
-        return found.connect_ex((host, port)) == 0
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except (socket.gaierror, UnicodeError) as error:
+        raise UserError(f"--host {host}: {error.args[-1]}; give a name or an address of this machine") from None
+    except OSError:
+        return False
+    return True
 
 
 class _Waiting:
@@ -94,9 +99,8 @@ class _Waiting:
         finally:
             connection.close()
         if self.ready:
+            place = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
             asked = json.dumps({"model": self.run.name, "messages": [{"role": "user", "content": "What is a bond?"}]})
-            address = f"http://{self.host}:{self.port}/v1/chat/completions"
-            self.say(check_server(self.run, f"http://{self.host}:{self.port}"))
-            self.say(
-                f"ready; ^C ends it. Ask it so:\n  curl {address} -H 'Content-Type: application/json' -d '{asked}'"
-            )
+            self.say(check_server(self.run, place))
+            curl = f"curl {place}/v1/chat/completions -H 'Content-Type: application/json' -d '{asked}'"
+            self.say(f"ready; ^C ends it. Ask it so:\n  {curl}")

@@ -61,7 +61,7 @@ def served(tmp_path: Path, run: Run) -> Iterator[tuple[str, list[str]]]:
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 130
     time.sleep(0.5)
-    assert process.marked(run.mark("serve")) == []
+    assert process.marked(run.mark(f"serve-{port}")) == []
 
 
 @pytest.mark.slow
