@@ -153,13 +153,13 @@ class Training:
         if expected:
             self.say(f"expecting {expected:.1f} GB of tensors on each GPU (`recipe fit` says of what)")
 
-    def export(self, step: int, target: Path) -> None:
-        """Make a model directory of the checkpoint of a step."""
+    def export(self, step: int, target: Path, part: str = "eval") -> None:
+        """Make a model directory of the checkpoint of a step; all processes of that part of the run end with it."""
         run, plan = self.run, self.plan(1)
         places = paths(self.recipe, run.path, self.python)
         command = self.module.export_command(self.recipe, self.topology, places, target, step)
         log = run.path / "logs" / f"export-{step}.log"
-        call(run, plan, command, f"making a model of step {step}", log, run.mark("eval"))
+        call(run, plan, command, f"making a model of step {step}", log, run.mark(part))
 
 
 def total_steps(run: Run, module: Backend) -> int | None:

@@ -231,7 +231,7 @@ def weights_of(run: Run, step: int | None, options: Options, *, make: bool) -> P
         target.parent.mkdir(exist_ok=True)
         options.say(f"making a model's directory of step {step} of {run.name}: {target}")
         with process.signals_raise():
-            training.export(step, target)
+            training.export(step, target, f"export-{step}")  # somebody may evaluate the run meanwhile
     return target
 
 

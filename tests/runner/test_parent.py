@@ -18,10 +18,12 @@ from runner.runs import rundir
 from runner.runs.rundir import Manifest, Run
 from runner.runs.trust import remember
 from runner.scoring.about import about, about_text
+from runner.training import attempt, parent
 from runner.training.conditions import differences
 from runner.training.copying import copy_recipe
 from runner.training.parent import child_of
 from runner.training.train import Options
+from tests.runner.test_longer import COUNTED
 
 CONFIG = {
     "peft_type": "LORA", "r": 8, "lora_alpha": 24, "lora_dropout": 0.1, "use_rslora": True, "use_dora": False,
@@ -193,6 +195,19 @@ def test_a_step_that_was_trained_again_is_exported_again(tmp_path: Path, capsys:
     run.update(attempts=(attempt, second))
     with pytest.raises(UserError, match="step 2 of one is not a model's directory yet"):
         child_of("quickstart", [LORA], "one:2", options(tmp_path), make=False)
+
+
+def test_a_step_is_exported_by_processes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that bear a part's mark end with it: an evaluation of the run that is at work must not."""
+    run, marks = trained(tmp_path, "one", LORA, config=CONFIG), list[str]()
+    (run.path / "checkpoints/checkpoint-2").mkdir()
+    (run.path / "checkpoints/checkpoint-2/trainer_state.json").write_text("{}")
+    run.accounting.write_text(json.dumps(COUNTED))
+    monkeypatch.setattr(attempt, "call", lambda *given: marks.append(given[5]))
+    monkeypatch.setattr(attempt.Training, "plan", lambda *_: None)
+    monkeypatch.setattr(parent, "ready_python", lambda *_: Path("python"))
+    parent.weights_of(run, 2, options(tmp_path), make=True)
+    assert marks == [run.mark("export-2")] and run.mark("eval") not in marks
 
 
 def test_a_received_parents_code_is_asked_about(tmp_path: Path) -> None:
