@@ -38,16 +38,16 @@ def claim(directory: Path, *, take_over: bool = False, wait_s: float = 0.0) -> I
     """
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    beating, taken = threading.Event(), False
+    beating = threading.Event()
+    thread = threading.Thread(target=_keep_beating, args=(directory, beating), daemon=True)
     try:
         _take(directory, descriptor, take_over, wait_s)
-        taken = True
-        thread = threading.Thread(target=_keep_beating, args=(directory, beating), daemon=True)
         thread.start()
         yield
     finally:
-        if taken:  # of another, who was there first, the heartbeat stays
+        if thread.ident:  # of another, who was there first, the heartbeat stays
             beating.set()
+            thread.join(BEAT_S)  # a beat that is under way would stay, for others to wait for
             with suppress(OSError):
                 (directory / ".heartbeat").unlink(missing_ok=True)
         os.close(descriptor)

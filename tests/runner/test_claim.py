@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -122,3 +123,12 @@ def test_a_claim_is_not_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic link"), claim(tmp_path / "run"):
         raise AssertionError
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_claim_that_ends_at_once_leaves_no_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one that is being written either: another host would wait for it, and the directory could not be removed."""
+    monkeypatch.setattr(platform, "node", lambda: time.sleep(0.1) or "here")
+    with claim(tmp_path):
+        pass
+    time.sleep(0.3)
+    assert not (tmp_path / ".heartbeat").exists()
