@@ -16,7 +16,7 @@ from typing import Any
 
 from adapters.contract import Metrics, Topology
 from recipes import LoadedRecipe, UserError, did_you_mean, load_text
-from recipes.files import write_text
+from recipes.files import TEMPORARY, write_text
 from recipes.typed import read_typed, write_typed
 from recipes.yaml_text import dump
 from runner.runs import claim
@@ -29,6 +29,8 @@ from runner.runs.manifest import Runner as Runner
 from runner.runs.manifest import State as State
 
 HERE = Topology()
+RECIPE = "recipe.yaml"
+FOLDERS = ("data", "backend", "logs", "checkpoints")
 LAUNCH = "launch"  # the directory of a run that `recipe launch` makes before the run begins
 
 
@@ -140,10 +142,12 @@ def create(
     """
     recipe = loaded.recipe
     path = make_directory(directory.resolve(), name or recipe.name, exact=name is not None, begun=begun)
-    run = Run(path)
-    (path / "recipe.yaml").write_bytes(loaded.source)
+    run, kept = Run(path), path / RECIPE
+    if kept.exists() and not loaded.source.startswith(kept.read_bytes()):
+        raise UserError(f"--name {path.name}: {kept} is another recipe; give another name, or remove {path}")
+    kept.write_bytes(loaded.source)
     write_text(path / "recipe.resolved.yaml", resolved_yaml(loaded))
-    for folder in ("data", "backend", "logs", "checkpoints"):
+    for folder in FOLDERS:
         (path / folder).mkdir(exist_ok=begun)
     manifest = Manifest(
         id=secrets.token_hex(16),
@@ -180,15 +184,30 @@ def make_directory(directory: Path, base: str, *, exact: bool, begun: bool = Fal
             try:
                 path.mkdir()
             except FileExistsError:
-                if begun and path.is_dir() and not path.is_symlink() and not (path / "run.json").exists():
+                if begun and _holds_nothing(path):
                     return path
                 if exact:
-                    raise UserError(f"--name {base}: {path} is there already; see `recipe runs`") from None
+                    what = "" if (path / "run.json").exists() else ", and is no run: give another name, or remove it"
+                    raise UserError(f"--name {base}: {path} is there already{what or '; see `recipe runs`'}") from None
                 continue
             return path
     except OSError as error:
         raise UserError(f"--runs-dir {directory}: {error.strerror}") from None
     raise UserError(f"--runs-dir {directory}: no free name for {base}")
+
+
+def _holds_nothing(path: Path) -> bool:
+    """Whether a directory is what a launch makes, or a run that was killed at once, and nothing of anybody else's."""
+    if not path.is_dir() or path.is_symlink() or (path / "run.json").exists():
+        return False
+    own = (RECIPE, "recipe.resolved.yaml", ".lock", ".heartbeat")
+
+    def ours(one: Path) -> bool:
+        if one.is_dir():
+            return one.name in FOLDERS and not any(one.iterdir())
+        return one.name in own or bool(TEMPORARY.fullmatch(one.name))
+
+    return (path / LAUNCH).is_dir() or all(map(ours, path.iterdir()))
 
 
 def runs(directory: Path) -> Iterator[Run]:

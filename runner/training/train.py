@@ -68,14 +68,15 @@ def run_recipe(loaded: LoadedRecipe, topology: Topology, options: Options) -> Ru
     if topology.node_rank:
         run = Run((options.runs_dir / (options.name or loaded.recipe.name)).resolve())
         return take_part(run, loaded, topology, options, python)
+    there = options.begun and (options.runs_dir / (options.name or loaded.recipe.name)).exists()
     run = _created(loaded, topology, options)
     try:
         with claim(run.path):
             return train(run, loaded, topology, options, python)
     except UserError:
         # Rows that cannot be used leave nothing to go on with, and no name in the way; other nodes wait for theirs.
-        # So does a launch its job and that job's log.
-        if topology.nodes == 1 and not run.read().attempts and not (run.path / rundir.LAUNCH).is_dir():
+        # A directory that was there before stays: a launch has its log in it.
+        if topology.nodes == 1 and not run.read().attempts and not there:
             shutil.rmtree(run.path)
             options.say(f"nothing was trained; {run.path} is removed")
         raise

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from adapters.contract import Topology
 from recipes import UserError, load
 from runner.cli import main
 from runner.runs import rundir as rundir
 from runner.runs.claim import claim
 from runner.runs.rundir import Run
+from runner.training import train
 
 
 def make(tmp_path: Path, name: str | None = None, recipe: str = "quickstart") -> Run:
@@ -34,6 +39,75 @@ def test_a_name_that_is_given_and_taken_is_an_error(tmp_path: Path) -> None:
     make(tmp_path, "mine")
     with pytest.raises(UserError, match="is there already"):
         make(tmp_path, "mine")
+
+
+TORN = (
+    "recipe.yaml",
+    "recipe.resolved.yaml",
+    ".run.json.0123abcd",
+    "data/",
+    "backend/",
+    "logs/",
+    "checkpoints/",
+    ".lock",
+)
+OTHERS = (
+    "thesis.txt",
+    "data/rows.jsonl",
+    "logs/a/b",
+    "model/",
+    ".git/config",
+    "checkpoints/x",
+    ".env",
+    "recipe.yaml/x",
+    "data",
+)
+
+
+def fill(directory: Path, places: Iterable[str], recipe: bytes = b"") -> dict[str, bytes]:
+    for place in sorted(places):
+        path = directory / place
+        (path if place.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not place.endswith("/") and not path.is_dir():
+            path.write_bytes(recipe if place == "recipe.yaml" else place.encode())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sets(st.sampled_from(TORN)), st.sets(st.sampled_from(OTHERS)), st.booleans())
+def test_a_directory_that_holds_anything_else_is_no_run_that_was_begun(
+    tmp_path_factory: pytest.TempPathFactory, torn: set[str], others: set[str], same: bool
+) -> None:
+    """A run that is to go on takes what a kill left of its first instant, and nothing of anybody else's."""
+    runs, loaded = tmp_path_factory.mktemp("runs"), load("quickstart")
+    if "recipe.yaml/x" in others or "data" in others:
+        torn -= {"recipe.yaml", "data/"}
+        others -= {"data/rows.jsonl"}
+    before = fill(runs / "mine", {"./"} | torn | others, loaded.source[:40] if same else b"name: other")
+    if others or ("recipe.yaml" in torn and not same):
+        with pytest.raises(UserError, match=r"--name mine: .* (is there already, and is no run|is another recipe)"):
+            rundir.create(loaded, runs, "mine", begun=True)
+        assert fill(runs / "mine", ()) == before
+    else:
+        assert rundir.create(loaded, runs, "mine", begun=True).read().state == "prepared"
+    with pytest.raises(UserError, match="is there already"):
+        rundir.create(loaded, runs, "mine")
+
+
+def test_a_mistake_in_the_rows_removes_no_directory_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object) -> None:
+        raise UserError("rows that cannot be used")
+
+    monkeypatch.setattr(train, "train", wrong)
+    monkeypatch.setattr(train, "ready_python", lambda *_: Path("python"))
+    (tmp_path / "there").mkdir()
+    for name, stays in (("there", True), ("new", False)):
+        how = train.Options(runs_dir=tmp_path, name=name, begun=True, say=lambda _: None)
+        with pytest.raises(UserError, match="rows that cannot"):
+            train.run_recipe(load("quickstart"), Topology(), how)
+        assert (tmp_path / name).exists() == stays
 
 
 def test_the_recipe_is_kept_byte_for_byte(tmp_path: Path) -> None:
