@@ -16,6 +16,7 @@ from runner.machine.environments import environment
 from runner.machine.module import ask
 from runner.machine.secrets import redact, secrets
 from runner.runs.card import public_card
+from runner.runs.merge import is_merged
 from runner.runs.rundir import Run
 from runner.runs.trust import check_links
 
@@ -63,8 +64,9 @@ def content(run: Run, where: Where) -> Content:
     if run.state() != "succeeded":
         raise UserError(f"{run.name} has state {run.state()}: only a run that succeeded can be pushed")
     directory = run.path / "merged" if where.merged else run.model
-    if where.merged and not (directory / "merge.json").is_file():
-        raise UserError(f"{directory} is not there; make it with `recipe merge {run.name}`")
+    if where.merged and not is_merged(directory, run.model):
+        what = "was made of another adapter than this run's; remove it, and" if directory.is_dir() else "is not there;"
+        raise UserError(f"{directory} {what} make it with `recipe merge {run.name}`")
     below = sorted(file for file in directory.rglob("*") if file.is_file() and not file.is_symlink())
     found = {str(file.relative_to(directory)): file for file in below}
     files = {name: file for name, file in found.items() if OF_A_MODEL.fullmatch(name) and file.parent == directory}

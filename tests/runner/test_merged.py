@@ -22,7 +22,7 @@ from runner.files import check_output
 from runner.machine import environments
 from runner.machine.process import Interrupted
 from runner.runs import merge as merging
-from runner.runs import rundir
+from runner.runs import push, rundir
 from runner.runs.claim import claim
 from runner.runs.merge import is_merged, merge
 from runner.runs.rundir import Run
@@ -124,3 +124,23 @@ def test_where_nothing_can_be_written_is_told_before_the_work(where: str, tmp_pa
         check_output(tmp_path / where)
     check_output(tmp_path / "new/deep/er")
     assert list((tmp_path / "new/deep").iterdir()) == []
+
+
+def test_what_was_merged_of_another_adapter_is_not_pushed_as_this_run_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as of an earlier step, which the scores on the card are not of."""
+    asks(monkeypatch)
+    monkeypatch.setattr(push, "public_card", lambda *_: "card")
+    run, where = adapted(tmp_path), push.Where(repository="me/it", merged=True)
+    with pytest.raises(UserError, match="merged is not there; make it with `recipe merge r`"):
+        push.content(run, where)
+    earlier = tmp_path / "step-2"
+    shutil.copytree(run.model, earlier)
+    (earlier / "adapter_model.safetensors").write_bytes(b"earlier")
+    merge(run, run.path / "merged", lambda _: None, trusted=False, adapter=earlier)
+    with pytest.raises(UserError, match="merged was made of another adapter than this run's"):
+        push.content(run, where)
+    shutil.rmtree(run.path / "merged")
+    merged(run)
+    assert list(push.content(run, where).files) == ["model.safetensors"]
