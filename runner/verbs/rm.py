@@ -28,7 +28,11 @@ def run(arguments: argparse.Namespace) -> None:
     found = removals(arguments.runs, arguments.runs_dir, checkpoints=arguments.checkpoints)
     for one in found:
         check_gone(one.run, options.say)
-        what = f"{len(one.paths)} checkpoints" if arguments.checkpoints else one.run.state_or_damaged()
+        what = (
+            f"{sum(path.is_dir() for path in one.paths)} checkpoints"
+            if arguments.checkpoints
+            else one.run.state_or_damaged()
+        )
         options.say(f"{one.run.path}: {what}, {shown_size(one.size)}")
     total = shown_size(sum(one.size for one in found))
     if not arguments.yes and not _agreed(f"remove {total}?"):

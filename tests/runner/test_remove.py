@@ -117,6 +117,7 @@ def test_checkpoints_alone_leave_the_rest(tmp_path: Path, capsys: pytest.Capture
     (run.model / "weights").write_text("w")
     (run.path / "aside-1/checkpoints/checkpoint-8").mkdir(parents=True)
     kept = {path for path in run.path.rglob("*") if "checkpoint-" not in str(path)}
+    (run.path / "checkpoints/trainer_state.json").touch()  # of the trainer, and no checkpoint
     assert call(tmp_path, "rm", "one", "--checkpoints", "--yes") == 0
     assert {path for path in run.path.rglob("*") if path.name not in (".lock", ".heartbeat")} == kept
     assert "4 checkpoints, 6 kB" in capsys.readouterr().err
