@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recipes.errors import UserError
-
 PACKAGES = ("recipes", "adapters", "eval", "runner")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,6 +41,8 @@ def check_output(target: Path) -> None:
     Raises:
         UserError: it is there already, or nothing can be written beside it.
     """
+    from recipes.errors import UserError  # this module is read without any package too
+
     if target.exists():
         raise UserError(f"{target} is there already; give another --output, or remove it")
     try:
