@@ -65,15 +65,20 @@ def check_chains(chains: Sequence[Sequence[Stage]], options: Options) -> None:
     Raises:
         UserError, Failure: what the backend refuses, or rows that cannot be used; nothing was trained.
     """
+    check_stages(chains)
+    for stage in chains[0]:
+        if not (options.runs_dir / stage.run / (FILE if stage.loaded.scoring else "run.json")).is_file():
+            _read_rows(stage, options)
+
+
+def check_stages(chains: Sequence[Sequence[Stage]]) -> None:
+    """As `check_chains`, of what the recipe says alone; no rows are read."""
     for chain in chains:
         before: Recipe | None = None
         for stage in chain:
             checked(stage.loaded, stage.run)
             if not stage.loaded.scoring:
                 before = check_after(stage, before) if before else stage.loaded.recipe
-    for stage in chains[0]:
-        if not (options.runs_dir / stage.run / (FILE if stage.loaded.scoring else "run.json")).is_file():
-            _read_rows(stage, options)
 
 
 def check_after(stage: Stage, before: Recipe) -> Recipe:

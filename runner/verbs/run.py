@@ -151,8 +151,10 @@ def _show(recipes: Sequence[LoadedRecipe], arguments: argparse.Namespace) -> Non
 
 
 def _show_chains(chains: Sequence[Sequence[Stage]], runs_dir: Path) -> None:
+    from runner.training.chain import check_stages
     from runner.training.planning import plans_of
 
+    check_stages(chains)
     for chain in chains:
         print(plans_of([(stage.loaded, stage.run) for stage in chain], runs_dir))
 

@@ -146,6 +146,12 @@ def test_an_adapter_that_the_next_stage_cannot_train_is_found_before_the_first_t
     assert not (early and ("modules_to_save" in sft or "modules_to_save" in dpo))
 
 
+def test_a_dry_run_says_what_the_run_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--set", "stages[1].tuning.rank=8", "--set", "stages[0].tuning.rank=4"]
+    assert main(["run", "finance_sft_dpo", "--dry-run", "--runs-dir", str(tmp_path), *own]) == 2
+    assert "tuning.rank: 8 here, and 4 in model.adapter_path" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_tokens_that_the_stage_before_added_are_not_added_again(tmp_path: Path, tuning: str) -> None:
     """A stage may add more of its own."""
