@@ -68,8 +68,12 @@ def write_rows(directory: Path, count: int) -> None:
         start = chance.randrange(len(vocabulary) - 1000)
         return " ".join(vocabulary[start : start + max(3, min(500, int(chance.lognormvariate(0, 0.8) * middle)))])
 
-    rows = [{"instruction": text(20), "input": "", "output": text(90)} for _ in range(count)]
-    (directory / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    # One by one: what this process has had in memory would count as its children's.
+    with (directory / "rows.json").open("w", encoding="utf-8") as stream:
+        for number in range(count):
+            row = {"instruction": text(20), "input": "", "output": text(90)}
+            stream.write(("[" if number == 0 else ", ") + json.dumps(row))
+        stream.write("]")
     (directory / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}))
 
 
