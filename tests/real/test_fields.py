@@ -32,7 +32,7 @@ FIELDS: dict[str, list[str]] = {
 }
 LOOK = """
 import json, re, sys, yaml
-from adapters.llamafactory import packed
+from adapters.llamafactory.packs import Packs
 from llamafactory.train.tuner import run_exp
 from transformers import TrainerCallback
 
@@ -55,13 +55,13 @@ class Look(TrainerCallback):
 found = {}
 for name, file in json.loads(sys.argv[1]).items():
     config, seen = yaml.safe_load(open(file)), []
-    attention = packed.Attention()
+    packs = Packs()
     if config.get("neat_packing"):
-        attention.install()
+        packs.install()
     class Use(TrainerCallback):
         def on_train_begin(self, args, state, control, model=None, **kwargs):
             if config.get("neat_packing"):
-                attention.use(model)
+                packs.use(model)
     run_exp(config, callbacks=[Look(), Use()])
     found[name] = seen[0]
 print(json.dumps(found))
