@@ -64,7 +64,6 @@ PACKED: dict[str, Any] = {"data": {"packing": True}}
 # Fields of the recipe, by section.
 WAYS: dict[str, dict[str, Any]] = {
     "rows": {},
-    "tokens": {"distributed": {"max_tokens_per_device": 8192}},  # as verl's defaults put rows together
     "packed": PACKED,
     "plain": PACKED | {"training": {"kernels": "none"}},
     "kept": PACKED | {"training": {"gradient_checkpointing": False}},
