@@ -26,6 +26,7 @@ CHOICES = {
         "data.use_dynamic_bsz",
         "data.micro_batch_size_per_gpu",
         "data.num_workers",
+        "model.use_remove_padding",
         "model.use_liger",
         "model.use_fused_kernels",
         "engine.strategy",
