@@ -56,6 +56,7 @@ class PreparedData:
 
     train_rows: int | None = None
     validation_rows: int | None = None
+    longest: int | None = None  # tokens of the longest row, or of a pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,7 @@ class Keeping:
         entropy beside them, as its GRPO asks for.
     liger: the families, by `model_type`, that Liger's kernels compute: norms, MLPs, and in place of the plain loss
         the fused one.
-    masks_packs: whether packed rows are told apart by a mask.
+    unpadded: whether rows lie one behind the other, without padding and without a mask that tells them apart.
     counted: the native keys that were looked at for this.
     """
 
@@ -165,7 +166,7 @@ class Keeping:
     reference: Precision | None = None
     loss: Loss = "plain"
     liger: tuple[str, ...] = ()
-    masks_packs: bool = True
+    unpadded: bool = False
     counted: tuple[str, ...] = ()
 
 

@@ -43,8 +43,13 @@ class Attention:
         model.set_attn_implementation(NAME)
         if model.config._attn_implementation != NAME:  # code of the model's own, that asks for no implementation
             return False
-        (called or model).register_forward_pre_hook(self._begin, with_kwargs=True)
+        self.hook = (called or model).register_forward_pre_hook(self._begin, with_kwargs=True)
         return True
+
+    def leave(self, model: Any) -> None:
+        """Give the attention back that it was taken from."""
+        self.hook.remove()
+        model.set_attn_implementation("sdpa")
 
     def _begin(self, model: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         given = dict(given)

@@ -43,5 +43,5 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
         reference=compute if second and (recipe.tuning.type == "full" or recipe.model.adapter_path) else None,
         loss=LOSSES.get(recipe.method, "plain"),
         liger=LIGER if liger else (),
-        masks_packs=recipe.model.attention != "auto",
+        unpadded=recipe.data.packing and recipe.model.attention == "auto",
     )

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from adapters.initial_adapter import base_model, check_modules
-from adapters.llamafactory import train_fsdp, train_reward
-from adapters.llamafactory.packs import Packs
+from adapters.llamafactory import packs, train_fsdp, train_reward
 from adapters.native import LIGER
 from adapters.schedule import follow
+
+AtBegin = Callable[[Any, Any, Any], None]  # of the Trainer's arguments, the model, and the loader of the training rows
 
 
 def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = False, tokenizer: str = "") -> None:
@@ -46,11 +47,13 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
         train_reward.install(config)
     if config.get("fsdp_config", {}).get("version") == 2:
         train_fsdp.install()
-    at_begin: list[Callable[[Any, Any], None]] = [keep_inputs]
-    if config.get("neat_packing") and config["flash_attn"] == "auto":
-        packs = Packs()
-        packs.install()
-        at_begin.append(lambda _args, model: packs.use(model))
+    at_begin: list[AtBegin] = [lambda args, model, _loader: keep_inputs(args, model)]
+    if config.get("neat_packing"):
+        if config["flash_attn"] == "auto":
+            own = packs.Packs()
+            own.install()
+            at_begin.append(lambda _args, model, _loader: own.use(model))
+        at_begin.append(packs.check)
     run_exp(config, callbacks=[_reporter(Path(metrics_file), stop), _at_begin(at_begin)])
 
 
@@ -184,15 +187,15 @@ def keep_inputs(args: Any, model: Any) -> None:
                 module.cast_input_dtype_enabled = False
 
 
-def _at_begin(uses: Sequence[Callable[[Any, Any], None]]) -> Any:
+def _at_begin(uses: Sequence[AtBegin]) -> Any:
     from transformers import TrainerCallback
 
-    class AtBegin(TrainerCallback):  # type: ignore[misc]
+    class Begin(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
             for use in uses:
-                use(args, model)
+                use(args, model, kwargs["train_dataloader"])
 
-    return AtBegin()
+    return Begin()
 
 
 def _reporter(path: Path, stop: int) -> Any:

@@ -8,6 +8,7 @@ from adapters.contract import Checkpoint, Paths, PreparedData, Topology
 from adapters.ledger import Entry, plain
 from adapters.lora import ADAPTER
 from adapters.native import Config, precision
+from adapters.verl.settings import by_tokens
 from adapters.verl.settings import entries as entries
 from adapters.verl.spread import on_megatron, strategy
 from recipes import Recipe
@@ -47,7 +48,7 @@ def own(recipe: Recipe, topology: Topology, data: PreparedData, paths: Paths, re
         "data.val_files": literal(str(paths.tokenized / "validation")) if validated else None,
         "data.seed": recipe.training.seed,
         "data.num_workers": 0,  # the rows come tokenized: reading them needs no processes of its own
-        "data.use_dynamic_bsz": recipe.distributed.max_tokens_per_device is not None,
+        "data.use_dynamic_bsz": by_tokens(recipe),
         "trainer.device": topology.device,
         "trainer.nnodes": topology.nodes,
         "trainer.n_gpus_per_node": topology.processes,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from adapters.contract import Topology
 from adapters.native import precision
 from adapters.verl import grpo
+from adapters.verl.settings import by_tokens, padding_free
 from adapters.verl.spread import data_parallel, on_megatron, strategy
 from adapters.verl.tuning import MEGATRON_LAYERS
 from recipes import Recipe, did_you_mean
@@ -44,16 +45,15 @@ def _megatron_layers(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def _batch(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     training, groups = recipe.training, data_parallel(recipe, topology)
-    spread = recipe.distributed
     if not groups:
         text = f"{topology.world_size} processes do not divide among these parallel sizes"
         yield "distributed.tensor_parallel" if on_megatron(recipe) else "distributed.sequence_parallel", text
         return
-    unit = groups * (1 if spread.max_tokens_per_device else training.micro_batch_size)
+    unit = groups * (1 if by_tokens(recipe) else training.micro_batch_size)
     batch = training.global_batch_size
     if batch % unit:
         near = " or ".join(str(n) for n in (batch // unit * unit, (batch // unit + 1) * unit) if n)
-        micro = "" if spread.max_tokens_per_device else f"micro_batch_size {training.micro_batch_size} x "
+        micro = "" if by_tokens(recipe) else f"micro_batch_size {training.micro_batch_size} x "
         devices = "device" if groups == 1 else "devices"
         yield "training.global_batch_size", f"{batch} does not divide by {micro}{groups} {devices}; nearest: {near}"
 
@@ -61,7 +61,7 @@ def _batch(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
 def _sequence(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
     spread = recipe.distributed
     if spread.sequence_parallel > 1 and not on_megatron(recipe):
-        if not spread.remove_padding:
+        if not padding_free(recipe):
             yield "distributed.sequence_parallel", "needs distributed.remove_padding: true"
         if recipe.model.attention != "flash_attention_2":
             yield "distributed.sequence_parallel", "needs model.attention: flash_attention_2 (and flash-attn installed)"

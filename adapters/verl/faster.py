@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from adapters import packed
+from adapters import apart, packed
 
 ROWS = 256  # of the logits that are in fp32 at once
 
@@ -74,14 +75,37 @@ def install() -> None:
     transformer_impl.logprobs_from_logits = log_probs
 
 
-def attend(module: Any) -> None:
+def attend(engine: Any) -> bool:
     """Have the rows of a padding-free batch attend to themselves alone, without a mask.
 
-    Args:
-        module: the engine's, in whatever it is wrapped; PEFT calls a model's `forward`, so its body is listened to.
+    Returns:
+        whether the model keeps them apart now: layers that are no attention may not, and it is left as it was then.
+        With sequence parallelism, which needs flash-attn, it is not tried.
     """
     from transformers import PreTrainedModel
 
-    model = next(part for part in module.modules() if isinstance(part, PreTrainedModel))
-    used = packed.Attention(lambda given: packed.by_place(given["position_ids"])).use(model, model.base_model)
-    print(f"attention: {'each row by itself' if used else model.config._attn_implementation}", flush=True)
+    # In whatever it is wrapped; PEFT calls a model's `forward`, so the part beneath is listened to.
+    model = next(part for part in engine.module.modules() if isinstance(part, PreTrainedModel))
+    attention = packed.Attention(lambda given: packed.by_place(given["position_ids"]))
+    used = attention.use(model, model.get_decoder())
+    kept: bool = engine.engine_config.ulysses_sequence_parallel_size > 1
+    if not kept:
+        with engine.eval_mode():
+            kept = apart.keeps_apart(lambda rows: _logits(engine, rows), model)
+    if used and not kept:
+        attention.leave(model)
+    print(f"attention: {'each row by itself' if used and kept else model.config._attn_implementation}", flush=True)
+    return kept
+
+
+def _logits(engine: Any, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """As its `forward_step` calls a model; of each token what it makes of all others, or of the next one."""
+    from verl.utils.device import get_device_id
+
+    device, kind = get_device_id(), engine._autocast_dtype
+    ids = torch.tensor([[token for row in rows for token in row]], device=device)
+    places = torch.tensor([[place for row in rows for place in range(len(row))]], device=device)
+    with torch.autocast(ids.device.type, dtype=kind, enabled=kind != torch.float32):
+        found = engine.module(input_ids=ids, attention_mask=None, position_ids=places, use_cache=False)
+    logits: torch.Tensor = found.log_probs if found.logits is None else found.logits
+    return logits[0]

@@ -29,5 +29,5 @@ def keeping(recipe: Recipe, topology: Topology) -> Keeping | str:
         reference="fp32" if asked else None,
         loss="entropy" if grpo else "tokens" if padding_free(recipe) else "rows",
         liger=LIGER if takes_liger(recipe, topology) else (),
-        masks_packs=recipe.model.attention == "eager",
+        unpadded=padding_free(recipe) and recipe.model.attention != "eager" and not grpo,
     )

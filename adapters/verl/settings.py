@@ -11,6 +11,7 @@ from adapters.native import precision
 from adapters.verl.spread import on_megatron, strategy
 from adapters.verl.tuning import adapter, tuning
 from recipes import Recipe, schema
+from recipes.methods import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ def entries(recipe: Recipe, topology: Topology, data: PreparedData | None = None
         *model(recipe),
         *tuning(recipe),
         *_length(recipe, steps),
+        _micro_batches(recipe, (data or PreparedData()).longest or recipe.data.max_length),
         *optimizer(recipe, steps),
         *computing(recipe, topology),
         *_distributed(recipe),
@@ -72,9 +74,27 @@ def _length(recipe: Recipe, steps: Schedule) -> list[Entry]:
         mapped("training.epochs", "trainer.total_epochs", steps.epochs, note),
         mapped("training.max_steps", "trainer.total_training_steps", steps.total),
         mapped("training.global_batch_size", "data.train_batch_size", batch),
-        mapped("training.micro_batch_size", "data.micro_batch_size_per_gpu", training.micro_batch_size),
         mapped("training.seed", "engine.seed", training.seed, "order of the rows, initial adapter, dropout"),
     ]
+
+
+def _micro_batches(recipe: Recipe, longest: int) -> Entry:
+    """Their rows, and the tokens that so many of the longest have: short rows share them, and need no more memory."""
+    field, size, spread = "training.micro_batch_size", recipe.training.micro_batch_size, recipe.distributed
+    if spread.max_tokens_per_device or not by_tokens(recipe):
+        return mapped(field, "data.micro_batch_size_per_gpu", size)
+    tokens = math.ceil(size * longest / spread.sequence_parallel)
+    keys = ("data.micro_batch_size_per_gpu", "data.max_token_len_per_gpu")
+    return mapped(field, keys, [size, tokens], "tokens of so many of the longest row; shorter ones share them")
+
+
+def by_tokens(recipe: Recipe) -> bool:
+    """Whether a micro batch has all the rows that its tokens allow: rows one behind the other, without padding.
+
+    Not where scores of all tokens by all are kept, by eager attention: those of many short rows are more than theirs.
+    """
+    shared = METHODS[recipe.method].rewards or on_megatron(recipe) or recipe.model.attention == "eager"
+    return bool(recipe.distributed.max_tokens_per_device) or not shared
 
 
 def optimizer(recipe: Recipe, steps: Schedule) -> list[Entry]:
@@ -200,7 +220,9 @@ def _distributed(recipe: Recipe) -> list[Entry]:
         ),
         mapped("distributed.sequence_parallel", sequence, spread.sequence_parallel),
         padding(recipe, "model.use_remove_padding"),
-        mapped("distributed.max_tokens_per_device", "data.max_token_len_per_gpu", spread.max_tokens_per_device),
+        mapped("distributed.max_tokens_per_device", "data.max_token_len_per_gpu", spread.max_tokens_per_device)
+        if spread.max_tokens_per_device
+        else runner("distributed.max_tokens_per_device", "not given: training.micro_batch_size is"),
     ]
 
 
@@ -209,19 +231,23 @@ def padding(recipe: Recipe, key: str) -> Entry:
 
     Micro batches by tokens count the rows' own: with padding, one long row would lengthen all the short ones beside it.
     """
-    why = next((field for field, asked in _needing(recipe).items() if asked), "")
-    return mapped("distributed.remove_padding", key, padding_free(recipe), f"as {why} needs it" if why else "")
+    why = asked_together(recipe) or ("training.micro_batch_size" if by_tokens(recipe) else "")
+    note = f"as {why} needs it" if why and not recipe.distributed.remove_padding else ""
+    return mapped("distributed.remove_padding", key, padding_free(recipe), note)
 
 
 def padding_free(recipe: Recipe) -> bool:
-    return recipe.distributed.remove_padding or any(_needing(recipe).values())
+    return bool(asked_together(recipe)) or by_tokens(recipe)
 
 
-def _needing(recipe: Recipe) -> dict[str, object]:
-    return {
+def asked_together(recipe: Recipe) -> str:
+    """The field that asks for rows one behind the other; "" where none does."""
+    asking = {
         "data.packing": recipe.data.packing,
         "distributed.max_tokens_per_device": recipe.distributed.max_tokens_per_device,
+        "distributed.remove_padding": recipe.distributed.remove_padding,
     }
+    return next((field for field, asked in asking.items() if asked), "")
 
 
 def packing(recipe: Recipe) -> Entry:

@@ -1,9 +1,11 @@
 """Runs verl's SFT trainer on the config that the plan wrote; inside its environment, one process or under torchrun.
 
-Usage: python -m adapters.verl.train [--stop STEP] [--model-revision REVISION] [--need-liger] backend/train.yaml
-
-It ends at STEP with a checkpoint and the schedule of the whole training. --need-liger: Liger's kernels were asked for,
-and it is an error where the model has none.
+Usage: python -m adapters.verl.train [OPTIONS] backend/train.yaml
+    --stop STEP                 end there, with a checkpoint and the schedule of the whole training
+    --model-revision REVISION   of a model on the hub
+    --need-liger                its kernels were asked for: an error where the model has none
+    --together FIELD            of the recipe asks for rows one behind the other: an error where the model does not keep
+                                them apart; without it, micro batches are then of rows that are filled up
 
 The same config runs under verl's own entry (`torchrun -m verl.trainer.sft_trainer --config-dir backend --config-name
 train`). What this adds, each where verl 0.9.1 falls short:
@@ -11,14 +13,15 @@ train`). What this adds, each where verl 0.9.1 falls short:
     a resume at the end of an epoch trains the next one (its loader gives an empty epoch, exit code 0);
     a checkpoint is removed only when a newer one is whole (it deletes first, and forgets the old ones on a resume);
     the metrics say the learning rate that the step used (it logs the next one), the step's time and the epoch;
-    the model may be that of a revision on the hub;
-    the loss is in fp32, and packs need no mask, without flash-attn too (faster.py).
+    the loss is in fp32, and rows one behind the other need no mask, without flash-attn too (faster.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ import torch
 from verl.trainer import sft_trainer
 from verl.utils import tensordict_utils
 
+from adapters import apart
 from adapters.schedule import follow
 from adapters.verl import faster
 from adapters.verl.checkpoints import prune, same_world
@@ -37,17 +41,27 @@ from adapters.verl.tracking import Tracking
 class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
     """verl's SFT trainer with the additions that the module names."""
 
-    def __init__(self, config: Any, stop: int) -> None:
+    def __init__(self, config: Any, stop: int, together: str) -> None:
         super().__init__(config)
         self.stop = stop
-        if config.model.use_remove_padding:
-            faster.attend(self.engine.module)
+        if config.model.use_remove_padding and not faster.attend(self.engine):
+            self._pad(together)
         self.step = self.resume_global_step
         if self.step and self.step % self.steps_per_epoch == 0:
             self._build_dataloader()  # the checkpoint's loader stands at the end of its epoch
             self.ckpt_handler.train_dataloader = self.train_dataloader
         if self.step:
             follow(self.engine.lr_scheduler)
+
+    def _pad(self, together: str) -> None:
+        """Have micro batches of rows, filled up; exit where the recipe's field `together` is against it."""
+        mixes = apart.MIXES.format(family=self.model_config.hf_config.model_type)
+        if together:
+            sys.exit(f"{together}: {mixes}; take it out")
+        rows = math.gcd(self.config.data.micro_batch_size_per_gpu, self.train_batch_size_per_dp)
+        self.config.data.micro_batch_size_per_gpu = rows
+        self.config.data.use_dynamic_bsz = self.config.model.use_remove_padding = False
+        print(f"micro batches: of {rows} rows, as {mixes}", flush=True)
 
     def fit(self) -> None:
         if self.stop:  # the schedule has been made of the whole number
@@ -88,7 +102,7 @@ class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
         self.ckpt_handler.save_checkpoint = save_checkpoint
 
 
-def main(file: Path, stop: int = 0, revision: str | None = None, need_liger: bool = False) -> None:
+def main(file: Path, stop: int = 0, revision: str | None = None, need_liger: bool = False, together: str = "") -> None:
     from verl.utils.device import auto_set_device
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
@@ -99,7 +113,7 @@ def main(file: Path, stop: int = 0, revision: str | None = None, need_liger: boo
     initialize_global_process_group()
     sft_trainer.Tracking = Tracking
     faster.install()
-    Trainer(config, stop).fit()
+    Trainer(config, stop, together).fit()
     destroy_global_process_group()
 
 
@@ -108,6 +122,7 @@ if __name__ == "__main__":
     parser.add_argument("--stop", type=int, default=0)
     parser.add_argument("--model-revision")
     parser.add_argument("--need-liger", action="store_true")
+    parser.add_argument("--together", default="")
     parser.add_argument("file", type=Path)
     given = parser.parse_args()
-    main(given.file, given.stop, given.model_revision, given.need_liger)
+    main(given.file, given.stop, given.model_revision, given.need_liger, given.together)

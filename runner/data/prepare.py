@@ -188,6 +188,7 @@ def _account(
         supervised_tokens=sum(writer.supervised[n] for n in order),
         thought_tokens=sum(writer.thought[n] for n in order),
         longest=max(writer.longest[n] for n in indices),
+        longest_of_validation=max((other[0].longest[n] for n in other[1]), default=0) if other else 0,
         max_length=spec.max_length,
         sources=dict(sum((p.rows_in for p in passes), Counter[str]())),
         files=files,

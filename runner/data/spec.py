@@ -39,11 +39,11 @@ class Accounting:
 
     trained counts the rows that were cut too, truncated_of_trained only those. tokens, supervised_tokens (those with
     loss) and thought_tokens (those with loss that are a reply's thinking, without its tags) are of an epoch, longest is
-    the longest part of one. notes and unused_columns count rows; left_out names the files of splits that were not asked
-    for. sequences is how many packs or blocks the training rows were put into, of sequence_length tokens, and
-    sequence_tokens of these are the rows'; 0 where each row is trained by itself. mixture, where sources have weights,
-    is how many rows of each are in an epoch, repeats among them. end_tokens is what `model/` has to stop at, where its
-    base does not know.
+    the longest part of one, longest_of_validation that of the other rows. notes and unused_columns count rows; left_out
+    names the files of splits that were not asked for. sequences is how many packs or blocks the training rows were put
+    into, of sequence_length tokens, and sequence_tokens of these are the rows'; 0 where each row is trained by itself.
+    mixture, where sources have weights, is how many rows of each are in an epoch, repeats among them. end_tokens is
+    what `model/` has to stop at, where its base does not know.
     """
 
     rows_in: int
@@ -70,6 +70,7 @@ class Accounting:
     sequence_length: int = 0
     sequence_tokens: int = 0
     thought_tokens: int = 0
+    longest_of_validation: int = 0
     mixture: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -33,7 +33,6 @@ def setup(recipe: Recipe, topology: Topology, shape: Shape, kept: Keeping) -> Se
     compute = BYTES[precision(recipe, topology)]
     stored = kept.as_stored and shape.stored == "float32"
     liger = shape.family in kept.liger
-    unmasked = recipe.data.packing and not kept.masks_packs
     accumulates = METHODS[recipe.method].rewards or gradient_accumulation(recipe, topology) > 1
     found = Setup(
         shape=shape,
@@ -41,8 +40,8 @@ def setup(recipe: Recipe, topology: Topology, shape: Shape, kept: Keeping) -> Se
         rows=_rows(recipe),
         length=length(recipe),
         checkpointing=training.gradient_checkpointing,
-        attention="flash" if unmasked else _attention(recipe),
-        padded=not unmasked,  # one row alone is, too: LLaMA-Factory fills it up to a multiple of 8
+        attention="flash" if kept.unpadded else _attention(recipe),
+        padded=not kept.unpadded,  # one row alone is, too: LLaMA-Factory fills it up to a multiple of 8
         compute=compute,
         base={"4bit": 4, "8bit": 8, None: 8 * (FP32 if stored else BYTES[kept.frozen])}[tuning.quantization],
         trained=BYTES[kept.trained],

@@ -51,7 +51,15 @@ def counts(accounting: Accounting) -> PreparedData:
     return PreparedData(
         train_rows=accounting.sequences or accounting.epoch_rows,
         validation_rows=accounting.validation,
+        longest=_longest(accounting),
     )
+
+
+def _longest(accounting: Accounting) -> int | None:
+    """None where an older version prepared rows of a validation, and did not say."""
+    if accounting.validation and not accounting.longest_of_validation:
+        return None
+    return max(accounting.sequence_length or accounting.longest, accounting.longest_of_validation)
 
 
 def _keep(name: str | None, directory: Path, say: Callable[[str], None]) -> None:

@@ -25,7 +25,7 @@ BASE = "backend: verl\nmethod: sft\nmodel: {path: a/b}\ndata: {train: [{path: a/
 CPU = Topology()
 GPUS = Topology(gpus=4, processes=4, devices=tuple("0123"))
 ROWS = PreparedData(train_rows=100, validation_rows=10)
-FULL = "tuning={type: full}"
+FULL, EAGER = "tuning={type: full}", "model.attention=eager"
 MEGATRON = ("distributed.strategy=megatron", FULL)
 
 
@@ -158,11 +158,31 @@ def test_weight_decay_spares_norms_and_biases_as_on_llamafactory() -> None:
     assert config(FULL, "training.weight_decay=0.1")["optim.optimizer_impl"] == "adapters.verl.optimizer"
 
 
-def test_micro_batches_by_tokens_are_not_filled_up() -> None:
-    """One of a long row and of many short ones would be many times what was asked for."""
-    assert config()["model.use_remove_padding"] is False
+def test_short_rows_share_a_micro_batch_of_no_more_tokens_than_long_ones() -> None:
+    """Filled up, one of a long row and of many short ones would be many times what was asked for."""
+    keys = ("model.use_remove_padding", "data.use_dynamic_bsz", "data.max_token_len_per_gpu")
+
+    def found(*overrides: str, longest: int | None = None) -> list[object]:
+        data = PreparedData(train_rows=40, longest=longest)
+        tree = config("training.micro_batch_size=2", *overrides, data=data)
+        return [tree.get(key) for key in keys]
+
+    limit = load_text(BASE.encode(), Path("r.yaml")).recipe.data.max_length
+    assert found() == [True, True, 2 * limit]
+    assert found(longest=100) == [True, True, 200]
+    assert found("distributed.max_tokens_per_device=4096", longest=100) == [True, True, 4096]
+    assert found("data.packing=true", longest=limit) == [True, True, 2 * limit]
+    assert found(EAGER, longest=100) == [False, False, None]
+    assert found(EAGER, "distributed.remove_padding=true") == [True, False, None]
+    assert found(FULL, "distributed.strategy=megatron", longest=100)[1:] == [False, None]
+
+
+def test_what_asks_for_rows_one_behind_the_other_is_told_to_the_entry() -> None:
+    """Which ends where the model does not keep them apart, and else would fill them up."""
+    assert "--together" not in planned().argv
     for asked in ("distributed.max_tokens_per_device=4096", "data.packing=true", "distributed.remove_padding=true"):
-        assert config(asked)["model.use_remove_padding"] is True
+        argv = planned(asked).argv
+        assert argv[argv.index("--together") + 1] == asked.split("=")[0]
 
 
 def test_a_plan_for_gpus_has_nothing_of_the_cpu_platform() -> None:
@@ -247,13 +267,13 @@ def test_a_path_is_no_reference_of_hydra(tmp_path: Path) -> None:
             GPUS,
             "data.packing: under megatron the rows of a pack would see one another",
         ),
-        (["training.global_batch_size=6"], GPUS, "6 does not divide by micro_batch_size 1 x 4 devices; nearest: 4"),
-        (["training.micro_batch_size=3"], CPU, "does not divide by micro_batch_size 3 x 1 device; nearest: 15 or 18"),
+        (["training.global_batch_size=6"], GPUS, "6 does not divide by 4 devices; nearest: 4 or 8"),
+        ([EAGER, "training.micro_batch_size=3"], CPU, "by micro_batch_size 3 x 1 device; nearest: 15 or 18"),
         (["distributed.strategy=fsdp"], CPU, "distributed.strategy: fsdp needs GPUs on verl; on a CPU: fsdp2"),
         (["distributed.offload_optimizer=true"], CPU, "distributed.offload_optimizer: there is no GPU"),
         (["training.precision=fp16"], CPU, "training.precision: fp16 needs a GPU"),
         (["model.attention=flash_attention_2"], CPU, "model.attention: flash_attention_2 needs a GPU"),
-        (["distributed.sequence_parallel=2"], GPUS, "needs distributed.remove_padding: true"),
+        ([EAGER, "distributed.sequence_parallel=2"], GPUS, "needs distributed.remove_padding: true"),
         (["distributed.sequence_parallel=2"], GPUS, "needs model.attention: flash_attention_2"),
         (["distributed.sequence_parallel=3"], GPUS, "4 processes do not divide"),
         (["distributed.max_tokens_per_device=100"], GPUS, "below data.max_length (2048)"),
