@@ -147,8 +147,6 @@ def _notes(recipe: Recipe, topology: Topology, data: PreparedData) -> list[str]:
     notes = grpo.notes(recipe, data) if recipe.method == "grpo" else []
     if not topology.gpus and precision(recipe, topology) == "bf16":
         notes.append("bf16 on a CPU is slow unless it has AMX or AVX512-BF16; training.precision: auto would take fp32")
-    elif precision(recipe, topology) != "fp32" and recipe.method == "grpo":
-        notes.append("without flash-attn verl computes log-probabilities in 16 bits (three digits of them hold)")
     if on_megatron(recipe):
         notes.append("megatron-core, Megatron-Bridge and TransformerEngine are not in verl's lock: use --env current")
         if recipe.tuning.type == "lora":

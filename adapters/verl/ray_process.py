@@ -5,6 +5,8 @@ A name of each run's own for its Ray job: verl names the socket over which weigh
 take the first one's socket away.
 
 An end with vLLM's engine: where that dies, its server lives on, and verl waits for it for ever.
+
+Log-probabilities by ours (faster.py), before its engine takes verl's by name.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import threading
 import time
 
 from ray.runtime_context import RuntimeContext
+from verl.utils import torch_functional
+
+from adapters.verl.faster import log_probs
 
 _job_id = RuntimeContext.get_job_id
 
@@ -24,6 +29,7 @@ def _own_job_id(self: RuntimeContext) -> str:
 
 
 RuntimeContext.get_job_id = _own_job_id
+torch_functional.logprobs_from_logits = log_probs
 
 
 def _end_with_engine() -> None:

@@ -191,8 +191,8 @@ def logits(setup: Setup) -> tuple[int, int]:
         one, twice = whole * s, whole * s * (2 if setup.loss == "rows" else 1)
         part = min(LOG_PROBS, setup.tokens) * setup.shape.vocabulary
         return twice + part * FP32, max(twice, one + part * (2 * FP32 + upcast))
-    # verl's GRPO: the softmax in fp32, and its product with the logits; then those without padding and the log-softmax
-    entropy, again = s + 2 * FP32, 2 * s + FP32
+    # verl's GRPO: the softmax in fp32, and its product with the logits; then those without padding
+    entropy, again = s + 2 * FP32, 2 * s
     whole_forward = {"plain": plain, "pairs": pairs, "compared": compared, "entropy": entropy}
     return whole * whole_forward[setup.loss], whole * (again if setup.loss == "entropy" else 3 * FP32)
 

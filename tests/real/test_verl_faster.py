@@ -22,11 +22,12 @@ for kind in (torch.float32, torch.bfloat16, torch.float16):
         given = torch.randn(*shape, vocabulary).mul(chance.choice([0.1, 5, 40])).to(kind)
         labels, weights = torch.randint(vocabulary, shape), torch.randn(shape)
         ours, exact = given.clone().requires_grad_(), given.double().requires_grad_()
-        logits = ours * 1  # its gradient takes the place of this
-        value = log_probs(logits, labels)
+        logits, inplace = ours * 1, chance.random() < 0.5  # in place, its gradient takes the place of this
+        value = log_probs(logits, labels, inplace)
         (value * weights).sum().backward()
         right = exact.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
         (right * weights).sum().backward()
+        assert inplace or torch.equal(logits, given)
         assert value.dtype == torch.float32 and value.shape == labels.shape
         apart = [float(((a - b).norm() / b.norm()).detach()) for a, b in ((value, right), (ours.grad, exact.grad))]
         found[str(kind)] = [max(pair) for pair in zip(apart, found.get(str(kind), apart))]
@@ -75,6 +76,19 @@ source = inspect.getsource(transformer_impl.FSDPEngineWithLMHead.prepare_model_o
 assert transformer_impl.logprobs_from_logits is faster.log_probs
 print(source.count("logprobs_from_logits("))
 """
+
+
+IN_RAY = """
+from verl.workers.engine.fsdp import transformer_impl
+from adapters.verl import faster
+print(transformer_impl.logprobs_from_logits is faster.log_probs)
+"""
+
+
+@pytest.mark.slow
+def test_so_do_the_processes_of_rollouts(verl_python: Path, tmp_path: Path) -> None:
+    env = {"VERL_USE_EXTERNAL_MODULES": "adapters.verl.ray_process,adapters.verl.cpu", "RECIPE_RAY_JOB": "1"}
+    assert inside(verl_python, IN_RAY, cwd=tmp_path, env=env).splitlines()[-1] == "True"
 
 
 @pytest.mark.slow
