@@ -10,6 +10,7 @@ import torch
 
 from eval.engines.head import Head
 from eval.engines.requests import Generate
+from recipes.errors import UserError
 
 Decoded = tuple[list[int], bool]  # new token ids without the stop token; whether one was met
 
@@ -31,7 +32,9 @@ def decode(
         last[:, -1] = True
         with head.keeping(last):
             step = model(input_ids=ids, past_key_values=cache, use_cache=True, **state.places(ids.shape[1]))
-        cache = step.past_key_values
+        if not (cache := getattr(step, "past_key_values", None)):
+            name = type(model).__name__
+            raise UserError(f"{name} keeps no keys and values, with which replies are made here; use the engine vllm")
         likeliest = _allowed(head.kept(step.logits), requests, ends, first=not any(made)).max(-1)
         chosen, broken = likeliest.indices, likeliest.values.isnan().tolist()
         going = []
@@ -50,7 +53,7 @@ def decode(
             return out
         if len(going) < len(rows):
             keep = torch.tensor(going, device=model.device)
-            cache.batch_select_indices(keep)
+            cache.reorder_cache(keep)  # which layers of every kind have
             state.select(keep)
             chosen, rows = chosen[keep], [rows[place] for place in going]
         ids = chosen[:, None]
@@ -82,14 +85,17 @@ class _Batch:
         self.padding = self.padding[keep]
 
     def places(self, new: int) -> dict[str, torch.Tensor]:
-        """The mask and positions of the next `new` tokens, which then count as seen."""
+        """The positions of the next `new` tokens, which then count as seen, and the mask where some are padding.
+
+        A model whose first layer is no attention takes them for the first ones where no positions are given (Bamba).
+        """
         start, self.length = self.length, self.length + new
-        if not bool(self.padding.any()):
-            return {}
         places = torch.arange(self.length, device=self.ids.device)[None]
         pad = self.padding[:, None]
-        mask = (places < self.past) | (places >= self.past + pad)  # the padding stands behind the shared prefix
         positions = (places[:, start:] - pad).clamp(min=0)
+        if not bool(self.padding.any()):
+            return {"position_ids": positions}
+        mask = (places < self.past) | (places >= self.past + pad)  # the padding stands behind the shared prefix
         return {"attention_mask": mask.long(), "position_ids": positions}
 
 

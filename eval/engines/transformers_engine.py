@@ -73,7 +73,7 @@ class TransformersEngine:
         yield from self._all(requests, lambda r: r.first_needed, lambda r: len(r.ids), self._score)
 
     def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]:
-        yield from self._all(requests, lambda r: len(r.ids) - 1, lambda r: len(r.ids) + r.most, self._generate)
+        yield from self._all(requests, lambda r: len(r.ids) - 1, lambda r: len(r.ids) + r.most, self._generate, True)
 
     def value(self, requests: Sequence[Value]) -> Iterator[Batch]:
         yield from self._all(requests, lambda r: len(r.ids) - 1, lambda r: len(r.ids), self._value)
@@ -84,10 +84,12 @@ class TransformersEngine:
         first_needed: Callable[[R], int],
         size: Callable[[R], int],
         answer: Callable[[list[R], Cache, int], list[Answer]],
+        padded: bool = False,
     ) -> Iterator[Batch]:
         """Walk the prefixes that requests share, and answer what hangs on each in batches.
 
-        `first_needed` is the first position whose logits a request needs: no prefix may reach beyond it.
+        `first_needed` is the first position whose logits a request needs: no prefix may reach beyond it. `padded`: the
+        answers put padding between a prefix and what follows it.
         """
 
         def walk(members: list[int], level: int, cache: Cache, past: int) -> Iterator[Batch]:
@@ -98,7 +100,7 @@ class TransformersEngine:
                     if len(requests[n].shared) > level}  # fmt: skip
             groups, alone = prefix_groups({n: requests[n].ids[past:cut] for n, cut in cuts.items()})
             for prefix, group in groups:
-                longer = self._extend(prefix, cache)
+                longer = self._extend(prefix, cache, padded)
                 if longer is None:
                     alone += group
                 else:
@@ -112,7 +114,7 @@ class TransformersEngine:
             yield too_long
         yield from walk(fitting, 0, None, 0)
 
-    def _extend(self, prefix: Sequence[int], cache: Cache) -> Cache:
+    def _extend(self, prefix: Sequence[int], cache: Cache, padded: bool) -> Cache:
         """The cache with a prefix behind it; None where this model's cache cannot be shared."""
         with self.head.keeping(None):
             out = self.model(
@@ -120,7 +122,8 @@ class TransformersEngine:
                 past_key_values=fork(cache, 1),
                 use_cache=True,
             )
-        return out.past_key_values if shareable(out.past_key_values) else None
+        longer = getattr(out, "past_key_values", None)  # Mamba's has another name
+        return longer if shareable(longer, padded) else None
 
     def _halving(
         self,
