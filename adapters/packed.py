@@ -29,27 +29,28 @@ class Attention:
         self.read = read
         self.bounds: tuple[Any, int] | None = None
 
-    def use(self, model: Any, called: Any = None) -> bool:
-        """Take over, where the model would use PyTorch's attention (others have kinds of their own); whether it did.
+    def use(self, decoder: Any, called: Any) -> bool:
+        """Take over, where a model would use PyTorch's attention (others have kinds of their own); whether it did.
 
         Args:
-            called: the part of the model whose call is listened to, where it is not the model's.
+            decoder: the model's, so that what sees pictures keeps its own.
+            called: the part of the model whose call is listened to: the decoder, or the whole.
         """
         from transformers import AttentionInterface
 
-        if model.config._attn_implementation != "sdpa":
+        if decoder.config._attn_implementation != "sdpa":
             return False
         AttentionInterface.register(NAME, self.attend)
-        model.set_attn_implementation(NAME)
-        if model.config._attn_implementation != NAME:  # code of the model's own, that asks for no implementation
+        decoder.set_attn_implementation(NAME)
+        if decoder.config._attn_implementation != NAME:  # code of the model's own, that asks for no implementation
             return False
-        self.hook = (called or model).register_forward_pre_hook(self._begin, with_kwargs=True)
+        self.hook = called.register_forward_pre_hook(self._begin, with_kwargs=True)
         return True
 
-    def leave(self, model: Any) -> None:
+    def leave(self, decoder: Any) -> None:
         """Give the attention back that it was taken from."""
         self.hook.remove()
-        model.set_attn_implementation("sdpa")
+        decoder.set_attn_implementation("sdpa")
 
     def _begin(self, model: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         given = dict(given)

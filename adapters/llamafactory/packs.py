@@ -43,7 +43,7 @@ class Packs:
         collator.prepare_4d_attention_mask = lambda rows, dtype: rows if self.used else as_mask(rows, dtype)
 
     def use(self, model: Any) -> None:
-        self.used = self.attention.use(model)
+        self.used = self.attention.use(model.get_decoder(), model)
 
 
 def _numbers(given: dict[str, Any]) -> tuple[Any, int]:

@@ -88,14 +88,15 @@ def attend(engine: Any) -> bool:
     # In whatever it is wrapped; PEFT calls a model's `forward`, so the part beneath is listened to.
     model = next(part for part in engine.module.modules() if isinstance(part, PreTrainedModel))
     attention = packed.Attention(lambda given: packed.by_place(given["position_ids"]))
-    used = attention.use(model, model.get_decoder())
+    decoder = model.get_decoder()
+    used = attention.use(decoder, decoder)
     kept: bool = engine.engine_config.ulysses_sequence_parallel_size > 1
     if not kept:
         with engine.eval_mode():
             kept = apart.keeps_apart(lambda rows: _logits(engine, rows), model)
     if used and not kept:
-        attention.leave(model)
-    print(f"attention: {'each row by itself' if used and kept else model.config._attn_implementation}", flush=True)
+        attention.leave(decoder)
+    print(f"attention: {'each row by itself' if used and kept else decoder.config._attn_implementation}", flush=True)
     return kept
 
 

@@ -64,10 +64,11 @@ for name, more in given.items():
     far = gap()
     found[name] = [apart.keeps_apart(call, model), far]
     attention = packed.Attention(lambda given: packed.by_place(given["position_ids"]))
-    if attention.use(model, model.get_decoder()):
+    decoder = model.get_decoder()
+    if attention.use(decoder, decoder):
         far = gap()
         found[f"{name} ours"] = [apart.keeps_apart(call, model), far]
-        attention.leave(model)
+        attention.leave(decoder)
     assert model.training and all(part.training for part in model.modules())
 print(json.dumps(found))
 """

@@ -114,7 +114,8 @@ for seed in range(12):
     named = chance.choice(["attention_mask", "position_ids"])
     read = {"attention_mask": by_number, "position_ids": by_place}[named]
     called = packed if named == "attention_mask" else packed.base_model
-    assert Attention(lambda given: read(given.pop(named) if called is packed else given[named])).use(packed, called)
+    attention = Attention(lambda given: read(given.pop(named) if called is packed else given[named]))
+    assert attention.use(packed.get_decoder(), called)
     packs = [[chance.randint(1, 12) for _ in range(chance.randint(1, 5))] for _ in range(chance.randint(1, 3))]
     length = max(map(sum, packs)) + chance.randint(0, 3)
     ids = torch.randint(97, (len(packs), length))

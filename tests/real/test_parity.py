@@ -87,15 +87,15 @@ from adapters.llamafactory.train import main
 main(*sys.argv[2:])
 """,
     "verl": """
-import functools, json, sys
+import functools, itertools, json, sys
 import verl.workers.utils.losses as losses
 from transformers import LlamaForCausalLM
 forward, loss, out, seen = LlamaForCausalLM.forward, losses.sft_loss, open(sys.argv[1], "w"), []
 @functools.wraps(forward)
-def recorded(self, *args, input_ids=None, attention_mask=None, **kwargs):
-    there = attention_mask.bool()
-    seen[:] = [row[mask].tolist() for row, mask in zip(input_ids, there)]
-    return forward(self, *args, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+def recorded(self, *args, input_ids=None, position_ids=None, **kwargs):
+    starts = (position_ids[0] == 0).nonzero()[:, 0].tolist()  # of the rows, one behind the other
+    seen[:] = [input_ids[0, start:end].tolist() for start, end in itertools.pairwise([*starts, None])]
+    return forward(self, *args, input_ids=input_ids, position_ids=position_ids, **kwargs)
 def weighed(*args, data, **kwargs):
     rows = [(ids.tolist(), mask.tolist()) for ids, mask in zip(data["input_ids"].unbind(), data["loss_mask"].unbind())]
     assert [ids for ids, _ in rows] == seen, "the model is given other tokens than the loss"
