@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recipes.model_files import model_class
+
 Weights = dict[str, Any]  # tensors by PEFT's names
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 ITERATIONS = 16  # of the randomized SVD: LLaMA-Factory's own number (pissa_iter)
@@ -92,6 +94,8 @@ def _weights(settings: dict[str, Any], config: Any) -> Weights:
     real = bool(config.use_dora or config.modules_to_save or moved)
     model = base_model(settings, real, settings["dtype"] if moved else "fp32")
     check_modules(model, settings["options"]["target_modules"], config.modules_to_save or [])
+    if names := _of_text(model, config.target_modules):
+        config.target_modules = names
     adapted = get_peft_model(model, config)
     made, layers = get_peft_model_state_dict(adapted), dict(adapted.named_modules())
     generator = torch.Generator().manual_seed(settings["seed"])
@@ -112,6 +116,21 @@ def _weights(settings: dict[str, Any], config: Any) -> Weights:
         elif name not in weights:
             weights[name] = made[name].float()  # DoRA's norms of the base weights, and modules that are saved whole
     return {name: value.contiguous() for name, value in weights.items()}
+
+
+def _of_text(model: Any, targets: Any) -> set[str]:
+    """What an adapter is of in a model that reads pictures too: its text's part, as on LLaMA-Factory; else nothing."""
+    import torch
+
+    there = dict(model.named_modules())
+    linear = {name for name, module in there.items() if isinstance(module, torch.nn.Linear)}
+    decoder = next(name for name, module in there.items() if module is model.get_decoder())
+    inside = {name for name in there if name.startswith(f"{decoder}.")}
+    if all(there[name] is model.get_output_embeddings() for name in linear - inside):
+        return set()
+    if targets == "all-linear":
+        return linear & inside
+    return {name for name in inside if any(f".{name}".endswith(f".{target}") for target in targets)}
 
 
 def check_modules(model: Any, targets: Any, saved: Iterable[str]) -> None:
@@ -226,15 +245,16 @@ def base_model(settings: Mapping[str, Any], real: bool, dtype: str = "fp32") -> 
     """The model of `model`, `revision` and `trust_remote_code`: without weights, unless they are wanted."""
     import torch
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     path, trust = settings["model"], settings["trust_remote_code"]
     told = {"revision": settings["revision"], "trust_remote_code": trust}
+    config = AutoConfig.from_pretrained(path, **told)
+    kind = model_class(config)
     if real:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, DTYPES[dtype]), **told)
+        return kind.from_pretrained(path, dtype=getattr(torch, DTYPES[dtype]), **told)
     with init_empty_weights():
-        config = AutoConfig.from_pretrained(path, **told)
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+        return kind.from_config(config, trust_remote_code=trust)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,17 @@ def model_file(path: str, name: str, revision: str | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def model_class(config: Any) -> Any:
+    """As what the backends load a model of this configuration: whole, where it reads pictures too.
+
+    Its text alone would have other names for its weights, and an adapter of one would not fit the other.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    whole = type(config) in AutoModelForImageTextToText._model_mapping
+    return AutoModelForImageTextToText if whole else AutoModelForCausalLM
+
+
 def end_tokens(*files: Mapping[str, Any]) -> list[int]:
     """`eos_token_id` of the first of some configurations that has one, as a list."""
     for file in files:

@@ -6,8 +6,8 @@ Usage: python -m adapters.llamafactory.train [OPTIONS] backend/train.yaml METRIC
     --need-liger            its kernels were asked for: an error where the model has none
 
 The same config runs under `llamafactory-cli train`; what this adds is one line of metrics a step, unrounded and whole,
-attention of packs without a mask, inputs of adapters left in bf16, checkpoints of several processes that are whole, and
-a word on the kernels in use.
+attention of packs without a mask, inputs of adapters left in bf16, a loss by tokens, checkpoints of several processes
+that are whole, and a word on the kernels in use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.initial_adapter import base_model, check_modules
-from adapters.llamafactory import packs, train_fsdp, train_reward
+from adapters.llamafactory import packs, train_fsdp, train_reward, train_tokens
 from adapters.native import LIGER
 from adapters.schedule import follow
 
@@ -54,6 +54,8 @@ def main(config_file: str, metrics_file: str, stop: int = 0, need_liger: bool = 
             own.install()
             at_begin.append(lambda _args, model, _loader: own.use(model))
         at_begin.append(packs.check)
+    if config["stage"] in ("sft", "pt"):
+        at_begin.append(train_tokens.Tokens().use)
     run_exp(config, callbacks=[_reporter(Path(metrics_file), stop), _at_begin(at_begin)])
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from adapters.stops import write_end_tokens
 from adapters.verl.checkpoints import weights, whole_checkpoints, world_size
+from recipes.model_files import model_class
 
 Weights = dict[str, Any]  # parameter name to its tensor
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -110,14 +111,14 @@ def _peft_name(name: str) -> str:
 def _write_model(state: Weights, config_directory: Path, target: Path, dtype: str, trust: bool) -> None:
     import torch
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     kind = getattr(torch, DTYPES[dtype])
     state = {name: value.to(kind) if value.is_floating_point() else value for name, value in state.items()}
     config = AutoConfig.from_pretrained(config_directory, trust_remote_code=trust)
     config.dtype = kind
     with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(config, dtype=kind, trust_remote_code=trust)
+        model = model_class(config).from_config(config, dtype=kind, trust_remote_code=trust)
     missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()
     if unexpected or set(missing) - set(model.all_tied_weights_keys):

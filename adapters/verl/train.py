@@ -13,6 +13,7 @@ train`). What this adds, each where verl 0.9.1 falls short:
     a resume at the end of an epoch trains the next one (its loader gives an empty epoch, exit code 0);
     a checkpoint is removed only when a newer one is whole (it deletes first, and forgets the old ones on a resume);
     the metrics say the learning rate that the step used (it logs the next one), the step's time and the epoch;
+    what reads pictures is frozen, as on LLaMA-Factory (it is computed, of none, and would decay);
     the loss is in fp32, and rows one behind the other need no mask, without flash-attn too (faster.py).
 """
 
@@ -29,6 +30,7 @@ from typing import Any
 import torch
 from verl.trainer import sft_trainer
 from verl.utils import tensordict_utils
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 
 from adapters import apart
 from adapters.schedule import follow
@@ -102,6 +104,20 @@ class Trainer(sft_trainer.SFTTrainer):  # type: ignore[misc]
         self.ckpt_handler.save_checkpoint = save_checkpoint
 
 
+def _freeze_pictures() -> None:
+    """Have only the decoder and the head trained, of a whole model."""
+    build = FSDPEngine._build_module
+
+    def built(engine: Any) -> Any:
+        module = build(engine)
+        own = {*module.get_decoder().parameters(), *module.get_output_embeddings().parameters()}
+        for parameter in module.parameters():
+            parameter.requires_grad_(parameter in own)
+        return module
+
+    FSDPEngine._build_module = built
+
+
 def main(file: Path, stop: int = 0, revision: str | None = None, need_liger: bool = False, together: str = "") -> None:
     from verl.utils.device import auto_set_device
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
@@ -113,6 +129,7 @@ def main(file: Path, stop: int = 0, revision: str | None = None, need_liger: boo
     initialize_global_process_group()
     sft_trainer.Tracking = Tracking
     faster.install()
+    _freeze_pictures()
     Trainer(config, stop, together).fit()
     destroy_global_process_group()
 

@@ -8,6 +8,7 @@ from typing import Any
 from eval.engines.directory import ModelFiles
 from eval.spec import Model, Spec
 from recipes.errors import UserError
+from recipes.model_files import model_class
 
 
 def device_of(wanted: str) -> str:
@@ -61,14 +62,12 @@ def load_model(model: Model, files: ModelFiles, spec: Spec) -> Any:
 
 
 def load_whole(source: str, **how: Any) -> Any:
-    """A causal model all of whose weights are in its files: transformers makes up what is missing, at random.
+    """A model all of whose weights are in its files: transformers makes up what is missing, at random.
 
     Raises:
         UserError: some are missing, or of another shape.
     """
-    from transformers import AutoModelForCausalLM
-
-    loaded, found = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **how)
+    loaded, found = model_class(how["config"]).from_pretrained(source, output_loading_info=True, **how)
     missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
     if missing:
         raise UserError(f"{source}: its files lack {_named(missing)}; without them its answers would be random")

@@ -15,7 +15,7 @@ from recipes.files import write_text
 from recipes.methods import METHODS
 from recipes.model_files import ADAPTER, HEAD
 from recipes.paths import hub_name, local_files, scheme
-from runner.files import own_version
+from runner.files import own_version, safetensors_header
 from runner.machine import bundled
 from runner.runs.manifest import Manifest
 from runner.runs.reward_model import is_reward_model
@@ -129,28 +129,38 @@ def _what(run: Run, directory: Path, place: str) -> Iterator[str]:
     yield "## Data"
     yield from _data(run, manifest)
     yield "## Load it"
-    yield _loading(run, place, adapter=(directory / ADAPTER).is_file())
+    yield _loading(run, directory, place)
     yield "## How it was made"
     yield "\n".join(f"- {line}" for line in _how(manifest))
     recipe_text = (run.path / "recipe.resolved.yaml").read_text(encoding="utf-8").rstrip()
     yield f"<details><summary>The recipe</summary>\n\n{_code('yaml', recipe_text)}\n\n</details>"
 
 
-def _loading(run: Run, place: str, *, adapter: bool) -> str:
-    """A few lines of Python that load a run's model from a directory or a hub."""
+def _loading(run: Run, directory: Path, place: str) -> str:
+    """A few lines of Python that load a run's model, of a directory, from there or from a hub."""
     model, scores = run.recipe().recipe.model, is_reward_model(run)
+    adapter, kind = (directory / ADAPTER).is_file(), _kind(directory)
     base = f"{bundled.located(model.path)!r}" + (f", revision={model.revision!r}" if model.revision else "")
     return _code(
         "python",
         *(["from peft import PeftModel"] if adapter else []),
         *(["from safetensors.torch import load_file"] if scores else []),
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"from transformers import {kind}, AutoTokenizer",
         *(["from transformers.utils import cached_file"] if scores else []),
         f"tokenizer = AutoTokenizer.from_pretrained({place!r})",
-        f"model = AutoModelForCausalLM.from_pretrained({base if adapter else repr(place)})",
+        f"model = {kind}.from_pretrained({base if adapter else repr(place)})",
         *([f"model = PeftModel.from_pretrained(model, {place!r})"] if adapter else []),
         *([f"head = load_file(cached_file({place!r}, {HEAD!r}))", *SCORE] if scores else _writing(run)),
     )
+
+
+def _kind(directory: Path) -> str:
+    """The class of transformers that a model's weights are of, or an adapter's: the text has a part of its own in a
+    model that reads pictures too.
+    """
+    names = {name for file in directory.glob("*.safetensors") for name in safetensors_header(file) or {}}
+    whole = any(".language_model." in f".{name}" for name in names)
+    return "AutoModelForImageTextToText" if whole else "AutoModelForCausalLM"
 
 
 def _writing(run: Run) -> tuple[str, ...]:

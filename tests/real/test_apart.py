@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import Recipe, inside, losses
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside, losses
 
 pytestmark = pytest.mark.real
 
@@ -81,7 +81,7 @@ def hybrid(verl_python: Path, bundled_model: Path, tmp_path_factory: pytest.Temp
     return target
 
 
-@pytest.mark.parametrize("backend", ["llamafactory", pytest.param("verl", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_a_family_keeps_rows_apart_where_a_row_is_what_it_is_alone(
     backend: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -102,7 +102,7 @@ def sets(**fields: object) -> list[str]:
     return [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
 
 
-@pytest.mark.parametrize("backend", ["llamafactory", "verl"])
+@pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
 def test_a_hybrid_is_not_trained_on_packs(backend: str, recipe: Recipe, hybrid: Path) -> None:
     given = {"backend": backend, "model.path": hybrid, "data.packing": True, "data.train[0].max_samples": 20}
     said = recipe("run", "quickstart", *sets(**given), code=1).stderr
