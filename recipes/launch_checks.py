@@ -24,6 +24,8 @@ TASK = (
     "workdir", "event_callback", "resources", "file_mounts", "setup", "envs", "secrets", "managed_secrets", "inputs",
     "outputs", "config", "volumes", "volume_mounts", "api_server_access",
 )  # fmt: skip
+# Those of them that are laid over ours key by key, so that our mounts and resources stay.
+JOINED = ("resources", "file_mounts", "envs", "secrets", "volumes")
 SET = {"N_GPUS": "launch.gpus", "NNODES": "launch.nodes", "NODE_RANK": "launch.nodes"}
 
 
@@ -33,7 +35,14 @@ def launch_problems(value: Values, document: Document) -> Iterator[Problem]:
     for name in launch.get("env", {}):
         if name in SET:
             yield document.problem(("launch", "env", name), f"is set by the launch, from {SET[name]}; take it out")
+    shown, gpus = launch.get("env", {}).get("CUDA_VISIBLE_DEVICES"), launch.get("gpus", 1)
+    if shown is not None and (named := len([word for word in shown.split(",") if word.strip()])) < gpus:
+        text = f"names {named} of the {gpus} GPUs that launch.gpus asks for; take it out, or ask for as many"
+        yield document.problem(("launch", "env", "CUDA_VISIBLE_DEVICES"), text)
     yield from _secrets(launch, ("launch",), document)
+    if (command := launch.get("command")) and not _goes_on(command):
+        text = "does not go on with `run RECIPE …`: it has an open quotation mark, a comment, or a backslash at its end"
+        yield document.problem(("launch", "command"), text)
     for kind in ("sbatch", "srun"):
         for n, option in enumerate(launch.get("slurm", {}).get(kind, [])):
             name = option[2:].partition("=")[0]
@@ -56,9 +65,12 @@ def launch_problems(value: Values, document: Document) -> Iterator[Problem]:
         if launch.get("gpus", 1) and not sky.get("accelerator"):
             text = "missing; launch.gpus asks for GPUs: give their kind, such as H100, or set launch.gpus to 0"
             yield document.problem(("launch", "skypilot", "accelerator"), text)
-    for key in sky.get("task", {}):
+    for key, of_task in sky.get("task", {}).items():
         if key not in TASK:
             text = f"not allowed; allowed, of a SkyPilot task: {', '.join(TASK)}{did_you_mean(key, TASK)}"
+            yield document.problem(("launch", "skypilot", "task", key), text)
+        elif key in JOINED and not isinstance(of_task, dict):
+            text = f"must be a mapping, NAME: VALUE, which is laid over the launch's own {key}"
             yield document.problem(("launch", "skypilot", "task", key), text)
 
 
@@ -71,6 +83,17 @@ def _secrets(value: Any, place: tuple[str | int, ...], document: Document) -> It
     if isinstance(value, str) and is_secret(variable, value):
         text = "a secret must not stand in a recipe; set the variable where `recipe launch` is called"
         yield document.problem(place, text)
+
+
+def _goes_on(command: str) -> bool:
+    """Whether the words that a launch puts behind a text are words of its last command."""
+    lexer = shlex.shlex(f"{command} run", posix=True, punctuation_chars=True)
+    lexer.commenters, lexer.whitespace_split = "", True
+    try:
+        words = list(lexer)
+    except ValueError:  # a quotation mark that no other follows
+        return False
+    return words[-1] == "run" and not any(word.startswith("#") for word in words)
 
 
 def _simple(command: str) -> bool:

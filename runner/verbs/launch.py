@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         began = launch.began(parent, merged=arguments.merged)
     else:
         loaded = load(arguments.recipe, arguments.overrides)
+    options.check_place(arguments, loaded.recipe.launch.on)
     run = _directory(arguments, loaded)
     flags = ["--no-eval"] if arguments.no_eval else []
     flags += ["--env", "current"] if arguments.env == "current" else []

@@ -139,6 +139,16 @@ def launch_overrides(arguments: argparse.Namespace) -> list[str]:
     return said
 
 
+def check_place(arguments: argparse.Namespace, on: str | None) -> None:
+    """Raise UserError for an option of `add_launch` that is of another place than the launch's."""
+    from recipes import UserError
+
+    for flag, field in (*(option[:2] for option in LAUNCH), ("--hosts", "ssh.hosts")):
+        place, dot, _ = field.partition(".")
+        if on and dot and place != on and getattr(arguments, flag.removeprefix("--")) is not None:
+            raise UserError(f"{flag} is of {place}, and this is launched on {on}; take it out, or give --on {place}")
+
+
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs-dir", type=path, default=Path("runs"), help="directory of the runs (default: runs)")
 

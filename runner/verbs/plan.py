@@ -51,6 +51,7 @@ def _launch(loaded: LoadedRecipe, parent: Parent | None, arguments: argparse.Nam
     from runner.launching.launch import began, job, launch_json, launch_text, request
     from runner.training.planning import plan_of
 
+    options.check_place(arguments, loaded.recipe.launch.on)
     words = began(parent, merged=arguments.merged) if parent else ()
     asked = request(loaded, arguments.runs_dir.resolve() / loaded.recipe.name, began=words)
     made = job(asked)

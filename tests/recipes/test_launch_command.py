@@ -30,6 +30,13 @@ def test_more_than_one_command_is_refused(command: str, between: str, blank: str
         load(f"cd x{blank}{between}{blank}{command}", "slurm")  # a job's variables reach all of it
 
 
-def test_a_quotation_mark_without_another_is_refused() -> None:
+@pytest.mark.parametrize("command", ["recipe 'x", 'cd "a; recipe', "recipe \\", "recipe # the newest", "#"])
+@pytest.mark.parametrize("place", ["ssh", "slurm"])
+def test_text_that_does_not_go_on_with_its_recipe_is_refused(command: str, place: str) -> None:
     with pytest.raises(UserError, match=r"launch\.command"):
-        load("recipe 'x")
+        load(command, place)
+
+
+@pytest.mark.parametrize("command", ["singularity run docker://a/b#c recipe", "module load x; recipe", "A='#' recipe"])
+def test_text_that_goes_on_is_taken(command: str) -> None:
+    load(command, "slurm")

@@ -281,6 +281,20 @@ def test_the_files_of_a_recipe_are_found_wherever_it_names_them(tmp_path: Path) 
         ),
         (["--on", "slurm", "--gpus", "0", "--runs-dir", "a\\b"], "Slurm takes no path with a backslash"),
         (["--on", "slurm", "--gpus", "0", "--set", "launch.skypilot.task={resource: 1}"], "did you mean 'resources'?"),
+        (
+            ["--on", "slurm", "--gpus", "0", "--set", "launch.skypilot.task={secrets: [HF_TOKEN]}"],
+            "launch.skypilot.task.secrets: must be a mapping",
+        ),
+        (
+            ["--on", "slurm", "--gpus", "0", "--set", "launch.skypilot.task={file_mounts: null}"],
+            "launch.skypilot.task.file_mounts: must be a mapping",
+        ),
+        (["--on", "slurm", "--gpus", "0", "--hosts", "a,b"], "--hosts is of ssh, and this is launched on slurm"),
+        (["--on", "ssh", "--gpus", "0", "--hosts", "a", "--time", "1:00:00"], "--time is of slurm, and this is"),
+        (
+            ["--on", "slurm", "--gpus", "2", "--set", "launch.env={CUDA_VISIBLE_DEVICES: '0'}"],
+            "launch.env.CUDA_VISIBLE_DEVICES: names 1 of the 2 GPUs that launch.gpus asks for",
+        ),
     ],
 )
 def test_what_cannot_be_launched_is_refused(
