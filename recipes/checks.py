@@ -18,6 +18,7 @@ from recipes.model_checks import model_problems
 from recipes.paths import hub_name, listed, local_path, lookup_problem, scheme
 from recipes.reward_files import function_problem
 from recipes.schema import leaves
+from recipes.secret import ADDRESSED
 from recipes.source_checks import held_out_problems, paths_of, source_problems, sources_of, weight_problems
 from recipes.suite_checks import suite_problems
 from recipes.suites import JUDGED, REFERENCE_METRICS, suite_id, suites_of, task_file
@@ -141,6 +142,9 @@ def _eval_checks(value: Values, document: Document) -> Iterator[Problem]:
     if judged.get("devices") and mode != "concurrent":
         yield document.problem(("eval", "devices"), f"belongs to mode: concurrent, and the mode is {mode}")
     judge = judged.get("judge", {})
+    if ADDRESSED.search(judge.get("base_url") or ""):
+        text = "a password must not stand in a recipe, which is copied into the run; key_env names a variable"
+        yield document.problem(("eval", "judge", "base_url"), text)
     if bool(judge.get("base_url")) != bool(judge.get("model")):
         yield document.problem(("eval", "judge"), "base_url and model go together")
     elif not judge.get("base_url") and judge.get("key_env"):

@@ -7,12 +7,14 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from recipes.secret import hide
+
 SHOWN = 50  # mistakes at once: who has more will not read them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One mistake of the user and its place; `str()` gives `file:line:column: field: text`."""
+    """One mistake of the user and its place; `str()` gives `file:line:column: field: text`, without secrets."""
 
     text: str
     file: str = ""
@@ -23,7 +25,7 @@ class Problem:
     def __str__(self) -> str:
         place = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
         said = ": ".join(part for part in (place, self.field, self.text) if part)
-        return said.encode(errors="backslashreplace").decode()  # half a character cannot be printed
+        return hide(said).encode(errors="backslashreplace").decode()  # half a character cannot be printed
 
 
 class UserError(Exception):

@@ -12,11 +12,14 @@ from typing import IO, Any, cast
 
 from recipes.errors import UserError
 from recipes.paths import READ, data_kind, scheme
+from recipes.secret import ADDRESSED
 
 # What can be read, and the package that does.
 PACKAGES = {"hf": "huggingface_hub", "s3": "s3fs", "gs": "gcsfs"}
 # What their clients raise that is no OSError: credentials that are missing, say.
-CLIENT_ERRORS = (("botocore.exceptions", "BotoCoreError"), ("google.auth.exceptions", "GoogleAuthError"))
+CLIENT_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"), ("google.auth.exceptions", "GoogleAuthError"), ("httpx", "HTTPError"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,15 @@ def problem(url: str) -> str:
     if scheme(url) not in PACKAGES:
         allowed = ", ".join(f"{name}://" for name in PACKAGES)
         return f"cannot read {scheme(url)}://; allowed: {allowed}, or a path: copy the files here"
+    name, _, rest = url.partition("://")
+    if ADDRESSED.search(url) or ":" in rest.partition("/")[0]:
+        return "a key or a password must not stand in an address; give it by the store's own variables or settings"
+    if name != scheme(url):
+        return f"cannot read {name}://; write {scheme(url)}://"
     if scheme(url) == "hf" and not url.startswith("hf://datasets/"):
         return f"{url} is no file of a data set; write hf://datasets/NAME/FILE"
+    if not rest.partition("/")[0]:
+        return f"{url} names no bucket; write {name}://BUCKET/FILE"
     suffix = PurePosixPath(url.rpartition("/")[2]).suffix  # empty of a folder whose name ends in /
     if suffix[1:].isalnum() and data_kind(PurePosixPath(url)) is None:
         return f"cannot read {suffix}; allowed: {READ}; let the name of a folder end in /"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from recipes.secret import NAME, NOT_SECRET, SHAPES, is_secret
+from recipes.secret import HIDDEN, NAME, NOT_SECRET, SHAPES, hide, is_secret
 
-HIDDEN = "[redacted]"
 SHORTEST = 4  # a shorter value would take half the log with it
 # Secrets that a child may need for its work: model hubs, experiment trackers, object stores.
 NEEDED = re.compile(
@@ -30,7 +29,7 @@ def redact(text: str, hidden: Collection[str]) -> str:
     """The text without these values, and without what looks like a secret."""
     for value in hidden:
         text = text.replace(value, HIDDEN)
-    return SHAPES.sub(HIDDEN, text)
+    return hide(text)
 
 
 def without_strangers(env: Mapping[str, str], needed: Collection[str] = ()) -> dict[str, str]:

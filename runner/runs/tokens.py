@@ -130,6 +130,8 @@ def of_server(run: Run, trained: Sequence[Reply], address: str) -> list[list[int
         UserError: nothing answers there as either does.
     """
     base = address.rstrip("/").removesuffix("/v1")
+    if not base.startswith(("http://", "https://")):
+        raise UserError(f"--server {address}: expected an address that begins with http:// or https://")
     variables = dict(run.recipe().recipe.model.chat_template_kwargs)
     given = {"chat_template_kwargs": variables} if variables else {}
     asked = _of_llama_cpp if _is_llama_cpp(base) else _of_vllm

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from recipes import LoadedRecipe, Problem, UserError
+from recipes import LoadedRecipe, Problem, UserError, remote
 from recipes.data_files import there
 from recipes.files import read_json
 from recipes.methods import METHODS
@@ -65,6 +65,7 @@ def check_file(path: str, model: str | None, shown: int, say: Say) -> Checked:
         except ModuleNotFoundError:
             text = "parquet, Arrow, .zst and stores are read in a backend's environment; give --model"
             raise UserError(f"{path}: {text}, whose tokenizer is loaded there") from None
+    _check_there(path)
     python = environments.ensure(environment("llamafactory", "cpu"), say)
     if model.startswith("bundled:"):
         bundled.ensure(python, say)
@@ -72,6 +73,13 @@ def check_file(path: str, model: str | None, shown: int, say: Say) -> Checked:
     else:
         where = str(local_path(model, Path.cwd()) or model)
     return _asked(Checked, python, file_spec(path, where), 0, shown, told_by_rows=True)
+
+
+def _check_there(path: str) -> None:
+    if not path or not (scheme(path) or hub_name(path) or _there(Path(path))):
+        raise UserError(f"{path or repr(path)}: no such file or directory")
+    if scheme(path) and not hub_name(path) and (problem := remote.problem(path)):
+        raise UserError(problem)
 
 
 def file_spec(path: str, model: str = "") -> PrepareSpec:
@@ -83,8 +91,7 @@ def file_spec(path: str, model: str = "") -> PrepareSpec:
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
-    if not path or not (scheme(path) or hub_name(path) or _there(Path(path))):
-        raise UserError(f"{path or repr(path)}: no such file or directory")
+    _check_there(path)
     if model:
         method, path = "sft", str(local_path(path, Path.cwd()) or path)
     else:

@@ -263,3 +263,24 @@ def test_json_lines_are_written_under_no_other_name(
 ) -> None:
     assert cli.main(["data", "convert", write(tmp_path, ROWS[0]), "--to", "messages", "-o", str(tmp_path / name)]) == 2
     assert "let its name end in .jsonl" in capsys.readouterr().err and not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    "url,told",
+    [
+        ("file:///tmp/rows.jsonl", "cannot read file://; allowed: hf://, s3://, gs://"),
+        ("s3://me:opensesame@bucket/rows.jsonl", "must not stand in an address"),
+        ("gs://", "names no bucket"),
+    ],
+)
+def test_a_stores_address_is_told_as_a_recipes_is(url: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["check", url], ["check", url, "--model", "m"], ["convert", url, "--to", "messages"]):
+        assert cli.main(["data", *words]) == 2
+        said = capsys.readouterr().err
+        assert told in said and "opensesame" not in said
+
+
+def test_what_is_told_of_a_mistake_holds_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate", "quickstart", "--set", "model.path=https://me:opensesame@host/model"]) == 2
+    said = capsys.readouterr().err
+    assert "neither a directory here nor a hub id" in said and "opensesame" not in said
