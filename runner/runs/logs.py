@@ -28,8 +28,11 @@ def show(run: Run, *, follow: bool, lines: int | None) -> None:
 
 
 def newest(run: Run) -> Path | None:
+    """The newest log; of a run that has ended the newest that says something, as what ends well at its end does not."""
     logs = sorted((run.path / "logs").glob("*.log"), key=lambda p: p.stat().st_mtime)
-    return logs[-1] if logs else None
+    said = [log for log in logs if log.stat().st_size] if run.state() not in ("running", "prepared") else []
+    found = said or logs
+    return found[-1] if found else None
 
 
 def _follow(run: Run, log: Path, offset: int) -> None:

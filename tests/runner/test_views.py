@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_a_log_is_followed_until_the_run_ends(run: Run, capsys: pytest.CaptureFi
         logs.show(run, follow=True, lines=1)
         thread.join()
     assert capsys.readouterr().out == "two\nthree\n"
+
+
+def test_an_empty_log_hides_no_other(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run.log(1).write_text("one\n")
+    later = run.log(1).with_name("export-2.log")
+    later.touch()
+    os.utime(later, (time.time() + 9, time.time() + 9))
+    run.update(state="succeeded")
+    logs.show(run, follow=False, lines=None)
+    assert capsys.readouterr().out == "one\n"
 
 
 def test_a_run_without_a_log(run: Run) -> None:
