@@ -87,6 +87,9 @@ def gate(
     """
     judged, unanswered = judge(baseline, candidate, margin=margin, metrics=metrics, seed=seed)
     verdict, reason = _verdict(judged)
+    lost = _lost(metrics, baseline, candidate)
+    if lost and not any(one.state == "worse" for one in judged):
+        verdict, reason = "CAN'T TELL", lost
     if unanswered:
         verdict, reason = "DON'T SHIP", unanswered
     return Gate(verdict=verdict, reason=reason, metrics=judged)
@@ -137,6 +140,17 @@ def _unanswered(baseline: Entry, candidate: Entry, compared: Sequence[Compared],
             return (
                 f"{one.metric}: {new.failures} of {new.n + new.failures} samples have no answer, before {old.failures}"
             )
+    return ""
+
+
+def _lost(wanted: Sequence[str], *entries: Entry) -> str:
+    """Which records are gone that numbers speak of: what they would say must not be left out of a verdict."""
+    for one in (one for entry in entries for one in entry.members or (entry,)):
+        for name, suite in one.provenance.suites.items():
+            names = [metric for metric in one.metrics if name in suites_of(metric)]
+            asked = not wanted or any(_of(metric, ask) for metric in names for ask in wanted)
+            if suite.records and name not in one.records and asked:
+                return f"{one.name}: the records of {name} are gone; `recipe eval` with that suite writes them anew"
     return ""
 
 

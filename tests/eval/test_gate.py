@@ -136,6 +136,16 @@ def test_what_it_leaves_unanswered_is_not_its_advantage() -> None:
     assert found.verdict == "DON'T SHIP" and "10 of 50 samples have no answer, before 0" in found.reason
 
 
+def test_a_loss_whose_records_are_gone_is_not_passed_over() -> None:
+    old, new = answering("old", [0.1] * 40), answering("new", [0.9] * 40)
+    gone = model("new", [2.0] * 40).provenance.suites["perplexity"]
+    about = replace(new.provenance, suites={**new.provenance.suites, "perplexity": replace(gone, records="hash")})
+    found = replace(new, results=replace(new.results, provenance=about))
+    assert gate(old, new).verdict == "SHIP"
+    assert gate(old, found).verdict == "CAN'T TELL" and "the records of perplexity are gone" in gate(old, found).reason
+    assert gate(old, found, metrics=["longbench"]).verdict == "SHIP"
+
+
 def test_only_metrics_that_both_have_can_be_asked_for() -> None:
     one = model("old", [2.0, 2.1, 2.2])
     assert gate(one, one, metrics=["perplexity"]).verdict == "CAN'T TELL", "three samples that agree say little"
