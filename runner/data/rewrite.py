@@ -25,7 +25,7 @@ def rewritten(row: Raw, came_as: str, to: str) -> Raw:
         BadRow: the other format has no place for what the row holds.
     """
     if rows_of(came_as) is not rows_of(to):
-        others = ", ".join(rows_of(came_as).formats)
+        others = ", ".join(name for name in rows_of(came_as).formats if name in WRITERS)
         raise BadRow(f"rows of {came_as} are no {to}: each holds other things; allowed: {others}")
     source, why = source_of("converted"), ""
     for candidate in WRITERS[to](row):

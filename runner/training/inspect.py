@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from recipes import LoadedRecipe, Problem, UserError, remote
 from recipes.data_files import there
+from recipes.errors import did_you_mean
 from recipes.files import read_json
 from recipes.methods import METHODS
 from recipes.paths import hub_name, local_path, scheme
@@ -77,7 +78,9 @@ def check_file(path: str, model: str | None, shown: int, say: Say) -> Checked:
 
 def _check_there(path: str) -> None:
     if not path or not (scheme(path) or hub_name(path) or _there(Path(path))):
-        raise UserError(f"{path or repr(path)}: no such file or directory")
+        above = Path(path).parent
+        near = did_you_mean(Path(path).name, [each.name for each in above.iterdir()]) if above.is_dir() else ""
+        raise UserError(f"{path or repr(path)}: no such file or directory{near}")
     if scheme(path) and not hub_name(path) and (problem := remote.problem(path)):
         raise UserError(problem)
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from recipes.encode import BadRow
-from recipes.errors import SHOWN, UserError
+from recipes.errors import UserError
 from recipes.files import write_text
-from recipes.paths import PACKED, data_kind
+from recipes.paths import PACKED, data_kind, is_pattern
 from recipes.types import Source
 from runner.data.formats import detect
+from runner.data.notes import Complaints
 from runner.data.read import BadData, Row, files_of, read
 from runner.data.rewrite import canonical, rewritten
 from runner.data.written import held_out
@@ -31,7 +32,7 @@ def convert_file(path: str, to: str, target: Path | None, say: Callable[[str], N
         UserError: rows that are malformed or do not fit, each by file and line; nothing is written then.
     """
     lines: list[str] = []
-    problems: list[str] = []
+    problems = Complaints()
     unused: Counter[str] = Counter()
     with _readable(path):
         spec = file_spec(path)
@@ -45,8 +46,8 @@ def convert_file(path: str, to: str, target: Path | None, say: Callable[[str], N
                 # Of several replies in an order a row of training is two; as what it was it stays whole.
                 lines.append(_line(value if name == to == RANKED else rewritten(row, name, to)))
             except BadRow as error:
-                problems.append(f"{raw.place}: {error}")
-                if len(problems) > SHOWN:
+                problems.add(raw.place, str(error))
+                if problems.full:
                     break
     _check(path, problems, lines)
     if name == RANKED != to:
@@ -62,14 +63,16 @@ def split_file(path: str, fraction: float, seed: int, say: Callable[[str], None]
     Raises:
         UserError: rows that cannot be read, too few of them, or files that are there already.
     """
+    if is_pattern(path):
+        raise UserError(f"{path}: a pattern has no name to write beside; give a file or a directory")
     lines: list[str] = []
-    problems: list[str] = []
+    problems = Complaints()
     with _readable(path):
         for raw in _rows(file_spec(path).data.train[0], say):
             try:
                 lines.append(_line(_value(raw)))
             except BadRow as error:
-                problems.append(f"{raw.place}: {error}")
+                problems.add(raw.place, str(error))
     _check(path, problems, lines)
     if len(lines) < 2:
         raise UserError(f"{path}: {len(lines)} row cannot be split; at least 2")
@@ -148,8 +151,8 @@ def _line(value: Any) -> str:
     return text
 
 
-def _check(path: str, problems: list[str], lines: list[str]) -> None:
-    if problems:
-        raise UserError(*problems)
+def _check(path: str, problems: Complaints, lines: list[str]) -> None:
+    if problems.rows:
+        raise UserError(*problems.lines())
     if not lines:
         raise UserError(f"{path}: no rows")

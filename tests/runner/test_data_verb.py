@@ -284,3 +284,26 @@ def test_what_is_told_of_a_mistake_holds_no_password(capsys: pytest.CaptureFixtu
     assert cli.main(["validate", "quickstart", "--set", "model.path=https://me:opensesame@host/model"]) == 2
     said = capsys.readouterr().err
     assert "neither a directory here nor a hub id" in said and "opensesame" not in said
+
+
+def test_rows_that_fit_no_better_than_the_first_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, *[{"instruction": f"q{n}", "output": "a"} for n in range(70)])
+    assert cli.main(["data", "convert", file, "--to", "preference"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "are no preference" in said and said.endswith("conversations … and 69 more rows like this")
+
+
+def test_a_pattern_is_not_split_into_files_that_are_patterns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, *ROWS)
+    assert cli.main(["data", "split", str(tmp_path / "*.jsonl"), "--fraction", "0.5"]) == 2
+    assert "give a file or a directory" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_is_not_there_is_told_with_the_one_that_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, ROWS[0])
+    assert cli.main(["data", "check", file.replace("rows.", "row.")]) == 2
+    assert "did you mean 'rows.jsonl'?" in capsys.readouterr().err
