@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,13 @@ def _value(reward: Named, reply: str, reference: str, row: Mapping[str, Any]) ->
         value = reward.function(reply, reference, row)
     except RewardError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise RewardError(f"{place.filename}:{place.lineno}: {type(error).__name__}: {error}") from error
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise RewardError(f"{reward.name}: gave {value!r}; a reward is a finite number")
+    if not isinstance(value, Real) or not math.isfinite(value):
+        code = getattr(reward.function, "__code__", None)
+        where = f"{code.co_filename}:{code.co_firstlineno}: " if code else ""
+        raise RewardError(f"{where}{reward.name}: gave {value!r}; a reward is a finite number")
     return float(value)
 
 
@@ -161,7 +164,7 @@ def _own(path: str) -> Function:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise RewardError(f"{place.filename}:{place.lineno}: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)

@@ -45,6 +45,8 @@ def try_rewards(loaded: LoadedRecipe, reply: str | None, replies: Path | None, a
     if loaded.recipe.method != "grpo":
         text = f"{loaded.recipe.method} has no rewards; allowed: grpo"
         raise UserError(loaded.document.problem(("method",), text))
+    if answer is not None and reply is None:
+        raise UserError("--answer is the reference of --reply; give both")
     if reply is not None:
         asked = [("given", reply, _row(loaded, answer))]
     elif replies:
@@ -77,14 +79,17 @@ def _row(loaded: LoadedRecipe, answer: str | None) -> Row:
 
 def _given(file: Path, loaded: LoadedRecipe) -> Iterator[tuple[str, str, Row]]:
     """JSON lines of `reply` and `answer`, or of a run's rollouts (`output`, `gts`); else the recipe's rows in order."""
+    place, given = str(file), []
     try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        texts = [line.get("reply", line.get("output")) for line in lines]
-        answers = [line.get("answer", line.get("gts")) for line in lines]
+        for n, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+            if line.strip():
+                place = f"{file}:{n}"
+                one = json.loads(line)
+                given.append((n, one.get("reply", one.get("output")), one.get("answer", one.get("gts"))))
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f'--replies {file}: {error}; write JSON lines such as {{"reply": "4"}}') from None
-    rows = _rows(loaded) if None in answers else iter(())
-    for n, (text, answer) in enumerate(zip(texts, answers, strict=True), start=1):
+        raise UserError(f'--replies {place}: {error}; write JSON lines such as {{"reply": "4"}}') from None
+    rows = _rows(loaded) if any(answer is None for _, _, answer in given) else iter(())
+    for n, text, answer in given:
         if not isinstance(text, str):
             raise UserError(f"{file}:{n}: no text under 'reply' or 'output'")
         row = next(rows, None) if answer is None else {"prompt": [], "answer": str(answer)}

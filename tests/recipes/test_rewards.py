@@ -140,7 +140,7 @@ def test_a_function_gets_reply_reference_and_row(tmp_path: Path) -> None:
     "body,expected",
     [
         ("    return 1 / 0", r"own.py:2: ZeroDivisionError: division by zero"),
-        ("    return 'much'", r"f: gave 'much'; a reward is a finite number"),
+        ("    return 'much'", r"own\.py:1: f: gave 'much'; a reward is a finite number"),
         ("    return None", r"f: gave None"),
         ("    return float('nan')", r"f: gave nan"),
     ],

@@ -72,6 +72,8 @@ def test_a_bad_file_of_replies_is_named(
 ) -> None:
     given = write(text + "\n", "replies.jsonl")
     assert str(given) in mistake(capsys, str(file), "--replies", str(given))
+    given = write('{"reply": "4"}\n\n' + text + "\n", "replies.jsonl")
+    assert f"{given}:3: " in mistake(capsys, str(file), "--replies", str(given))
 
 
 def test_a_reward_that_raises_is_the_users_mistake_with_file_and_line(
@@ -80,6 +82,18 @@ def test_a_reward_that_raises_is_the_users_mistake_with_file_and_line(
     own = write("def f(reply, reference, row):\n    return len(row['nothing'])\n", "own.py")
     told = "grpo.rewards=[{type: function, path: own.py:f}]"
     assert mistake(capsys, str(file), "--set", told) == f"{own}:2: KeyError: 'nothing'\n"
+
+
+def test_a_reward_that_ends_the_program_is_named_too(
+    file: Path, capsys: pytest.CaptureFixture[str], write: Callable[..., Path]
+) -> None:
+    own = write("import sys\ndef f(reply, reference, row):\n    sys.exit(3)\n", "own.py")
+    told = "grpo.rewards=[{type: function, path: own.py:f}]"
+    assert mistake(capsys, str(file), "--set", told) == f"{own}:3: SystemExit: 3\n"
+
+
+def test_an_answer_without_a_reply_is_no_reference(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--answer is the reference of --reply" in mistake(capsys, str(file), "--answer", "3")
 
 
 def test_other_methods_have_no_rewards(capsys: pytest.CaptureFixture[str]) -> None:
