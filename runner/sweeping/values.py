@@ -103,14 +103,17 @@ def _split(option: str, text: str, example: str) -> tuple[str, str]:
     return field, given
 
 
-def check_fields(grids: Sequence[Grid], ranges: Sequence[Range]) -> None:
-    """Raises UserError where nothing is varied, or a field twice."""
+def check_fields(grids: Sequence[Grid], ranges: Sequence[Range], overrides: Sequence[str] = ()) -> None:
+    """Raises UserError where nothing is varied, or a field twice, or one that an override sets."""
     fields = [*(one.field for one in grids), *(one.field for one in ranges)]
     if not fields:
         raise UserError("nothing is varied: give --grid FIELD=V1,V2, or --trials N with --range FIELD=LOW..HIGH")
     twice = next((field for n, field in enumerate(fields) if field in fields[:n]), None)
     if twice:
         raise UserError(f"{twice} is varied twice; give all its values in one --grid or --range")
+    fixed = next((one for one in overrides if one.partition("=")[0].strip() in fields), None)
+    if fixed:
+        raise UserError(f"--set {fixed}: the field is varied; keep the one or the other")
 
 
 def combinations(grids: Sequence[Grid]) -> Iterator[Values]:

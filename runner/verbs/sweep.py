@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     grids = tuple(map(grid, arguments.grid))
     ranges = tuple(map(bounds, arguments.ranges))
-    check_fields(grids, ranges)
+    check_fields(grids, ranges, arguments.overrides)
     if ranges and not arguments.trials:
         raise UserError("--range needs --trials N: how many values are drawn; or give values with --grid")
     loaded, parent = load(arguments.recipe, arguments.overrides), None

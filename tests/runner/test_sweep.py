@@ -293,6 +293,7 @@ def test_the_names_that_stand_twice_are_equal() -> None:
         ([], "nothing is varied: give --grid FIELD=V1,V2"),
         (["--range", "tuning.rank=4..8"], "--range needs --trials N"),
         (["--grid", "tuning.rank=4,8", "--grid", "tuning.rank=16"], "tuning.rank is varied twice"),
+        (["--grid", "tuning.rank=4,8", "--set", "tuning.rank=16"], "--set tuning.rank=16: the field is varied"),
         (["--grid", "tuning.rank=4,8", "--metric", "bleu"], "--metric bleu: no suite measures that"),
         (["--grid", "tuning.rank=4,-8"], "tuning.rank=-8: --set tuning.rank=-8: tuning.rank: -8 is not allowed"),
         (["--trials", "3", "--range", "tuning.dropout=0..2"], "tuning.dropout=2: --set tuning.dropout=2: "),
