@@ -11,6 +11,7 @@ from recipes.data_files import there
 from recipes.errors import UserError
 from recipes.model_checks import SWITCHES
 from recipes.paths import template_file, template_problem
+from recipes.secret import ADDRESSED
 from recipes.suites import LM_EVAL, ROW_SUITES, SUITES
 from recipes.typed import to_json
 from recipes.visible import visible
@@ -144,6 +145,8 @@ def _check_apart(runs: Sequence[Run], output: Path) -> None:
 
 def _suite_data(arguments: argparse.Namespace) -> dict[str, str]:
     """`--data` is the named suite's own data; with --model, the rows of all suites that read rows."""
+    if arguments.data and not arguments.model and not arguments.suites:
+        raise UserError("--data: of which suite? name it with --suites, or give a --model to score on these rows")
     named = [s for s in arguments.suites or [] if not arguments.model or s not in ROW_SUITES]
     if not arguments.data or not named:
         return {}
@@ -170,6 +173,10 @@ def _judge(arguments: argparse.Namespace) -> Judge | None:
         if arguments.judge_key_env:
             raise UserError("--judge-key-env belongs to a judge; give --judge-url and --judge-model too")
         return None
+    if not arguments.judge_url.startswith(("http://", "https://")):
+        raise UserError(f"--judge-url {arguments.judge_url}: expected an address that begins with http:// or https://")
+    if ADDRESSED.search(arguments.judge_url):
+        raise UserError("--judge-url: a password must not stand in it, as results keep it; use --judge-key-env")
     from eval.spec import Judge
 
     return Judge(base_url=arguments.judge_url, model=arguments.judge_model, key_env=arguments.judge_key_env)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from recipes import UserError, load
+from runner.cli import main
 from runner.runs import rundir
 from runner.scoring.models import EvalOptions, evaluate_model, models_of
 
@@ -36,3 +37,22 @@ def test_an_option_of_no_suite_that_is_asked_is_refused(tmp_path: Path, options:
     with pytest.raises(UserError, match="add one to --suites") as error:
         evaluate_model(str(tmp_path), None, options, print)
     assert message in str(error.value)
+
+
+JUDGE = ["--judge-model", "m", "--judge-url"]
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["one", "--data", "rows.jsonl"], "--data: of which suite? name it with --suites"),
+        ([*JUDGE, "localhost:8000/v1"], "expected an address that begins with http:// or https://"),
+        ([*JUDGE, "http://me:opensesame@host/v1"], "--judge-url: a password must not stand in it"),
+    ],
+)
+def test_options_that_would_be_lost_or_kept_are_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "opensesame" not in said
