@@ -13,8 +13,10 @@ from typing import Any
 from adapters import backend
 from adapters.contract import Topology
 from recipes import UserError, load_text, schema
+from recipes.checks import SECRET
 from recipes.errors import Problem, did_you_mean
 from recipes.paths import anchored
+from recipes.secret import HIDDEN, hide
 from recipes.yaml_text import dump, parse
 from runner.imports import axolotl, llamafactory, torchtune, verl
 from runner.imports.taken import NO_FIELD, Entry, NoPlace, Taken
@@ -206,13 +208,16 @@ def _problems(values: dict[str, Any], gpus: int) -> tuple[Problem | str, ...]:
 
 
 def _text(values: dict[str, Any], entries: tuple[Entry, ...], file: Path, tool: str) -> str:
-    lost = [f"#   {entry.key}: {_short(entry.value)}: {entry.text}" for entry in entries if entry.status == "no place"]
+    lost = [f"#   {entry.key}: {_shown(entry)}: {entry.text}" for entry in entries if entry.status == "no place"]
     head = [f"# Made of {file.name}, a configuration of {tool}, by `recipe import`."]
     head += ["# Not in it:", *lost] if lost else []
     body = dump(values)
     return "\n".join(head) + "\n" + body
 
 
-def _short(value: object) -> str:
-    text = " ".join(str(value).split())
+def _shown(entry: Entry) -> str:
+    """A value as the head has it, which is copied into each run: no secret; a special token such as <pad> is none."""
+    text = hide(" ".join(str(entry.value).split()))
+    if SECRET.search(entry.key) and not text.startswith(("<", "[")):
+        return HIDDEN
     return text if len(text) <= 60 else text[:60] + " …"

@@ -371,3 +371,11 @@ def test_paths_lead_from_where_the_recipe_lies_to_where_the_data_are(tmp_path: P
         (source,) = load(target).recipe.data.train
         assert Path(source.path).resolve() == tmp_path / "data/rows.jsonl"
         assert source.system == "Be brief."
+
+
+def test_a_secret_does_not_stand_in_the_head_of_the_recipe(tmp_path: Path) -> None:
+    mine = {"model_name_or_path": "a/b", "stage": "sft", "finetuning_type": "lora", "template": "qwen"}
+    secrets = {"hf_hub_token": "opensesame", "swanlab_api_key": "opensesame", "unknown": "hf_" + "opensesame" * 2}
+    found = imported(tmp_path, {**mine, **secrets, "other_token": "<pad>"})
+    assert "opensesame" not in found.text
+    assert all(f"#   {key}: [redacted]: " in found.text for key in secrets) and "#   other_token: <pad>: " in found.text
