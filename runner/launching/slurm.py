@@ -104,7 +104,7 @@ def start(request: Request, job: Job, say: Say) -> str:
         raise UserError("--on slurm: there is no sbatch here; launch from a login node of the cluster")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Failure(f"sbatch refused the job: {done.stderr.strip()}", cause=f"see {command[-1]}")
+        raise Failure(f"sbatch refused the job: {done.stderr.strip()}", cause="see what was submitted with --dry-run")
     number = done.stdout.strip().partition(";")[0]
     say(f"job {number}; its log: {request.directory / f'slurm-{number}.log'}")
     say(f"follow: recipe runs; end: scancel {number}")

@@ -359,6 +359,18 @@ def tool(directory: Path, name: str, text: str) -> None:
     (directory / name).chmod(0o755)
 
 
+def test_a_job_that_is_refused_points_to_nothing_that_is_gone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tool(tmp_path, "sbatch", "echo 'invalid partition' >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert main(["launch", "quickstart", "--on", "slurm", "--gpus", "0"]) == 1
+    said = capsys.readouterr().err
+    assert "invalid partition" in said and "--dry-run" in said and "job.sbatch" not in said
+    assert not list((tmp_path / "runs").iterdir())
+
+
 def record(directory: Path, name: str, number: str) -> Path:
     launched = Launched(
         on="slurm",
