@@ -1,4 +1,4 @@
-"""Writes columns of token lists as an Arrow file that `datasets` maps into memory, from arrays and not from lists.
+"""Writes columns of token lists as Arrow files, from arrays and not from lists, and copies their rows.
 
 `datasets`' own writer looks at every token as an object of Python: a third of what preparing the data costs.
 """
@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ ROWS = 1000  # of a batch, as `datasets` writes them
 
 
 class ArrowFile:
-    """An Arrow stream of columns, each a list of integers a row, or one value a row.
+    """An Arrow file of columns, each a list of integers a row, or one value a row.
 
     Args:
         path: where it is written.
         lists: the width of the integers of each list column, in bits.
         values: the type of each other column, by the name of pyarrow's function (`bool_`, `null`).
+        seekable: as IPC's file format, any batch of which can be read; else as its stream, as `datasets` has it.
     """
 
-    def __init__(self, path: Path, lists: Mapping[str, int], values: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path, lists: Mapping[str, int], values: Mapping[str, str] | None = None, *, seekable: bool = False
+    ) -> None:
         import pyarrow as pa
 
         self._pa = pa
@@ -31,7 +35,7 @@ class ArrowFile:
         fields = {name: pa.list_(kind) for name, kind in self._types.items()} | self._value_types
         self._schema = pa.schema(list(fields.items()))
         self._stream = pa.OSFile(str(path), "wb")
-        self._writer = pa.ipc.new_stream(self._stream, self._schema)
+        self._writer = (pa.ipc.new_file if seekable else pa.ipc.new_stream)(self._stream, self._schema)
         self._clear()
 
     def _clear(self) -> None:
@@ -71,3 +75,25 @@ class ArrowFile:
             self._flush()
         self._writer.close()
         self._stream.close()
+
+
+def tables_of(file: Path, indices: Sequence[int]) -> Iterator[Any]:
+    """The rows of a seekable file by their indices, in that order, of which one batch is in memory at a time."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as reader:
+        for number, group in groupby(indices, lambda index: index // ROWS):
+            batch = reader.get_batch(number)
+            # `take` would load the kernels that compute: 20 MB.
+            yield pa.Table.from_batches([batch.slice(index % ROWS, 1) for index in group]).combine_chunks()
+
+
+def copy_rows(file: Path, indices: Sequence[int], target: Path) -> None:
+    """Write rows of a seekable file as an Arrow stream."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(file)) as source:
+        schema = pa.ipc.open_file(source).schema
+    with pa.OSFile(str(target), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
+        for table in tables_of(file, indices):
+            writer.write_table(table)

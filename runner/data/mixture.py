@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from runner.data.passes import Stop
 MOST = 100  # times as many rows as there are: more is a mistake of the weights
 
 
-def mixed(indices: Sequence[int], source_of: Sequence[int], sources: Sequence[Source], seed: int) -> list[int]:
+def mixed(indices: Sequence[int], source_of: Sequence[int], sources: Sequence[Source], seed: int) -> Sequence[int]:
     """The rows of an epoch, so many of each source as its weight says.
 
     The source that is largest beside its weight stands there once. Each other one is repeated whole as often as that
@@ -31,7 +32,7 @@ def mixed(indices: Sequence[int], source_of: Sequence[int], sources: Sequence[So
         Stop: a source without rows, or one that would be repeated beyond reason.
     """
     weights = [source.weight or 0.0 for source in sources]
-    rows: list[list[int]] = [[] for _ in sources]
+    rows = [array("I") for _ in sources]
     for index in indices:
         rows[source_of[index]].append(index)
     for number, found in enumerate(rows):
@@ -46,11 +47,11 @@ def mixed(indices: Sequence[int], source_of: Sequence[int], sources: Sequence[So
             f"data.train[{small}].weight: {sources[small].name} has {len(rows[small]):,} rows, which would be repeated "
             f"{times:,.0f} times each; lower its weight, or give the others max_samples"
         )
-    order = list(indices)
+    order = array("I", indices)
     for number, found in enumerate(rows):
         whole, rest = divmod(round(unit * weights[number]), len(found))
         order += found * (whole - 1)
-        order += sorted(random.Random(f"{seed} {number}").sample(found, rest))
+        order.extend(sorted(random.Random(f"{seed} {number}").sample(found, rest)))
     return order
 
 

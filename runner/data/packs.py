@@ -7,7 +7,8 @@ no loss. A block is a slice of the documents one behind the other, with loss on 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from array import array
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.encode import IGNORE
-from runner.data.arrow import ArrowFile
+from runner.data.arrow import ROWS, ArrowFile, tables_of
 
 EIGHT = 8  # LLaMA-Factory's collator fills rows up to a multiple of it, all but the position_ids
 
@@ -34,7 +35,7 @@ class Packed:
         return self.tokens / (self.sequences * self.length) if self.sequences else 0.0
 
 
-def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+def best_fit(lengths: Sequence[int], capacity: int) -> list[array[int]]:
     """Put rows into as few packs as best fit, decreasing, finds: the longest first, each where it leaves least room.
 
     Args:
@@ -44,14 +45,16 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     Returns:
         the indices of the rows of each pack.
     """
-    packs: list[list[int]] = []
+    import numpy as np
+
+    packs: list[array[int]] = []
     rooms: list[int] = []  # the different rooms that packs have left, ascending
     with_room: dict[int, list[int]] = defaultdict(list)
-    for index in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+    for index in map(int, np.argsort(-np.asarray(lengths, np.int64), kind="stable")):
         length = lengths[index]
         place = bisect_left(rooms, length)
         if place == len(rooms):
-            packs.append([])
+            packs.append(array("I"))
             pack, room = len(packs) - 1, capacity
         else:
             room = rooms[place]
@@ -67,29 +70,25 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 class Rows:
-    """The token ids and labels of an Arrow file's rows, read where they lie."""
+    """The token ids and labels of a seekable Arrow file's rows, in any order: read where they lie, on the disk."""
 
-    def __init__(self, file: Path, prefix: str = "") -> None:
-        from datasets import Dataset
+    def __init__(self, file: Path) -> None:
+        import pyarrow as pa
 
-        table = Dataset.from_file(str(file)).data.table
-        self._columns = [self._chunks(table.column(prefix + name)) for name in ("input_ids", "labels")]
-        self._starts = [0]
-        for offsets, _ in self._columns[0]:
-            self._starts.append(self._starts[-1] + len(offsets) - 1)
-
-    @staticmethod
-    def _chunks(column: Any) -> list[tuple[Any, Any]]:
-        return [(part.offsets.to_numpy(), part.values.to_numpy()) for part in column.chunks]
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        batches = map(reader.get_batch, range(reader.num_record_batches))
+        self._batches = [[_numbers(batch.column(name)) for name in ("input_ids", "labels")] for batch in batches]
 
     def __getitem__(self, index: int) -> tuple[list[int], list[int]]:
-        chunk = bisect_right(self._starts, index) - 1
-        within = index - self._starts[chunk]
-        found = [
-            values[offsets[within] : offsets[within + 1]].tolist()
-            for offsets, values in (column[chunk] for column in self._columns)
-        ]
-        return found[0], found[1]
+        number, within = divmod(index, ROWS)
+        ids, labels = (
+            values[offsets[within] : offsets[within + 1]].tolist() for offsets, values in self._batches[number]
+        )
+        return ids, labels
+
+
+def _numbers(column: Any) -> tuple[Any, Any]:
+    return column.offsets.to_numpy(), column.values.to_numpy()
 
 
 def write_packs(
@@ -104,15 +103,15 @@ def write_packs(
         places: where it is written which rows each pack holds, by their places in `indices`.
     """
     rows = Rows(file)
-    found = best_fit([lengths[n] for n in indices], capacity)
-    packs = [[indices[n] for n in pack] for pack in found]
-    length = -(-max(sum(lengths[n] for n in pack) for pack in packs) // EIGHT) * EIGHT
-    _write(target, (_pack([rows[n] for n in pack], length) for pack in packs), positions=True)
+    own = array("I", (lengths[n] for n in indices))
+    found = best_fit(own, capacity)
+    length = -(-max(sum(own[n] for n in pack) for pack in found) // EIGHT) * EIGHT
+    _write(target, (_pack([rows[indices[n]] for n in pack], length) for pack in found), positions=True)
     told = ArrowFile(places, {"rows": 32})
     for pack in found:
         told.write({"rows": pack})
     told.close()
-    return Packed(sequences=len(packs), length=length, tokens=sum(lengths[n] for n in indices))
+    return Packed(sequences=len(found), length=length, tokens=sum(own))
 
 
 def _pack(rows: Sequence[tuple[list[int], list[int]]], length: int) -> dict[str, list[int]]:
@@ -129,7 +128,8 @@ def _pack(rows: Sequence[tuple[list[int], list[int]]], length: int) -> dict[str,
 
 def write_blocks(file: Path, indices: Sequence[int], length: int, target: Path) -> Packed:
     """Write documents, one behind the other, as blocks of `length` tokens; the last may be shorter."""
-    rows = Rows(file)
+    columns = (table.column("input_ids") for table in tables_of(file, indices))
+    documents = (ids.values.to_numpy().tolist() for column in columns for ids in column)
     counted = [0, 0]
 
     def counting(blocks: Iterable[list[int]]) -> Iterator[dict[str, list[int]]]:
@@ -138,7 +138,7 @@ def write_blocks(file: Path, indices: Sequence[int], length: int, target: Path) 
             # transformers divides a batch's loss by its labels: one that nothing precedes would make it smaller.
             yield {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORE, *ids[1:]]}
 
-    _write(target, counting(_blocks((rows[n][0] for n in indices), length)), positions=False)
+    _write(target, counting(_blocks(documents, length)), positions=False)
     return Packed(sequences=counted[0], length=length, tokens=counted[1])
 
 

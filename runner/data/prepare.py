@@ -179,9 +179,9 @@ def _account(
     accounting = Accounting(
         rows_in=sum(p.rows_in.total() for p in passes),
         trained=len(indices),
-        truncated_of_trained=sum(n in writer.truncated for n in indices),
+        truncated_of_trained=sum(writer.truncated[n] for n in indices),
         validation=len(other[1]) if other else 0,
-        truncated_of_validation=sum(n in other[0].truncated for n in other[1]) if other else 0,
+        truncated_of_validation=sum(other[0].truncated[n] for n in other[1]) if other else 0,
         dropped=dict(dropped),
         longest_dropped=max(p.longest_dropped for p in passes),
         tokens=sum(writer.tokens[n] for n in order),

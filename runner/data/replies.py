@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 from recipes.encode import IGNORE
 from recipes.methods import CONVERSATIONS, FEEDBACK, METHODS
 from recipes.typed import write_typed
+from runner.data.arrow import tables_of
 from runner.data.formats import Raw
-from runner.data.packs import Rows
 from runner.data.written import Writer
 
 FILE, ROWS = "replies.json", 4
@@ -35,11 +35,14 @@ class Reply:
 
 def write_replies(writer: Writer, indices: Sequence[int], method: str, directory: Path, *, last_only: bool) -> None:
     """Write the replies of the first training rows."""
-    rows = Rows(writer.directory / "rows.arrow", METHODS[method].rows.columns[0])
+    prefix = METHODS[method].rows.columns[0]
+    rows = chain.from_iterable(
+        table.to_pylist() for table in tables_of(writer.directory / "rows.arrow", indices[:ROWS])
+    )
     found: list[Reply] = []
     with (directory / "train.jsonl").open(encoding="utf-8") as lines:
-        for number, (index, line) in enumerate(zip(islice(indices, ROWS), lines, strict=False), 1):
-            ids, labels = rows[index]
+        for number, (row, line) in enumerate(zip(rows, lines, strict=False), 1):
+            ids, labels = row[f"{prefix}input_ids"], row[f"{prefix}labels"]
             found += replies_of(number, messages_of(json.loads(line), method), ids, labels, last_only=last_only)
     write_typed(directory / FILE, tuple(found))
 

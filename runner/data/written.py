@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import shutil
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
 from recipes.encode import IGNORE, Encoded
 from recipes.methods import FEEDBACK, METHODS, Rows
-from runner.data.arrow import ArrowFile
+from runner.data.arrow import ArrowFile, copy_rows
 from runner.data.formats import Raw
 from runner.data.packs import Packed, write_blocks, write_packs
 
@@ -29,17 +30,16 @@ class Writer:
         self.directory, self.kind = directory, METHODS[method].rows
         self.text = (directory / "rows.jsonl").open("w", encoding="utf-8")
         self.arrow = _arrow_file(directory / "rows.arrow", self.kind) if self.kind.columns else None
-        self.truncated: set[int] = set()
-        self.tokens = array("L")  # of each row; arrays, because a list would grow to 100 MB on a million rows
-        self.supervised = array("L")  # of these, with loss
-        self.thought = array("L")  # of these, of a reply's thinking
-        self.longest = array("L")  # of its longest part: a preference pair has two
-        self.sources = array("L")  # the number of its source
+        self.tokens = array("I")  # of each row; arrays, because a list would grow to 100 MB on a million rows
+        self.supervised = array("I")  # of these, with loss
+        self.thought = array("I")  # of these, of a reply's thinking
+        self.longest = array("I")  # of its longest part: a preference pair has two
+        self.sources = array("I")  # the number of its source
+        self.truncated = bytearray()  # whether it was cut to max_length
 
     def add(self, row: Raw, parts: list[Encoded], truncated: bool, source: int) -> None:
         self.sources.append(source)
-        if truncated:
-            self.truncated.add(len(self.tokens))
+        self.truncated.append(truncated)
         self.text.write(json.dumps(row, ensure_ascii=False) + "\n")
         scored = parts[:1] if self.kind is FEEDBACK else parts
         self.tokens.append(sum(len(p.ids) for p in scored))
@@ -62,6 +62,7 @@ def _arrow_file(path: Path, kind: Rows) -> ArrowFile:
         path,
         {prefix + name: width for prefix in kind.columns for name, width in widths.items()},
         {**({"kto_tags": "bool_"} if kind is FEEDBACK else {}), **values},
+        seekable=True,
     )
 
 
@@ -87,9 +88,9 @@ Splits = dict[str, tuple[Writer, Sequence[int]]]
 def split_rows(rows: Writer, fraction: float, seed: int) -> Splits:
     count = len(rows.tokens)
     chosen = held_out(count, fraction, seed)
-    splits: Splits = {"train": (rows, [n for n in range(count) if n not in chosen])}
+    splits: Splits = {"train": (rows, array("I", (n for n in range(count) if n not in chosen)))}
     if chosen:
-        splits["validation"] = (rows, sorted(chosen))
+        splits["validation"] = (rows, array("I", sorted(chosen)))
     return splits
 
 
@@ -112,24 +113,38 @@ def write_lines(writer: Writer, indices: Sequence[int], target: Path) -> None:
 
 def write_tokenized(splits: Splits, target: Path, max_length: int, *, packing: bool = False) -> Packed | None:
     """Write what backends train on; returns how the training rows were put together, where they were."""
+    shutil.rmtree(target, ignore_errors=True)
+    found, packed = dict[str, Path](), None
+    for name, (writer, indices) in splits.items():
+        rows, found[name] = writer.directory / "rows.arrow", writer.directory / f"{name}.arrow"
+        if not writer.kind.chat:
+            made = write_blocks(rows, indices, max_length, found[name])
+        elif packing and name == "train":  # validation rows stay apart: their loss is theirs
+            made = write_packs(rows, indices, writer.longest, max_length, found[name], target.with_name(PACKS))
+        else:
+            copy_rows(rows, indices, found[name])
+            continue
+        packed = made if name == "train" else packed
+    _save(found, target)
+    return packed
+
+
+def _save(files: Mapping[str, Path], target: Path) -> None:
+    """Make a data set of Arrow streams, one a split: `datasets` writes an empty one, into which they are moved."""
+    import pyarrow as pa
     from datasets import Dataset, DatasetDict, disable_progress_bars
+    from datasets.table import InMemoryTable
 
     disable_progress_bars()
-    shutil.rmtree(target, ignore_errors=True)
-    found, packed = {}, None
-    for name, (writer, indices) in splits.items():
-        rows, together = writer.directory / "rows.arrow", writer.directory / f"{name}.arrow"
-        if not writer.kind.chat:
-            made = write_blocks(rows, indices, max_length, together)
-        elif packing and name == "train":  # validation rows stay apart: their loss is theirs
-            made = write_packs(rows, indices, writer.longest, max_length, together, target.with_name(PACKS))
-        else:
-            found[name] = Dataset.from_file(str(rows)).select(indices)
-            continue
-        found[name] = Dataset.from_file(str(together))
-        packed = made if name == "train" else packed
-    DatasetDict(found).save_to_disk(str(target))
-    return packed
+    empty = {}
+    for name, file in files.items():
+        with pa.OSFile(str(file)) as stream:
+            none = InMemoryTable(pa.ipc.open_stream(stream).schema.empty_table())
+        empty[name] = Dataset(none, fingerprint=secrets.token_hex(8))
+    DatasetDict(empty).save_to_disk(str(target))
+    for name, file in files.items():
+        (written,) = (target / name).glob("data-*.arrow")
+        file.replace(written)
 
 
 def write_test_prompts(count: int, splits: Splits, directory: Path) -> None:

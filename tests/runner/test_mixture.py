@@ -28,7 +28,7 @@ def test_every_row_is_there_and_the_shares_are_the_weights(given_sources: list[t
             mixed(indices, source_numbers, sources, seed)
         return
     order = mixed(indices, source_numbers, sources, seed)
-    assert order[: len(indices)] == indices and set(order) == set(indices)
+    assert list(order[: len(indices)]) == indices and set(order) == set(indices)
     assert order == mixed(indices, source_numbers, sources, seed)
     times = Counter(order)
     unit = max(Fraction(count[n], weight) for n, (_, weight) in enumerate(given_sources))
