@@ -54,7 +54,7 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[array[int]]:
         length = lengths[index]
         place = bisect_left(rooms, length)
         if place == len(rooms):
-            packs.append(array("I"))
+            packs.append(array("i"))
             pack, room = len(packs) - 1, capacity
         else:
             room = rooms[place]
