@@ -130,18 +130,18 @@ def write_tokenized(splits: Splits, target: Path, max_length: int, *, packing: b
 
 
 def _save(files: Mapping[str, Path], target: Path) -> None:
-    """Make a data set of Arrow streams, one a split: `datasets` writes an empty one, into which they are moved."""
+    """Make a data set of Arrow streams, one a split: `datasets` writes it with a row each, and is given the whole."""
     import pyarrow as pa
     from datasets import Dataset, DatasetDict, disable_progress_bars
     from datasets.table import InMemoryTable
 
     disable_progress_bars()
-    empty = {}
+    begun = {}
     for name, file in files.items():
         with pa.OSFile(str(file)) as stream:
-            none = InMemoryTable(pa.ipc.open_stream(stream).schema.empty_table())
-        empty[name] = Dataset(none, fingerprint=secrets.token_hex(8))
-    DatasetDict(empty).save_to_disk(str(target))
+            first = pa.ipc.open_stream(stream).read_next_batch().slice(0, 1)
+        begun[name] = Dataset(InMemoryTable(pa.Table.from_batches([first])), fingerprint=secrets.token_hex(8))
+    DatasetDict(begun).save_to_disk(str(target))
     for name, file in files.items():
         (written,) = (target / name).glob("data-*.arrow")
         file.replace(written)
