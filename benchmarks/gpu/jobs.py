@@ -68,14 +68,13 @@ WAYS: dict[str, dict[str, Any]] = {
     "plain": PACKED | {"training": {"kernels": "none"}},
     "kept": PACKED | {"training": {"gradient_checkpointing": False}},
     "auto": {"training": {"micro_batch_size": "auto"}},
-    "tokens": {"distributed": {"max_tokens_per_device": 8192}},
     "zero3": PACKED | {"distributed": {"strategy": "deepspeed-zero3"}},
     "fsdp": PACKED | {"distributed": {"strategy": "fsdp"}},
     "fsdp2": PACKED | {"distributed": {"strategy": "fsdp2"}},
 }
 # The backend's own command line, by the way on whose tokenized rows it trains.
 DEFAULTS = {"default": "rows", "default-packed": "packed"}
-ON_VERL = ("rows", "tokens", "default", "packed", "default-packed", "plain")
+ON_VERL = ("rows", "default", "packed", "default-packed", "plain")
 LORA, FULL = {"type": "lora", "rank": 16, "alpha": 32}, {"type": "full"}
 JOBS = {
     "sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2),
@@ -85,11 +84,11 @@ JOBS = {
     "sft-lora-4b": Job("Qwen/Qwen3-4B", "sft", LORA, 4096, packs=2),
     "spread-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, ways=("zero3", "fsdp", "fsdp2")),
     "auto-lora-0.6b": Job("Qwen/Qwen3-0.6B", "sft", LORA, 4096, ways=("auto",)),
-    "verl-sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2, backend="verl", ways=ON_VERL[:5]),
+    "verl-sft-lora-8b": Job("meta-llama/Llama-3.1-8B", "sft", LORA, 4096, packs=2, backend="verl", ways=ON_VERL[:4]),
     "verl-sft-full-0.6b": Job("Qwen/Qwen3-0.6B", "sft", FULL, 8192, packs=2, backend="verl", ways=ON_VERL),
 }
 TINY = {
     "sft-lora": Job("tiny", "sft", LORA, 256, packs=2),
     "dpo-lora": Job("tiny", "dpo", LORA, 128),
-    "verl-sft-full": Job("tiny", "sft", FULL, 256, packs=2, backend="verl", ways=ON_VERL[:5]),
+    "verl-sft-full": Job("tiny", "sft", FULL, 256, packs=2, backend="verl", ways=ON_VERL[:4]),
 }
