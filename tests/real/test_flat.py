@@ -13,7 +13,7 @@ from recipes.typed import write_typed
 from runner.training.prepare import specification
 from tests.real.conftest import inside
 
-pytestmark = [pytest.mark.real, pytest.mark.cold]
+pytestmark = [pytest.mark.real, pytest.mark.cold, pytest.mark.slow]
 FEW, MANY = 5_000, 15_000  # at 4,096 as many rows wait for their turn as ever do
 ALLOWED = 12 << 10  # KiB; the tokens of MANY take 17 MiB more on the disk
 
