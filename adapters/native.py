@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -68,8 +69,8 @@ def batch_problem(recipe: Recipe, topology: Topology) -> str | None:
 
 
 def gradient_accumulation(recipe: Recipe, topology: Topology) -> int:
-    """Micro batches per optimizer step on one device."""
-    return recipe.training.global_batch_size // (recipe.training.micro_batch_size * topology.world_size)
+    """Micro batches per optimizer step on one device; by tokens, of rows that are all as long as the longest."""
+    return math.ceil(recipe.training.global_batch_size / (recipe.training.micro_batch_size * topology.world_size))
 
 
 def precision(recipe: Recipe, topology: Topology) -> Literal["bf16", "fp16", "fp32"]:

@@ -56,6 +56,9 @@ def _batch(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:
         micro = "" if by_tokens(recipe) else f"micro_batch_size {training.micro_batch_size} x "
         devices = "device" if groups == 1 else "devices"
         yield "training.global_batch_size", f"{batch} does not divide by {micro}{groups} {devices}; nearest: {near}"
+    elif training.micro_batch_size * groups > batch and not recipe.distributed.max_tokens_per_device:
+        text = f"{training.micro_batch_size} is more than a device has of training.global_batch_size: {batch // groups}"
+        yield "training.micro_batch_size", text
 
 
 def _sequence(recipe: Recipe, topology: Topology) -> Iterator[tuple[str, str]]:

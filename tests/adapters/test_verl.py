@@ -268,6 +268,7 @@ def test_a_path_is_no_reference_of_hydra(tmp_path: Path) -> None:
             "data.packing: under megatron the rows of a pack would see one another",
         ),
         (["training.global_batch_size=6"], GPUS, "6 does not divide by 4 devices; nearest: 4 or 8"),
+        (["training.micro_batch_size=5"], GPUS, "training.micro_batch_size: 5 is more than a device has of"),
         ([EAGER, "training.micro_batch_size=3"], CPU, "by micro_batch_size 3 x 1 device; nearest: 15 or 18"),
         (["distributed.strategy=fsdp"], CPU, "distributed.strategy: fsdp needs GPUs on verl; on a CPU: fsdp2"),
         (["distributed.offload_optimizer=true"], CPU, "distributed.offload_optimizer: there is no GPU"),

@@ -65,7 +65,9 @@ def test_it_is_the_largest_that_fits_and_that_the_batch_divides_by(
     possible = [size for size in (1, 2, 4, 8, 16, 32, 64) if size <= batch and fits(size, given_, machines, card)]
     assert training.micro_batch_size == max(possible, default=1)
     assert training.global_batch_size == batch
-    assert training.micro_batch_size * machines.gpus * gradient_accumulation(one.recipe, machines) == batch
+    at_once = training.micro_batch_size * machines.gpus
+    rows = at_once * gradient_accumulation(one.recipe, machines)
+    assert rows == batch if name == "llamafactory" else at_once <= batch <= rows  # verl's are by tokens
     assert ("no size fits" in one.chosen[0]) == (not possible)
 
 
