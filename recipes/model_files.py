@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter_config.json"
 HEAD = "value_head.safetensors"  # of a reward model, beside its other weights; so LLaMA-Factory calls it
+CARRYING = frozenset(("conv", "linear_attention", "mamba", "recurrent"))  # transformers' names of kinds of layers
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "consolidated*.safetensors")
 
 
@@ -93,6 +94,20 @@ def refuse_adapter(path: str, revision: str | None) -> None:
     config = model_file(path, ADAPTER, revision)
     if config and not model_file(path, "config.json", revision):
         raise BadRow(f"model.path: {_adapter_sentence(path, config.get('base_model_name_or_path'))}")
+
+
+def refuse_mixing(path: str, revision: str | None) -> None:
+    """Raise BadRow where a model's layers, by its configuration, carry something from row to row of a pack.
+
+    Not every configuration says so; before the first step a training tries it (adapters/apart.py).
+    """
+    config = model_file(path, "config.json", revision)
+    kinds = config.get("layer_types") or (config.get("text_config") or {}).get("layer_types") or []
+    if found := CARRYING.intersection(map(str, kinds)):
+        raise BadRow(
+            f"data.packing: {config.get('model_type')} models do not keep rows in one sequence apart: their layers of "
+            f"kind {min(found)} carry something along it; set data.packing: false"
+        )
 
 
 def _adapter_sentence(name: str, base: str | None) -> str:

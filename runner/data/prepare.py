@@ -21,7 +21,7 @@ from recipes.encode import BadRow, Encoder, load_encoder
 from recipes.errors import UserError
 from recipes.files import write_json
 from recipes.methods import METHODS
-from recipes.model_files import refuse_adapter
+from recipes.model_files import refuse_adapter, refuse_mixing
 from recipes.stops import for_model
 from recipes.typed import read_typed, write_typed
 from recipes.types import Source
@@ -91,6 +91,8 @@ def encoder_of(spec: PrepareSpec) -> Encoder | Documents:
     try:
         with _without_torch(bool(spec.model["trust_remote_code"])):
             refuse_adapter(spec.model["path"], spec.model["revision"])
+            if spec.data.packing:
+                refuse_mixing(spec.model["path"], spec.model["revision"])
             if not METHODS[spec.method].rows.chat:
                 return load_documents(spec.model)
             encoder = load_encoder(spec.model)

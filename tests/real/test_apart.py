@@ -11,17 +11,21 @@ from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside, loss
 
 pytestmark = pytest.mark.real
 
-# A hybrid, as Qwen3.5 is: three of its four layers carry a state along the sequence.
+# Hybrids: some of their layers carry a state along the sequence, which Bamba's configuration says by numbers.
 HYBRID = """
 import sys, torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-source, target = sys.argv[1:]
+source, target, family = sys.argv[1:]
+own = {
+    "qwen3_5_text": dict(
+        linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=16, linear_value_head_dim=16),
+    "bamba": dict(mamba_n_heads=8, mamba_d_head=16, mamba_d_state=8, attn_layer_indices=[1, 3]),
+}
 tokenizer = AutoTokenizer.from_pretrained(source)
 torch.manual_seed(1)
 AutoModelForCausalLM.from_config(AutoConfig.for_model(
-    "qwen3_5_text", vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=4,
-    num_attention_heads=4, num_key_value_heads=2, head_dim=16, linear_num_key_heads=2, linear_num_value_heads=2,
-    linear_key_head_dim=16, linear_value_head_dim=16, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
+    family, **own[family], vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=4,
+    num_attention_heads=4, num_key_value_heads=2, head_dim=16, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
     pad_token_id=tokenizer.pad_token_id), dtype=torch.float32).save_pretrained(target)
 tokenizer.save_pretrained(target)
 """
@@ -74,10 +78,10 @@ print(json.dumps(found))
 """
 
 
-@pytest.fixture(scope="module")
-def hybrid(verl_python: Path, bundled_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("hybrid") / "model"
-    inside(verl_python, HYBRID, str(bundled_model), str(target), cwd=target.parent)
+@pytest.fixture
+def hybrid(llamafactory_python: Path, bundled_model: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    target = tmp_path / "hybrid"
+    inside(llamafactory_python, HYBRID, str(bundled_model), str(target), request.param, cwd=tmp_path)
     return target
 
 
@@ -103,12 +107,21 @@ def sets(**fields: object) -> list[str]:
 
 
 @pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
+@pytest.mark.parametrize("hybrid", ["bamba"], indirect=True)
 def test_a_hybrid_is_not_trained_on_packs(backend: str, recipe: Recipe, hybrid: Path) -> None:
     given = {"backend": backend, "model.path": hybrid, "data.packing": True, "data.train[0].max_samples": 20}
     said = recipe("run", "quickstart", *sets(**given), code=1).stderr
-    assert "data.packing: qwen3_5_text models do not keep rows in one sequence apart" in said
+    assert "data.packing: bamba models do not keep rows in one sequence apart" in said
 
 
+@pytest.mark.parametrize("hybrid", ["qwen3_5_text"], indirect=True)
+def test_one_that_says_so_is_refused_before_its_rows_are_read(recipe: Recipe, hybrid: Path) -> None:
+    given = {"model.path": hybrid, "data.packing": True, "data.train[0].max_samples": 20}
+    said = recipe("run", "quickstart", *sets(**given), code=2).stderr
+    assert "data.packing: qwen3_5_text models do not keep rows" in said and "linear_attention" in said
+
+
+@pytest.mark.parametrize("hybrid", ["qwen3_5_text"], indirect=True)
 def test_verl_fills_the_rows_of_a_hybrid_up(recipe: Recipe, hybrid: Path) -> None:
     # All rows are in each step: the backends have orders of their own.
     batch = "{max_steps: 3, global_batch_size: 16, micro_batch_size: 2, learning_rate: 1e-3}"
