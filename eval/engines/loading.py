@@ -67,7 +67,11 @@ def load_whole(source: str, **how: Any) -> Any:
     Raises:
         UserError: some are missing, or of another shape.
     """
-    loaded, found = model_class(how["config"]).from_pretrained(source, output_loading_info=True, **how)
+    from transformers import AutoConfig
+
+    told = {name: how[name] for name in ("revision", "trust_remote_code") if name in how}
+    config = how.get("config") or AutoConfig.from_pretrained(source, **told)
+    loaded, found = model_class(config).from_pretrained(source, output_loading_info=True, **how)
     missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
     if missing:
         raise UserError(f"{source}: its files lack {_named(missing)}; without them its answers would be random")

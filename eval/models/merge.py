@@ -54,7 +54,7 @@ def main(spec: Merge) -> Merged:
     told = _ids(tokenizer, [[{"role": "user", "content": spec.test_prompt}]])[0] if spec.test_prompt else None
 
     # float32 whatever the base is kept in: a small change of a large 16-bit weight would be rounded away.
-    base = load_whole(spec.base, config=config, revision=revision, dtype=torch.float32, trust_remote_code=trust)
+    base = load_whole(spec.base, revision=revision, dtype=torch.float32, trust_remote_code=trust)
     resize_for(base, Path(spec.adapter))
     ends = Path(spec.adapter, "generation_config.json")  # written where training taught another end of turn
     if ends.is_file():
@@ -76,8 +76,7 @@ def main(spec: Merge) -> Merged:
 
     compared, replies = None, None
     if spec.check or spec.test_prompt:
-        own_config = AutoConfig.from_pretrained(str(target), trust_remote_code=trust)
-        merged = load_whole(str(target), config=own_config, dtype=dtype, trust_remote_code=trust)
+        merged = load_whole(str(target), dtype=dtype, trust_remote_code=trust)
         compared = _compared(wanted, _log_probs(merged, asked), LIMITS[name], effect) if spec.check else None
         replies = (reply, _reply(merged, tokenizer, told)) if spec.test_prompt else None
     return Merged(
