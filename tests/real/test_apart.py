@@ -121,6 +121,7 @@ def test_one_that_says_so_is_refused_before_its_rows_are_read(recipe: Recipe, hy
     assert "data.packing: qwen3_5_text models do not keep rows" in said and "linear_attention" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hybrid", ["qwen3_5_text"], indirect=True)
 def test_verl_fills_the_rows_of_a_hybrid_up(recipe: Recipe, hybrid: Path) -> None:
     # All rows are in each step: the backends have orders of their own.

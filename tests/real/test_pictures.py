@@ -86,6 +86,8 @@ def test_the_text_is_trained_alike_on_both_backends(
 
     full = {backend: run(backend, "{type: full}", 0.1) for backend in ("llamafactory", "verl")}
     lora = {backend: run(backend, "{type: lora, rank: 4}", 0) for backend in ("llamafactory", "verl")}
+    hybrid = "micro batches: of 2 rows" in (full["verl"] / "logs/attempt-1.log").read_text()
+    assert hybrid == (family == "qwen3_5")
     models = [str(one / "model") for one in full.values()]
     rows = str(full["verl"] / "data/tokenized")
     found = inside(llamafactory_python, REFERENCE, str(base), rows, *models, cwd=tmp_path).splitlines()[-1]
