@@ -7,11 +7,12 @@ do take the count, Liger's among them; for the others the loss is computed of th
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 
 class Tokens:
-    """Knows the Trainer, which its callbacks are not told."""
+    """Knows the Trainer, which its callbacks are not told. Held until the process ends, DeepSpeed's would abort it."""
 
     def __init__(self) -> None:
         from transformers import Trainer
@@ -20,12 +21,12 @@ class Tokens:
 
         def init(trainer: Any, *args: Any, **given: Any) -> None:
             made(trainer, *args, **given)
-            self.trainer = trainer
+            self.trainer = weakref.ref(trainer)
 
         Trainer.__init__ = init
 
     def use(self, args: Any, model: Any, loader: Any) -> None:
-        trainer = self.trainer
+        trainer: Any = self.trainer()
         if trainer.model_accepts_loss_kwargs or trainer.compute_loss_func:
             return
         if takes_count(args, model, loader):
