@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Tokens:
-    """Knows the Trainer, which its callbacks are not told. Held until the process ends, DeepSpeed's would abort it."""
+    """Knows the Trainer, which callbacks are not told; weakly: held to the end, DeepSpeed's would abort the process."""
 
     def __init__(self) -> None:
         from transformers import Trainer

@@ -85,7 +85,7 @@ def _micro_batches(recipe: Recipe, longest: int) -> Entry:
         return mapped(field, "data.micro_batch_size_per_gpu", size)
     tokens = math.ceil(size * longest / spread.sequence_parallel)
     keys = ("data.micro_batch_size_per_gpu", "data.max_token_len_per_gpu")
-    return mapped(field, keys, [size, tokens], "tokens of so many of the longest row; shorter ones share them")
+    return mapped(field, keys, [size, tokens], "rows, and the tokens of as many of the longest; short rows share them")
 
 
 def by_tokens(recipe: Recipe) -> bool:
@@ -93,8 +93,8 @@ def by_tokens(recipe: Recipe) -> bool:
 
     Not where scores of all tokens by all are kept, by eager attention: those of many short rows are more than theirs.
     """
-    shared = METHODS[recipe.method].rewards or on_megatron(recipe) or recipe.model.attention == "eager"
-    return bool(recipe.distributed.max_tokens_per_device) or not shared
+    by_rows = METHODS[recipe.method].rewards or on_megatron(recipe) or recipe.model.attention == "eager"
+    return bool(recipe.distributed.max_tokens_per_device) or not by_rows
 
 
 def optimizer(recipe: Recipe, steps: Schedule) -> list[Entry]:
