@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eval.encode import Text
-from eval.engines import Batch
+from eval.engines import Batch as Answers
 from eval.engines.requests import Generate, Score, Value
 from recipes.encode import Encoder, Message
+from tests.recipes.tokens import Batch
 
 
 class CharacterTokenizer:
@@ -17,10 +18,9 @@ class CharacterTokenizer:
     eos_token_id = 3
 
     def __call__(self, text: Any, add_special_tokens: bool = True, **_: Any) -> dict[str, Any]:
-        texts = [text] if isinstance(text, str) else text
-        ids = [[ord(c) for c in t] for t in texts]
-        offsets = [[(n, n + 1) for n in range(len(t))] for t in texts]
-        return {"input_ids": ids[0] if isinstance(text, str) else ids, "offset_mapping": offsets}
+        if isinstance(text, str):
+            return {"input_ids": [ord(c) for c in text]}
+        return Batch([[ord(c) for c in t] for t in text], [[(n, n + 1) for n in range(len(t))] for t in text])
 
     def decode(self, ids: Sequence[int], **_: Any) -> str:
         return "".join(map(chr, ids))
@@ -48,17 +48,17 @@ class RuleEngine:
     def __init__(self, reply: str = "reply", batch: int = 2) -> None:
         self.reply, self.batch, self.asked = reply, batch, 0
 
-    def score(self, requests: Sequence[Score]) -> Iterator[Batch]:
+    def score(self, requests: Sequence[Score]) -> Iterator[Answers]:
         for n, request in enumerate(requests):
             self.asked += 1
             yield [(n, {"nll": sum(label for label in request.labels if label > 0) / 100, "tokens": request.tokens})]
 
-    def generate(self, requests: Sequence[Generate]) -> Iterator[Batch]:
+    def generate(self, requests: Sequence[Generate]) -> Iterator[Answers]:
         for n in range(len(requests)):
             self.asked += 1
             yield [(n, {"text": self.reply, "tokens": len(self.reply), "finished": True})]
 
-    def value(self, requests: Sequence[Value]) -> Iterator[Batch]:
+    def value(self, requests: Sequence[Value]) -> Iterator[Answers]:
         for n, request in enumerate(requests):
             self.asked += 1
             yield [(n, {"value": len(request.ids) / 10})]

@@ -15,6 +15,7 @@ from recipes.encode import IGNORE, BadRow, Encoded, Encoder
 from recipes.stops import turn_end
 from recipes.template import Template, shaped
 from tests.recipes.families import FAMILIES, SHIPPED, Family, Message, Segment
+from tests.recipes.tokens import Batch, Span
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 OURS = Path(__file__).parents[2] / "recipes/templates"
@@ -37,13 +38,13 @@ class ToyTokenizer:
         self.pattern = re.compile("|".join([*longest_first, r"[a-z]+|\s+|."]), re.DOTALL)
         self.table = {text: n for n, text in enumerate(sorted(every))}
 
-    def __call__(self, text: Any, **_: Any) -> dict[str, Any]:
-        if not isinstance(text, str):
-            found = [self(one) for one in text]
-            return {key: [one[key] for one in found] for key in ("input_ids", "offset_mapping")}
+    def __call__(self, texts: list[str], **_: Any) -> Batch:
+        found = [self.split(one) for one in texts]
+        return Batch([ids for ids, _ in found], [spans for _, spans in found])
+
+    def split(self, text: str) -> tuple[list[int], list[Span]]:
         matches = list(self.pattern.finditer(text))
-        ids = [self.table.setdefault(match[0], len(self.table)) for match in matches]
-        return {"input_ids": ids, "offset_mapping": [match.span() for match in matches]}
+        return [self.table.setdefault(match[0], len(self.table)) for match in matches], [m.span() for m in matches]
 
     def convert_ids_to_tokens(self, number: int) -> str:
         return next(text for text, n in self.table.items() if n == number)
@@ -102,10 +103,9 @@ def reference(tokenizer: ToyTokenizer, segments: list[Segment]) -> tuple[list[in
     ids: list[int] = []
     labels: list[int] = []
     for text, flag in zip(texts, flags, strict=True):
-        made = tokenizer(text)
-        ids += made["input_ids"]
-        begins = [begin for begin, _ in made["offset_mapping"]]
-        labels += [i if flag[at] == "+" else IGNORE for i, at in zip(made["input_ids"], begins, strict=True)]
+        own, spans = tokenizer.split(text)
+        ids += own
+        labels += [i if flag[at] == "+" else IGNORE for i, (at, _) in zip(own, spans, strict=True)]
     return ids, labels
 
 

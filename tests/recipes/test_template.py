@@ -13,6 +13,7 @@ from recipes import template
 from recipes.encode import DATED, Encoded, Encoder
 from recipes.errors import UserError
 from recipes.template import BadRow, Template, shaped
+from tests.recipes.tokens import Batch
 
 Renders = Callable[[list[dict[str, Any]]], str]
 
@@ -26,9 +27,9 @@ class Tokenizer:
     def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
         return self.render(messages)
 
-    def __call__(self, texts: list[str], **_: Any) -> dict[str, Any]:
+    def __call__(self, texts: list[str], **_: Any) -> Batch:
         spans = [[(n, n + 1) for n in range(len(text))] for text in texts]
-        return {"input_ids": [[ord(c) for c in text] for text in texts], "offset_mapping": spans}
+        return Batch([[ord(c) for c in text] for text in texts], spans)
 
     def convert_ids_to_tokens(self, number: int) -> str:
         return chr(number)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from recipes.encode import IGNORE, Encoded, Encoder
 from tests.eval.fakes import CharacterTokenizer
+from tests.recipes.tokens import Batch
 
 TEXT = st.text("abc .<", min_size=1, max_size=12).map(lambda text: text.strip()).filter(bool)
 REPLY = st.fixed_dictionaries({"thought": st.none() | TEXT, "beside": st.booleans(), "said": TEXT})
@@ -19,12 +20,9 @@ REPLY = st.fixed_dictionaries({"thought": st.none() | TEXT, "beside": st.boolean
 class PairTokenizer(CharacterTokenizer):
     """One token for each two characters."""
 
-    def __call__(self, text: Any, add_special_tokens: bool = True, **_: Any) -> dict[str, Any]:
-        texts = [text] if isinstance(text, str) else text
-        offsets = [[(n, min(n + 2, len(t))) for n in range(0, len(t), 2)] for t in texts]
-        ids = [[ord(t[a]) for a, _ in o] for t, o in zip(texts, offsets, strict=True)]
-        one = isinstance(text, str)
-        return {"input_ids": ids[0] if one else ids, "offset_mapping": offsets[0] if one else offsets}
+    def __call__(self, texts: list[str], **_: Any) -> Batch:
+        spans = [[(n, min(n + 2, len(t))) for n in range(0, len(t), 2)] for t in texts]
+        return Batch([[ord(t[a]) for a, _ in each] for t, each in zip(texts, spans, strict=True)], spans)
 
     def convert_ids_to_tokens(self, number: int) -> str:
         return chr(number)
