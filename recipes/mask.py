@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from recipes.calls import Message
 from recipes.template import PROBE, BadRow
-from recipes.words import OPENED, Place, Words, find, tail_after, words_of
+from recipes.words import OPENED, Finder, Place, Words, words_of
 
 FAR = 100  # characters between a tag and what it opens, at most
 Render = Callable[..., str]  # (messages, *, reply_next=False) -> text
@@ -76,7 +76,8 @@ class Reader:
         """
         text = self.render(messages)
         words = words_of(messages)
-        places = find(messages, words, text, self.render)
+        finder = Finder(messages, self.render)
+        places = finder.find(words, text)
         notes = [*_losses(messages, words, places), *_disorder(messages, places), *self._controls(words)]
         first = {place.words.turn: place for place in reversed(places)}
         turns = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
@@ -84,7 +85,7 @@ class Reader:
         for turn in turns[-1:] if last_only else turns:
             if messages[turn].get("weight") == 0:
                 continue
-            span, stopped = self._span(messages, turn, text, places)
+            span, stopped = self._span(finder, turn, text, places)
             if not stopped and turn == len(messages) - 1 and self.stops.next_turn:
                 # The next turn's first token is what ends this one, and no turn follows.
                 text += self.stops.next_turn
@@ -98,9 +99,7 @@ class Reader:
         thoughts = tuple((place.begin, place.end) for place in places if place.words.thought)
         return Reading(text, tuple(spans), tuple(dict.fromkeys(notes)), thoughts)
 
-    def _span(
-        self, messages: Sequence[Message], turn: int, text: str, places: Sequence[Place]
-    ) -> tuple[tuple[int, int], bool]:
+    def _span(self, finder: Finder, turn: int, text: str, places: Sequence[Place]) -> tuple[tuple[int, int], bool]:
         """Where loss falls for a reply, and whether it ends with a token at which generation stops."""
         own = [place for place in places if place.words.turn == turn]
         if not own:
@@ -112,19 +111,19 @@ class Reader:
             raise BadRow(f"turn {turn + 1}: the chat template writes the text of another turn into the reply")
         before = max((place for place in others if place.end <= begin), key=lambda place: place.end, default=None)
         after = min((place.begin for place in others if place.begin >= end), default=len(text))
-        start = self._start(messages, turn, text, before, begin)
-        length, stopped = self._end(messages, last.words, text[end:after])
+        start = self._start(finder, turn, text, before, begin)
+        length, stopped = self._end(finder, last.words, text[end:after])
         return (start, end + length), stopped
 
-    def _start(self, messages: Sequence[Message], turn: int, text: str, before: Place | None, begin: int) -> int:
+    def _start(self, finder: Finder, turn: int, text: str, before: Place | None, begin: int) -> int:
         """Behind what the generation prompt gives; what else stands before the words, the model has to write."""
         previous = before.end if before else 0
         between, prompt = text[previous:begin], None
         try:
             if before and before.words.turn < turn:
-                prompt = tail_after(messages[:turn], before.words, self.render, reply_next=True)
+                prompt = finder.tail_after(before.words, turn, reply_next=True)
             elif turn and not before:
-                prompt = self.render(messages[:turn], reply_next=True)
+                prompt = self.render(finder.messages[:turn], reply_next=True)
         except BadRow:  # a template need not render the beginning of what it renders whole
             prompt = None
         if prompt is not None and between.startswith(prompt):
@@ -141,16 +140,16 @@ class Reader:
             return ""
         return asked[len(alone) :] if asked.startswith(alone) else ""
 
-    def _end(self, messages: Sequence[Message], last: Words, tail: str) -> tuple[int, bool]:
+    def _end(self, finder: Finder, last: Words, tail: str) -> tuple[int, bool]:
         """How much of the text behind a reply belongs to it, and whether generation stops in it.
 
         That is what stands there whether or not a turn follows, up to the token that stops; a token that stops right
         behind the words also counts where only one of the two has it (GLM's reply ends with the next role's token).
         """
         alone = tail
-        if last.turn < len(messages) - 1:
+        if last.turn < len(finder.messages) - 1:
             try:
-                alone = tail_after(messages[: last.turn + 1], last, self.render) or ""
+                alone = finder.tail_after(last, last.turn + 1) or ""
                 alone = alone[_closing(alone, last) :]
             except BadRow:
                 alone = ""

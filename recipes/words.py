@@ -128,63 +128,84 @@ def _words(turn: int, field: str, value: str, role: str) -> list[Words]:
     return found
 
 
-def find(messages: Sequence[Message], words: Sequence[Words], text: str, render: Callable[..., str]) -> list[Place]:
-    """Where the words stand in `text`, the render of the messages; in the order of the text. Words may be missing.
+class Finder:
+    """Finds the words of one conversation in what a template renders of it, by private characters of no other use.
 
     Raises:
-        BadRow: words are there, and it cannot be told where.
+        BadRow: the conversation uses them all.
     """
-    found = _marked(messages, words, text, render, _around)
-    if found is None:  # a template that looks at the words: each turn for itself
-        found = []
-        for turn in dict.fromkeys(one.turn for one in words):
-            own = [one for one in words if one.turn == turn]
-            for marker in (_around, _inside):
-                places = _marked(messages, own, text, render, marker)
-                if places is not None:
-                    break
-            found += _searched(own, text) if places is None else places
-    found.sort(key=lambda place: (place.begin, place.end))
-    # A result may be headed by the name of the function that was called: only the first is the call's.
-    names: dict[Words, Place] = {}
-    return [place for place in found if not place.words.a_name or names.setdefault(place.words, place) is place]
 
+    def __init__(self, messages: Sequence[Message], render: Callable[..., str]) -> None:
+        self.messages, self.render = messages, render
+        self._pattern, self._base = _plane(messages)
 
-def tail_after(
-    messages: Sequence[Message], words: Words, render: Callable[..., str], *, reply_next: bool = False
-) -> str | None:
-    """What stands behind words in the render of some messages; None where they are not in it."""
-    marked, marks, _ = _mark(messages, [words], _around)
-    last = max(marks)
-    text = render(marked, reply_next=reply_next)
-    return text.rpartition(last)[2] if last in text else None
+    def find(self, words: Sequence[Words], text: str) -> list[Place]:
+        """Where the words stand in `text`, the render of all messages, in its order. Words may be missing.
 
+        Raises:
+            BadRow: words are there, and it cannot be told where.
+        """
+        found = self._places(words, text, _around)
+        if found is None:  # a template that looks at the words: each turn for itself
+            found = []
+            for turn in dict.fromkeys(one.turn for one in words):
+                own = [one for one in words if one.turn == turn]
+                for marker in (_around, _inside):
+                    places = self._places(own, text, marker)
+                    if places is not None:
+                        break
+                found += _searched(own, text) if places is None else places
+        found.sort(key=lambda place: (place.begin, place.end))
+        # A result may be headed by the name of the function that was called: only the first is the call's.
+        names: dict[Words, Place] = {}
+        return [place for place in found if not place.words.a_name or names.setdefault(place.words, place) is place]
 
-def _marked(
-    messages: Sequence[Message], words: Sequence[Words], text: str, render: Callable[..., str], marker: Marker
-) -> list[Place] | None:
-    """Places by one way of marking; None where the template renders something else with the marks."""
-    if not words:
-        return []
-    marked, marks, pattern = _mark(messages, words, marker)
-    try:
-        rendered = render(marked)
-    except BadRow:
-        return None
-    seen: dict[Words, list[tuple[int, int]]] = {}
-    plain: list[str] = []
-    length = last = 0
-    for match in pattern.finditer(rendered):
-        mark = marks.get(match[0])
-        if mark is None:
+    def tail_after(self, words: Words, turns: int, *, reply_next: bool = False) -> str | None:
+        """What stands behind words in the render of the first turns; None where they are not in it."""
+        marked, marks = self._mark(self.messages[:turns], [words], _around)
+        last = max(marks)
+        text = self.render(marked, reply_next=reply_next)
+        return text.rpartition(last)[2] if last in text else None
+
+    def _places(self, words: Sequence[Words], text: str, marker: Marker) -> list[Place] | None:
+        """Places by one way of marking; None where the template renders something else with the marks."""
+        if not words:
+            return []
+        marked, marks = self._mark(self.messages, words, marker)
+        try:
+            rendered = self.render(marked)
+        except BadRow:
             return None
-        length += match.start() - last
-        seen.setdefault(mark.words, []).append((length, mark.offset))
-        plain += (rendered[last : match.start()], mark.instead)
-        last, length = match.end(), length + len(mark.instead)
-    if "".join((*plain, rendered[last:])) != text:
-        return None
-    return [place for one, at in seen.items() for place in _places(one, at, text)]
+        seen: dict[Words, list[tuple[int, int]]] = {}
+        plain: list[str] = []
+        length = last = 0
+        for match in self._pattern.finditer(rendered):
+            mark = marks.get(match[0])
+            if mark is None:
+                return None
+            length += match.start() - last
+            seen.setdefault(mark.words, []).append((length, mark.offset))
+            plain += (rendered[last : match.start()], mark.instead)
+            last, length = match.end(), length + len(mark.instead)
+        if "".join((*plain, rendered[last:])) != text:
+            return None
+        return [place for one, at in seen.items() for place in _places(one, at, text)]
+
+    def _mark(
+        self, messages: Sequence[Message], words: Sequence[Words], marker: Marker
+    ) -> tuple[list[Message], dict[str, _Mark]]:
+        """The messages with marks, and what each mark is (ascending with words and offsets)."""
+        marked: list[Message] = list(messages)
+        every = [(one, offset, instead) for one in words for offset, instead in marker(one)]
+        if len(every) > PLANE_SIZE:
+            most = PLANE_SIZE // 2
+            raise BadRow(f"it has {len(words)} stretches of text between tags; at most {most} can be told apart")
+        marks = {chr(self._base + n): _Mark(*mark) for n, mark in enumerate(every)}
+        for character, mark in reversed(marks.items()):  # from the end, so that offsets before it stay true
+            at = mark.words.start + mark.offset
+            turn, put = mark.words.turn, (at, at + len(mark.instead), character)
+            marked[turn] = _with(marked[turn], mark.words.path, put)
+        return marked, marks
 
 
 def _places(words: Words, at: list[tuple[int, int]], text: str) -> list[Place]:
@@ -227,23 +248,6 @@ def _searched(words: Sequence[Words], text: str) -> list[Place]:
             begin = text.index(one.text)
             found.append(Place(one, begin, begin + len(one.text), True))
     return found
-
-
-def _mark(
-    messages: Sequence[Message], words: Sequence[Words], marker: Marker
-) -> tuple[list[Message], dict[str, _Mark], re.Pattern[str]]:
-    """The messages with marks, what each mark is (ascending with words and offsets), and how marks are found."""
-    marked: list[Message] = list(messages)
-    every = [(one, offset, instead) for one in words for offset, instead in marker(one)]
-    pattern, base = _plane(messages)
-    if len(every) > PLANE_SIZE:
-        raise BadRow(f"it has {len(words)} stretches of text between tags; at most {PLANE_SIZE // 2} can be told apart")
-    marks = {chr(base + n): _Mark(*mark) for n, mark in enumerate(every)}
-    for character, mark in reversed(marks.items()):  # from the end, so that offsets before it stay true
-        at = mark.words.start + mark.offset
-        turn, put = mark.words.turn, (at, at + len(mark.instead), character)
-        marked[turn] = _with(marked[turn], mark.words.path, put)
-    return marked, marks, pattern
 
 
 def _with(value: Any, path: Path, put: tuple[int, int, str]) -> Any:
