@@ -96,17 +96,18 @@ def refuse_adapter(path: str, revision: str | None) -> None:
         raise BadRow(f"model.path: {_adapter_sentence(path, config.get('base_model_name_or_path'))}")
 
 
-def refuse_mixing(path: str, revision: str | None) -> None:
-    """Raise BadRow where a model's layers, by its configuration, carry something from row to row of a pack.
+def refuse_mixing(path: str, revision: str | None, together: str) -> None:
+    """Raise BadRow where a model's layers, by its configuration, carry something from row to row of a sequence.
 
-    Not every configuration says so; before the first step a training tries it (adapters/apart.py).
+    `together` is the field of the recipe that puts rows into one. Not every configuration says so; before the first
+    step a training tries it (adapters/apart.py).
     """
     config = model_file(path, "config.json", revision)
     kinds = config.get("layer_types") or (config.get("text_config") or {}).get("layer_types") or []
     if found := CARRYING.intersection(map(str, kinds)):
         raise BadRow(
-            f"data.packing: {config.get('model_type')} models do not keep rows in one sequence apart: their layers of "
-            f"kind {min(found)} carry something along it; set data.packing: false"
+            f"{together}: {config.get('model_type')} models do not keep rows in one sequence apart: their layers of "
+            f"kind {min(found)} carry something along it; take it out"
         )
 
 

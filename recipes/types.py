@@ -267,3 +267,13 @@ class Recipe:
     logging: tuple[str, ...]
     launch: Launch
     backend_options: Mapping[str, Any]
+
+    @property
+    def together(self) -> str:
+        """The field that asks for rows one behind the other in a sequence; "" where none does."""
+        asking = {
+            "data.packing": self.data.packing,
+            "distributed.max_tokens_per_device": self.distributed.max_tokens_per_device,
+            "distributed.remove_padding": self.distributed.remove_padding,
+        }
+        return next((field for field, asked in asking.items() if asked), "")

@@ -21,7 +21,6 @@ from adapters.verl.checkpoints import forget_later as forget_later
 from adapters.verl.checkpoints import whole_checkpoints
 from adapters.verl.conflicts import conflicts
 from adapters.verl.keeping import keeping as keeping
-from adapters.verl.settings import asked_together
 from adapters.verl.spread import on_megatron
 from adapters.verl.tuning import initial_adapter
 from recipes import Problem, Recipe
@@ -84,7 +83,7 @@ def plan(
     need: tuple[str, ...] = ()
     if recipe.method != "grpo":
         need = ("--need-liger",) if recipe.training.kernels == "liger" else ()
-        need += ("--together", field) if (field := asked_together(recipe)) else ()
+        need += ("--together", field) if (field := recipe.together) else ()
     if initial_adapter(recipe):
         files |= lora.files(recipe, topology, paths)
         before = (lora.command(recipe, paths),)

@@ -231,23 +231,13 @@ def padding(recipe: Recipe, key: str) -> Entry:
 
     Micro batches by tokens count the rows' own: with padding, one long row would lengthen all the short ones beside it.
     """
-    why = asked_together(recipe) or ("training.micro_batch_size" if by_tokens(recipe) else "")
+    why = recipe.together or ("training.micro_batch_size" if by_tokens(recipe) else "")
     note = f"as {why} needs it" if why and not recipe.distributed.remove_padding else ""
     return mapped("distributed.remove_padding", key, padding_free(recipe), note)
 
 
 def padding_free(recipe: Recipe) -> bool:
-    return bool(asked_together(recipe)) or by_tokens(recipe)
-
-
-def asked_together(recipe: Recipe) -> str:
-    """The field that asks for rows one behind the other; "" where none does."""
-    asking = {
-        "data.packing": recipe.data.packing,
-        "distributed.max_tokens_per_device": recipe.distributed.max_tokens_per_device,
-        "distributed.remove_padding": recipe.distributed.remove_padding,
-    }
-    return next((field for field, asked in asking.items() if asked), "")
+    return bool(recipe.together) or by_tokens(recipe)
 
 
 def packing(recipe: Recipe) -> Entry:

@@ -91,8 +91,8 @@ def encoder_of(spec: PrepareSpec) -> Encoder | Documents:
     try:
         with _without_torch(bool(spec.model["trust_remote_code"])):
             refuse_adapter(spec.model["path"], spec.model["revision"])
-            if spec.data.packing:
-                refuse_mixing(spec.model["path"], spec.model["revision"])
+            if spec.together:
+                refuse_mixing(spec.model["path"], spec.model["revision"], spec.together)
             if not METHODS[spec.method].rows.chat:
                 return load_documents(spec.model)
             encoder = load_encoder(spec.model)

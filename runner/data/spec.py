@@ -19,6 +19,7 @@ class PrepareSpec:
     model: path, revision, trust_remote_code, tokenizer, add_tokens, chat_template, chat_template_kwargs.
     max_length: of a row, or of its prompt where rows stay text.
     needs_answer: the reward that looks at a prompt's answer, if one does.
+    together: the field of the recipe that asks for rows one behind the other, if one does.
     scored, unseen: the suites of the recipe whose data lie here, with their places, and those whose data do not.
     """
 
@@ -28,6 +29,7 @@ class PrepareSpec:
     max_length: int
     directory: Path
     needs_answer: str = ""
+    together: str = ""
     scored: Mapping[str, str] = field(default_factory=dict)
     longbench_subsets: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()

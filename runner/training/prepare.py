@@ -112,6 +112,7 @@ def specification(recipe: Recipe, model: str, directory: Path) -> PrepareSpec:
         scored=scored,
         longbench_subsets=recipe.eval.longbench_subsets,
         unseen=tuple(suite for suite in looked_at if suite not in scored and suite not in ROW_SUITES),
+        together=recipe.together,
         needs_answer=next((reward.type for reward in recipe.grpo.rewards if reward.type in OF_ANSWER), ""),
     )
 

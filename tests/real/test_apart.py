@@ -114,11 +114,15 @@ def test_a_hybrid_is_not_trained_on_packs(backend: str, recipe: Recipe, hybrid: 
     assert "data.packing: bamba models do not keep rows in one sequence apart" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "field"), [("quickstart", "data.packing"), ("grpo_sums", "distributed.remove_padding")]
+)
 @pytest.mark.parametrize("hybrid", ["qwen3_5_text"], indirect=True)
-def test_one_that_says_so_is_refused_before_its_rows_are_read(recipe: Recipe, hybrid: Path) -> None:
-    given = {"model.path": hybrid, "data.packing": True, "data.train[0].max_samples": 20}
-    said = recipe("run", "quickstart", *sets(**given), code=2).stderr
-    assert "data.packing: qwen3_5_text models do not keep rows" in said and "linear_attention" in said
+def test_one_that_says_so_is_refused_before_its_rows_are_read(
+    recipe: Recipe, hybrid: Path, name: str, field: str
+) -> None:
+    said = recipe("run", name, "--set", f"model.path={hybrid}", "--set", f"{field}=true", code=2).stderr
+    assert f"{field}: qwen3_5_text models do not keep rows" in said and "linear_attention" in said
 
 
 @pytest.mark.slow
