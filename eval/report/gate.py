@@ -160,7 +160,7 @@ def _judged(one: Compared, margin: float) -> Judged | None:
         return None
     sign = 1 if one.better == "higher" else -1
     low, high = sorted(sign * end for end in test.ci95)
-    difference, allowed = sign * test.difference, margin * abs(test.baseline)
+    difference, allowed = sign * test.difference + 0.0, margin * abs(test.baseline)  # 0, not -0
     if not test.wins + test.losses:  # of n samples none differs: of all up to 3/n may, and lose what they had
         high = RULE_OF_THREE / test.n * abs(test.baseline)
         low = -high

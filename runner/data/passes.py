@@ -82,7 +82,7 @@ class Preparation:
         self.unused: Counter[str] = Counter()  # rows in which a column that no format reads says something
         self.longest_dropped = 0
         self._before: list[Raw] = []  # KTO: the last rows before the chunk, the newest first
-        self.seen: set[bytes] = set()  # 16 bytes a row, where duplicates are looked for
+        self.seen: set[bytes] = set()  # a digest a row, where duplicates are looked for
         self.near = Near(spec.data.dedup_threshold) if spec.data.dedup == "near" else None
         self.formats: dict[str, str] = {}  # of each source, told from its first row where it does not say
         self.place, self.own_notes = "", list[str]()  # of the row that `rows` gave last
