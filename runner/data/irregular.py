@@ -49,10 +49,10 @@ def regular(messages: list[Message], policy: Policy, key: str, *, reply: bool) -
 def _problems(messages: list[Message], key: str, *, reply: bool) -> Iterator[str]:
     for n, message in enumerate(messages):
         role = message["role"]
-        if n and role == "system":
-            yield f"{key}[{n}]: a system turn in the middle"
-        elif n and role == messages[n - 1]["role"] != "tool":
+        if n and role == messages[n - 1]["role"] != "tool":
             yield f"{key}[{n}]: two {role} turns in a row"
+        elif n and role == "system":
+            yield f"{key}[{n}]: a system turn in the middle"
     last = messages[-1]["role"] if messages else "no"
     if reply and last != "assistant":
         yield f"{key} ends on a {last} turn: there is no reply to learn"
@@ -65,7 +65,8 @@ def _merged(messages: list[Message], key: str) -> tuple[list[Message], list[str]
     done: list[str] = []
     waiting = ""  # of a system turn in the middle, for the user's turn after it
     for n, message in enumerate(messages):
-        if n and message["role"] == "system":
+        begins = len(found) == 1 and found[0]["role"] == "system"
+        if n and message["role"] == "system" and not begins:
             waiting = _joined(waiting, message["content"])
             continue
         if waiting:

@@ -33,6 +33,7 @@ def said(turns: Turns) -> list[tuple[str, str]]:
     [
         ("uua", "messages[1]: two user turns in a row", [("u", "<0><1>"), ("a", "<2>")], [JOINED]),
         ("uaa", "messages[2]: two assistant turns in a row", [("u", "<0>"), ("a", "<1><2>")], [JOINED]),
+        ("ssua", "messages[1]: two system turns in a row", [("s", "<0><1>"), ("u", "<2>"), ("a", "<3>")], [JOINED]),
         ("usa", "messages[1]: a system turn in the middle", [], []),
         ("uasua", "messages[2]: a system turn", [("u", "<0>"), ("a", "<1>"), ("u", "<2><3>"), ("a", "<4>")], [MOVED]),
         ("uau", "messages ends on a user turn", [("u", "<0>"), ("a", "<1>")], [CUT]),
