@@ -11,12 +11,17 @@ COLUMNS_OF_FORMAT = {
     "messages": ("messages", "system", "tools"),
     "conversations": ("conversations", "system", "tools"),
     "preference": (
-        *("prompt", "chosen", "rejected", "messages", "conversations", "system", "tools"),
+        *("prompt", "chosen", "rejected", "messages", "conversations", "instruction", "input", "system", "tools"),
         *("score_chosen", "score_rejected"),
     ),
-    "feedback": ("prompt", "completion", "label", "messages", "conversations", "system", "tools"),
-    "ranked": ("prompt", "instruction", "completions", "responses", "scores", "ratings", "ranks", "system", "tools"),
-    "prompts": ("prompt", "answer", "messages", "conversations", "system"),
+    "feedback": (
+        *("prompt", "completion", "label", "messages", "conversations", "instruction", "input", "system", "tools"),
+    ),
+    "ranked": (
+        *("prompt", "completions", "responses", "scores", "ratings", "ranks"),
+        *("messages", "conversations", "instruction", "input", "system", "tools"),
+    ),
+    "prompts": ("prompt", "answer", "messages", "conversations", "instruction", "input", "system"),
     "text": ("text",),
     "longbench": (),
 }

@@ -12,6 +12,7 @@ from runner.data import honoured
 from runner.data.calls import CALL_ROLES, RESULT_ROLES, calls_of, number_calls
 from runner.data.honoured import empty
 from runner.data.irregular import Policy, regular
+from runner.data.thinking import thinking_before
 
 ROLES = {
     "system": "system",
@@ -27,7 +28,7 @@ ROLES = {
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # a reply's thinking, as APIs give it beside the content
 TEXT_PARTS = ("text", "input_text", "output_text")
 ROLE_AND_TEXT, FROM_AND_VALUE = {"role", "content"}, {"from", "value"}
-AS_PYTHON = re.compile(r"\s*\[\s*\{'(?:role|content|from|value)':", re.IGNORECASE)
+AS_PYTHON = re.compile(r"\s*\[?\s*\{'(?:role|content|from|value)':", re.IGNORECASE)
 AS_JSON = "write a row a line: to_json(…, orient='records', lines=True)"
 
 
@@ -84,8 +85,8 @@ def _by_columns(value: Any) -> str:
 
 
 def loaded(value: Any) -> Any:
-    """CSV cells carry lists as JSON text."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    """CSV cells carry lists and objects as JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
             return json.loads(value)
         except ValueError:
@@ -100,7 +101,7 @@ def messages_in(value: Any) -> list[Any]:
         BadRow: they are written as Python shows them.
     """
     if isinstance(value, str) and AS_PYTHON.match(value):
-        raise BadRow(f"a list of messages as Python shows it, {value[:40]!r}: pandas' to_csv writes these; {AS_JSON}")
+        raise BadRow(f"messages as Python shows them, {value[:40]!r}: pandas' to_csv writes these; {AS_JSON}")
     given = loaded(value)
     items = [given] if isinstance(given, dict) else given
     if not isinstance(items, (list, tuple)):
@@ -144,7 +145,8 @@ def _message(row: Fields, given: Any, key: str, number: int) -> Message:
         raise BadRow(f"{place}: {role_key} is {str(turn[role_key])[:60]!r}; allowed: {', '.join(ROLES)}")
     value = turn.get(text_key)
     if name in CALL_ROLES and "tool_calls" not in more:
-        return {"role": role, "content": "", **more, "tool_calls": calls_of(value, f"{place}: {text_key}")}
+        thought, call = thinking_before(value) if isinstance(value, str) else ("", value)
+        return {"role": role, "content": thought, **more, "tool_calls": calls_of(call, f"{place}: {text_key}")}
     said = "" if value is None and "tool_calls" in more else as_text(value, f"{place}: {text_key}")
     if role == "assistant" and not said.strip() and "tool_calls" not in more:
         raise BadRow(f"{place}: the reply is empty")

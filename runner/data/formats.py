@@ -31,11 +31,13 @@ from runner.data.irregular import Policy
 from runner.data.margin import hold_margin
 from runner.data.ranked import ranked
 from runner.data.turns import (
+    PROMPTS,
     assistant_turn,
     continued,
     given,
     prompt_before,
     prompt_of,
+    question,
     reply_messages,
     reply_of,
     user_turn,
@@ -43,10 +45,10 @@ from runner.data.turns import (
 
 Raw = dict[str, Any]
 
-LABELS = {
-    **dict.fromkeys(("good", "desirable", "chosen", "yes", "thumbs_up", "thumbs up", "+1", "👍"), True),
-    **dict.fromkeys(("bad", "undesirable", "rejected", "no", "thumbs_down", "thumbs down", "-1", "-1.0", "👎"), False),
-}
+GOOD = ("good", "desirable", "chosen", "yes", "thumbs_up", "thumbs up", "+1", "👍", "up", "like", "positive", "correct")
+BAD = ("bad", "undesirable", "rejected", "no", "thumbs_down", "thumbs down", "-1", "-1.0", "👎", "down", "dislike")
+LABELS = {**dict.fromkeys(GOOD, True), **dict.fromkeys((*BAD, "negative", "incorrect"), False)}
+SHADES = dict.fromkeys([*range(0x1F3FB, 0x1F400), 0xFE0F])  # a thumb's colour, and that it is drawn as a picture
 
 
 class Converted(NamedTuple):
@@ -59,17 +61,14 @@ class Converted(NamedTuple):
 
 def alpaca(row: Fields) -> Raw:
     """{"instruction": "Define APR.", "input": "", "output": "The yearly …", "system": "…", "history": [["q", "a"]]}"""
-    parts = [text(row, "instruction", optional="instruction" in row), text(row, "input", optional=True)]
-    question = "\n".join(part for part in parts if part)
-    if not question.strip():
-        raise BadRow("instruction and input are empty")
+    asked = question(row)
     messages: list[Message] = []
     history = loaded(row.get("history"))
     for turn in [] if empty(history) else history:
         if not (isinstance(turn, (list, tuple)) and len(turn) == 2 and all(isinstance(t, str) for t in turn)):
             raise BadRow("history must be a list of [question, answer]")
         messages += [user_turn(turn[0]), assistant_turn(turn[1])]
-    return {"messages": [*messages, user_turn(question), assistant_turn(text(row, "output"))]}
+    return {"messages": [*messages, user_turn(asked), assistant_turn(text(row, "output"))]}
 
 
 def prompt_response(row: Fields) -> Raw:
@@ -111,12 +110,12 @@ def preference(row: Fields) -> Raw:
 
 
 def feedback(row: Fields) -> Raw:
-    """{"prompt": "…", "completion": "…", "label": true}; or messages that end on the reply, and label"""
-    reply, prompt = reply_of(row, given(row, "completion", "messages"))
-    told = row.get("label")
+    """{"prompt": "…", "completion": "…", "label": true}; or a list of messages that ends on the reply, and label"""
+    reply, prompt = reply_of(row, given(row, "completion", "messages", "conversations", "response", "output"))
+    told = row.get(given(row, "label", "kto_tag"))
     if empty(told):
         raise BadRow("no label: it says whether the reply is a good one, true or false")
-    label = LABELS.get(str(told).strip().lower(), honoured.truth(told))
+    label = LABELS.get(str(told).strip().lower().translate(SHADES), honoured.truth(told))
     if label is None:
         raise BadRow(f"label is {str(told)[:60]!r}; allowed: true or false, or {', '.join(LABELS)}")
     return {"prompt": prompt_before(row, prompt, reply), "completion": [reply], "label": label}
@@ -158,9 +157,10 @@ _KEYS = (
     ("prompt_response", ("prompt", "completion")),
     ("preference", ("chosen", "rejected")),
     ("feedback", ("label",)),
+    ("feedback", ("kto_tag",)),
     ("ranked", ("completions",)),
     ("ranked", ("responses",)),
-    ("prompts", ("prompt",)),
+    *(("prompts", (key,)) for key in PROMPTS),
     ("text", ("text",)),
 )
 
@@ -192,7 +192,10 @@ def guess(row: Any) -> tuple[str, str] | None:
     """The method that a row by itself seems to be for, and its format; None where no method has such rows."""
     for method in GUESSED:
         with suppress(BadRow):
-            return method, detect(row, method)
+            found = method, detect(row, method)
+            # Questions alone, under any other name, may as well be rows whose replies have names that nobody knows.
+            if method != "grpo" or "prompt" in row:
+                return found
     return None
 
 
@@ -235,8 +238,9 @@ def _finish(row: Raw, fields: Fields, source: Source, *, tools: bool) -> None:
     """Give a conversation its system prompt and its tools."""
     begun = row.get("messages") or row["prompt"]
     _add_system(begun, fields, source.system)
-    if tools and not empty(fields.get("tools")) and fields["tools"] is not False:
-        begun[0]["tools"] = tools_of(fields["tools"], fields.notes)
+    key = given(fields, "tools", "functions")  # OpenAI's older name
+    if tools and not empty(fields.get(key)) and fields[key] is not False:
+        begun[0]["tools"] = tools_of(fields[key], fields.notes)
     fields.read.add("parallel_tool_calls")  # how a model was asked, which no text shows
     if not any(turn["role"] == "user" for turn in begun):
         raise BadRow("no turn of a user: there is nothing that the reply answers")

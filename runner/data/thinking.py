@@ -14,6 +14,12 @@ BLOCK = re.compile(
 )
 
 
+def thinking_before(text: str) -> tuple[str, str]:
+    """The block of thinking that a text begins with, if it does, and the rest."""
+    found = BLOCK.match(text)
+    return (found.group().strip(), text[found.end() :]) if found else ("", text)
+
+
 def without_thinking(row: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """A canonical row without the thinking of its replies, and whether there was any."""
     made: dict[str, Any] = dict(row)

@@ -7,11 +7,11 @@ from typing import Any
 
 from recipes.encode import BadRow, Message
 from runner.data.fields import Fields, alternating, dialogue, messages_in, text, turns
-from runner.data.honoured import empty
+from runner.data.honoured import blank, empty
 
 TRANSCRIPT = re.compile(r"^\s*(Human|User|H): .*^\s*(Assistant|A): ", re.DOTALL | re.MULTILINE)
-SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
-PROMPTS = {"prompt", "messages", "conversations"}
+SPEAKER = re.compile(r"(?:^|\n\n|\r\n\r\n)(Human|Assistant): ?")
+PROMPTS = ("prompt", "messages", "conversations", "instruction")
 BOTH = "give both as messages, or map both to instruction and output, which format: alpaca takes as they are"
 
 
@@ -21,8 +21,19 @@ def given(row: Fields, *keys: str) -> str:
     return next((key for key in there if not empty(row[key])), there[0] if there else keys[0])
 
 
+def question(row: Fields) -> str:
+    """The user's text of an instruction and its input, one of which may be empty."""
+    parts = [text(row, "instruction", optional="instruction" in row), text(row, "input", optional=True)]
+    found = "\n".join(part for part in parts if part)
+    if not found.strip():
+        raise BadRow("instruction and input are empty")
+    return found
+
+
 def prompt_of(row: Fields) -> list[Message]:
-    key = given(row, "prompt", "messages", "conversations")
+    key = given(row, *PROMPTS)
+    if key == "instruction":
+        return [user_turn(question(row))]
     value = row.get(key)
     found = _asked(value) if key == "prompt" else value
     return dialogue(row, found, key, reply=False) if found or key != "prompt" else [user_turn(text(row, key))]
@@ -56,7 +67,7 @@ def _spoken(turn: Message) -> tuple[str, str]:
 def prompt_before(row: Fields, begun: list[Message], reply: Message) -> list[Message]:
     """The prompt of a reply, where the reply's own list may have `begun` with it."""
     if not begun:
-        if not PROMPTS & set(row) and TRANSCRIPT.search(reply["content"]):
+        if not set(PROMPTS) & set(row) and TRANSCRIPT.search(reply["content"]):
             raise BadRow(
                 "a whole transcript and no prompt; write it as HH-RLHF does (a blank line, Human: or Assistant:)"
             )
@@ -100,7 +111,10 @@ def reply_messages(row: Fields, key: str) -> list[Any]:
 
 def _text_prompt(row: Fields) -> str | None:
     """The prompt of a row whose prompt is a text."""
-    key = given(row, "prompt", "messages", "conversations")
+    key = given(row, *PROMPTS)
+    if key == "instruction":
+        said = (row[name] for name in ("instruction", "input") if name in row)
+        return "\n".join(str(part) for part in said if not blank(part)).strip() or None
     return None if key not in row or key != "prompt" or _asked(row[key]) else str(row[key]).strip()
 
 
@@ -108,7 +122,7 @@ def transcript(value: Any) -> list[Message]:
     """The messages of a conversation as one text, as HH-RLHF has it: a blank line, who speaks, a colon."""
     if not isinstance(value, str):
         return []
-    before, *rest = SPEAKER.split(value.lstrip("\n"))
+    before, *rest = SPEAKER.split(value.lstrip("\r\n"))
     if before.strip() or not rest or rest[0] != "Human":
         return []
     roles = {"Human": "user", "Assistant": "assistant"}

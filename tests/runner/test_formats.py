@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from recipes.encode import BadRow
-from runner.data.formats import FORMATS, convert, detect
+from runner.data.formats import FORMATS, convert, detect, guess
 from runner.data.spec import source_of
 
 PLAIN = source_of("rows.jsonl")
@@ -46,6 +46,10 @@ HH = "\n\nHuman: Hi\n\nAssistant: Hello."
 CHAT_TEXT = json.dumps([user("Hi"), assistant("a")])
 LETTERS = '[{"from": "Alice", "to": "Bob"}]'
 ANSWERED = {"messages": [user("q"), assistant("a")]}
+ASKED = [user("q\nx"), assistant("a")]
+REJECTED = '{"from": "gpt", "value": "b"}'
+PAIR = {"prompt": ASKED[:1], "chosen": ASKED[1:], "rejected": [assistant("b")]}
+LIKED = {"prompt": ASKED[:1], "completion": ASKED[1:], "label": True}
 GOOD = [
     ("alpaca", {"instruction": "q", "input": "", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("alpaca", {"instruction": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
@@ -108,6 +112,21 @@ GOOD = [
         {"prompt": [user("q")], "completion": [assistant("a")], "label": True},
     ),
     ("prompts", {"prompt": "2 + 2?", "answer": 4}, {"prompt": [user("2 + 2?")], "answer": "4"}),
+    ("prompts", {"instruction": "q", "input": None}, {"prompt": [user("q")], "answer": ""}),
+    ("prompts", {"prompt": None, "instruction": "q", "input": "x"}, {"prompt": [user("q\nx")], "answer": ""}),
+    ("prompts", {"conversations": [{"from": "human", "value": "q"}]}, {"prompt": [user("q")], "answer": ""}),
+    ("preference", {"instruction": "q", "input": "x", "chosen": "a", "rejected": "b"}, PAIR),
+    (
+        "preference",
+        {"chosen": "\r\n\r\nHuman: q\nx\r\n\r\nAssistant: a", "rejected": "\n\nHuman: q\nx\n\nAssistant: b"},
+        PAIR,
+    ),
+    ("preference", {"instruction": "", "chosen": ASKED, "rejected": [*ASKED[:1], assistant("b")]}, PAIR),
+    ("preference", {"prompt": "q\nx", "chosen": json.dumps(assistant("a")), "rejected": REJECTED}, PAIR),
+    ("ranked", {"instruction": "q", "input": "x", "responses": ["a", "b"], "scores": [2, 1]}, PAIR),
+    ("feedback", {"instruction": "q", "input": "x", "output": "a", "kto_tag": True}, LIKED),
+    ("feedback", {"prompt": "q\nx", "response": "a", "label": "👍🏽"}, LIKED),
+    ("feedback", {"conversations": ASKED, "label": "like"}, LIKED),
     ("alpaca", {"instruction": "", "input": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("alpaca", {"instruction": NAN, "input": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("alpaca", {"instruction": "q", "input": NAN, "output": "a"}, {"messages": [user("q"), assistant("a")]}),
@@ -232,6 +251,9 @@ BAD = [
         {"prompt": {"0": "q"}, "response": {"0": "a"}},
         "is dict, not text; is the file written by col",
     ),
+    ("prompts", {"instruction": " ", "input": None}, "instruction and input are empty"),
+    ("preference", {"prompt": "q", "chosen": str(assistant("a")), "rejected": "b"}, "messages as Python shows them"),
+    ("prompt_response", {"prompt": "q", "response": json.dumps(user("r"))}, "response is the JSON text of a conv"),
     ("prompt_response", {"prompt": "q", "response": ["a", "b"]}, "is list, not text; is the file written by columns"),
     ("prompt_response", {"prompt": "q", "response": {"text": "a"}}, "response is dict, not text$"),
     ("feedback", {"prompt": "q", "completion": "a", "label": 0.5}, "label is '0.5'"),
@@ -248,7 +270,7 @@ BAD = [
         r"response\[2\]: a system turn in the middle",
     ),
     *(
-        (name, {**row, key: str([user("q"), assistant("a")])}, "a list of messages as Python shows it")
+        (name, {**row, key: str([user("q"), assistant("a")])}, "messages as Python shows them")
         for name, row, key in (
             ("prompt_response", {"prompt": "q"}, "response"),
             ("prompt_response", {"response": "a"}, "prompt"),
@@ -276,7 +298,7 @@ def test_a_bad_row_says_what_is_wrong(name: str, row: Any, message: str) -> None
 
 
 LEARNED = {
-    "functions": [{"name": "f"}], "Weight": 0.5, "loss_mask": [0, 1], "mask": 1, "loss_weight": 0,
+    "Weight": 0.5, "loss_mask": [0, 1], "mask": 1, "loss_weight": 0,
     "images": ["a.png"], "image": b"png", "videos": ["a"], "audios": ["a"],
 }  # fmt: skip
 HARMLESS = [None, "", " ", [], {}, NAN, "[]", "null", [None], {"a": None}]
@@ -325,7 +347,7 @@ OPENAI = {**CALL, "function": {"name": "price", "arguments": '{"of": "ABC"}'}}
             "messages",  # the older form
             {"messages": [user("q"), {**assistant(None), "function_call": OPENAI["function"]},
                           {"role": "function", "name": "price", "content": "4"}, assistant("a")],
-             "tools": '[{"name": "price", "parameters": {"type": "object"}}]'},
+             "functions": [TOOL["function"]]},
         ),
         (
             "conversations",
@@ -347,6 +369,20 @@ OPENAI = {**CALL, "function": {"name": "price", "arguments": '{"of": "ABC"}'}}
 def test_calls_of_every_shape_become_one(name: str, row: dict[str, Any]) -> None:
     found = convert(row, name, PLAIN)
     assert found.row == {"messages": CALLED} and found.unused == set()
+
+
+def test_thinking_before_a_call_stays_beside_it() -> None:
+    """As LLaMA-Factory's ShareGPT rows have it, in the text of the call."""
+    call = '<think>\nhm\n</think>\n\n{"name": "price", "arguments": {"of": "ABC"}}'
+    turns = [{"from": "human", "value": "q"}, {"from": "function_call", "value": call}]
+    made = convert({"conversations": turns}, "conversations", PLAIN).row["messages"][1]
+    assert made == {**assistant("<think>\nhm\n</think>"), "tool_calls": [CALL]}
+
+
+def test_tools_under_both_names_are_refused() -> None:
+    row = {**ANSWERED, "tools": [TOOL], "functions": [TOOL["function"]]}
+    with pytest.raises(BadRow, match="'functions' is not honoured"):
+        convert(row, "messages", PLAIN)
 
 
 def test_results_go_to_their_calls() -> None:
@@ -409,7 +445,8 @@ def test_every_column_that_the_recipe_may_map_is_read_by_its_format() -> None:
     for name, row, _ in GOOD:
         fields = Fields(row)
         FORMATS[name](fields)
-        assert fields.read - {"system"} <= {*COLUMNS_OF_FORMAT[name], "completion"}
+        also = {"completion", "response", "output", "kto_tag"}  # names beside those that a recipe maps to
+        assert fields.read - {"system"} - also <= {*COLUMNS_OF_FORMAT[name]}
 
 
 def test_columns_of_other_names() -> None:
@@ -437,6 +474,9 @@ def test_the_sources_system_prompt_is_for_rows_without_one() -> None:
         ("dpo", {"prompt": "q", "chosen": "a", "rejected": "b", "messages": []}, "preference"),
         ("kto", {"prompt": "q", "completion": "a", "label": True}, "feedback"),
         ("grpo", {"prompt": "q", "answer": "a"}, "prompts"),
+        ("grpo", {"instruction": "q"}, "prompts"),
+        ("grpo", {"messages": [user("q")], "answer": "4"}, "prompts"),
+        ("kto", {"instruction": "q", "output": "a", "kto_tag": True}, "feedback"),
     ],
 )
 def test_auto_tells_the_format_from_the_keys(method: str, row: Any, expected: str) -> None:
@@ -451,6 +491,12 @@ def test_a_row_of_a_table_is_told_by_what_it_says() -> None:
     assert convert(row, "prompt_response", PLAIN) == ({"messages": [user("q"), assistant("a")]}, set(), [])
     chosen = {"prompt": None, "completion": None, "messages": [user("q"), assistant("a")], "label": 1.0}
     assert convert(chosen, "feedback", PLAIN).row["prompt"] == [user("q")]
+
+
+def test_rows_of_unknown_replies_are_not_taken_for_prompts() -> None:
+    """Where no recipe says that prompts are wanted."""
+    assert guess({"instruction": "q", "context": "x", "reply": "a"}) is None
+    assert guess({"prompt": "q"}) == ("grpo", "prompts") and guess(ANSWERED) == ("sft", "messages")
 
 
 def test_auto_knows_mapped_columns() -> None:
