@@ -1,7 +1,7 @@
 """Several replies to one prompt, each with a score: the best beside the worst.
 
-UltraFeedback's: {"instruction": …, "completions": [{"response": …, "overall_score": 7.5}, …]}; or texts, with `scores`
-(higher is better) or `ranks` (1 is the best) beside them.
+UltraFeedback's: {"instruction": …, "completions": [{"response": …, "overall_score": 7.5}, …]}; Nectar's, each with its
+`rank`; or texts, with `scores` (higher is better) or `ranks` (1 is the best) beside them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 from recipes.encode import BadRow, Message
 from runner.data.fields import Fields, as_text, loaded, messages_in
 from runner.data.honoured import Unwanted, blank, empty
-from runner.data.turns import assistant_turn, given, prompt_of, user_turn
+from runner.data.turns import assistant_turn, given, prompt_of
 
 REPLIES = ("completions", "responses")
 TEXTS = ("response", "completion", "content", "text", "answer")
 SCORES = ("overall_score", "score", "rating", "overall_rating", "reward")
+BESIDE, RANKS = ("scores", "ratings"), ("ranks", "rank")
 NO_PREFERENCE = "the best and the worst reply have the same score"
 
 
@@ -41,8 +42,11 @@ def ranked(row: Fields) -> dict[str, Any]:
         raise Unwanted(NO_PREFERENCE)
     if texts[best] == texts[worst]:
         raise BadRow("the best and the worst reply are equal: nothing to prefer")
-    prompt = [user_turn(str(row["instruction"]))] if "prompt" not in row and row.get("instruction") else prompt_of(row)
-    return {"prompt": prompt, "chosen": [assistant_turn(texts[best])], "rejected": [assistant_turn(texts[worst])]}
+    return {
+        "prompt": prompt_of(row),
+        "chosen": [assistant_turn(texts[best])],
+        "rejected": [assistant_turn(texts[worst])],
+    }
 
 
 def _text(reply: Any, place: str) -> str:
@@ -62,11 +66,17 @@ def _text(reply: Any, place: str) -> str:
 
 def _scores(row: Fields, replies: Any, key: str) -> list[float]:
     """One number a reply, higher is better."""
-    beside = next((name for name in ("scores", "ratings", "ranks", "rank") if not empty(row.get(name))), "")
-    if beside:
-        values, place = loaded(row[beside]), beside
-    else:
-        values, place = [_within(reply) for reply in replies], f"{key}[].{SCORES[0]} (or {', '.join(SCORES[1:])})"
+    name = next((name for name in (*BESIDE, *RANKS) if not empty(row.get(name))), "")
+    values, place = loaded(row.get(name)), name
+    if not name:
+        name = next((name for name in (*SCORES, *RANKS) if any(_has(reply, name) for reply in replies)), "")
+        values = [reply.get(name) if isinstance(reply, dict) else None for reply in replies]
+        place = f"{key}[].{name}"
+    if not name:
+        raise BadRow(
+            f"nothing says which of {key} is better; expected {', '.join((*BESIDE, *RANKS))} beside them, or in each "
+            f"{', '.join((*SCORES, *RANKS))}"
+        )
     if not isinstance(values, (list, tuple)) or len(values) != len(replies):
         raise BadRow(f"{place} must be a list of {len(replies)} numbers, one a reply")
     found = []
@@ -77,10 +87,8 @@ def _scores(row: Fields, replies: Any, key: str) -> list[float]:
             raise BadRow(f"{place}: {str(value)[:60]!r} is no number, higher being better") from None
     if not all(map(math.isfinite, found)):
         raise BadRow(f"{place}: a score is no finite number")
-    return [-value for value in found] if beside in ("ranks", "rank") else found
+    return [-value for value in found] if name in RANKS else found
 
 
-def _within(reply: Any) -> Any:
-    if not isinstance(reply, dict):
-        return None
-    return next((reply[name] for name in SCORES if not empty(reply.get(name))), None)
+def _has(reply: Any, name: str) -> bool:
+    return isinstance(reply, dict) and not empty(reply.get(name))

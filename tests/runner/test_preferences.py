@@ -37,6 +37,8 @@ def test_the_best_stands_against_the_worst() -> None:
     assert convert(ULTRAFEEDBACK, "ranked", PLAIN).unused == {"source"}
     assert pair({"prompt": "q", "completions": ["x", "y", "z"], "scores": [1, 3, 2]}) == ("y", "x")
     assert pair({"prompt": "q", "responses": ["x", "y", "z"], "ranks": [1, 3, 2]}) == ("x", "y")
+    nectar = [{"answer": "x", "model": "a", "rank": 2.0}, {"answer": "y", "model": "b", "rank": 1.0}]
+    assert pair({"prompt": "q", "completions": nectar}) == ("y", "x")
     assert pair({"prompt": "q", "responses": '["x", "y"]', "scores": "[0, 0.5]"}) == ("y", "x")  # cells of a csv
     for method in ("dpo", "orpo", "kto"):
         assert detect(ULTRAFEEDBACK, method) == "ranked"
@@ -53,7 +55,8 @@ def test_any_scores(scores: list[float]) -> None:
     ("row", "message"),
     [
         ({"completions": ["x"], "scores": [1]}, "completions must be a list of two replies or more"),
-        ({"completions": ["x", "y"]}, "completions\\[\\].overall_score .*: 'None' is no number"),
+        ({"completions": ["x", "y"]}, "nothing says which of completions is better; expected scores, ratings, ranks"),
+        ({"completions": [{"text": "x", "rank": 1}, {"text": "y"}]}, "completions\\[\\].rank: 'None' is no number"),
         ({"completions": ["x", "y"], "scores": [1]}, "scores must be a list of 2 numbers"),
         ({"completions": ["x", "y"], "scores": [1, "good"]}, "scores: 'good' is no number"),
         ({"completions": ["x", "y"], "scores": [1, float("nan")]}, "a score is no finite number"),
