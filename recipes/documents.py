@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.encode import BadRow, Encoded
+from recipes.encode import BadRow, Encoded, controls_of
 from recipes.mask import Stops
 from recipes.stops import TurnEnd
 from recipes.tokenizer import load_tokenizer, unreadable, vocabulary_of
+
+CONTROL = "control tokens such as {token} stand in the text"
 
 
 class Documents:
@@ -26,6 +28,7 @@ class Documents:
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary
         self.end = TurnEnd(Stops())
+        self.controls = controls_of(tokenizer)
 
     def encode(self, texts: Sequence[str], *, last_only: bool = False) -> list[Encoded | BadRow]:
         """Encode documents; one that cannot be trained on gives its BadRow in place."""
@@ -33,10 +36,13 @@ class Documents:
             return []
         end = self.tokenizer.eos_token_id
         found: list[Encoded | BadRow] = []
-        for ids in self.tokenizer(list(texts), return_attention_mask=False)["input_ids"]:
+        encoded = self.tokenizer(list(texts), return_attention_mask=False)["input_ids"]
+        for said, ids in zip(texts, encoded, strict=True):
             whole = list(ids) if ids and ids[-1] == end else [*ids, end]
             text = unreadable(self.tokenizer, whole, self.vocabulary)
-            found.append(BadRow(text) if text else Encoded(whole, ((0, len(whole)),)))
+            control = self.controls.search(said) if self.controls else None
+            notes = (CONTROL.format(token=control[0]),) if control else ()
+            found.append(BadRow(text) if text else Encoded(whole, ((0, len(whole)),), notes))
         return found
 
 

@@ -105,7 +105,7 @@ class Encoder:
         self.end = end or TurnEnd(Stops())
         self.vocabulary = vocabulary
         self._template = Template(tokenizer, template, variables, parts, name)
-        self._reader = Reader(self.render, self.end.stops, _controls(tokenizer))
+        self._reader = Reader(self.render, self.end.stops, controls_of(tokenizer))
 
     @property
     def unread(self) -> list[str]:
@@ -187,7 +187,7 @@ def _encoded(ids: list[int], first_at: Callable[[int], int], reading: Reading) -
     return Encoded(ids, loss, reading.notes, thoughts)
 
 
-def _controls(tokenizer: Any) -> re.Pattern[str] | None:
+def controls_of(tokenizer: Any) -> re.Pattern[str] | None:
     """The tokenizer's control tokens, as they may stand in a text that means them or not."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     texts = [token.content for token in added if token.special and token.content.strip()]
