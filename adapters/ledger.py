@@ -102,6 +102,7 @@ def runner_fields() -> list[Entry]:
             for leaf in (
                 "validation.fraction",
                 "max_length",
+                "max_samples",
                 "overlong",
                 "train_on",
                 "test_prompts",

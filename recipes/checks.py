@@ -192,6 +192,10 @@ def _row_checks(value: Values, document: Document) -> Iterator[Problem]:
         text = f"middle cuts the user's turn of an sft row; allowed with {value['method']}: drop, truncate, error"
         yield document.problem(("data", "overlong"), text)
     data, default = value["data"], leaves()["data.dedup_threshold"]["default"]
+    most = data.get("max_samples")
+    if isinstance(most, int) and most < len(data["train"]):
+        text = f"{most} rows of {len(data['train'])} sources: at least one of each"
+        yield document.problem(("data", "max_samples"), text)
     if data.get("dedup_threshold", default) != default and data.get("dedup") != "near":
         yield document.problem(("data", "dedup_threshold"), "belongs to dedup: near; take it out, or set that")
     yield from weight_problems(value, document)

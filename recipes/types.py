@@ -84,6 +84,7 @@ class Data:
     overlong: Literal["drop", "truncate", "middle", "error"]
     train_on: Literal["all_turns", "last_turn"]
     packing: bool
+    max_samples: int | None
     test_prompts: int
     on_bad_row: Literal["error", "drop"]
     on_note: Literal["warn", "error"]

@@ -30,6 +30,7 @@ from runner.data.notes import printable
 from runner.data.passes import Preparation, Stop
 from runner.data.prepare import encoder_of, scored_of
 from runner.data.read import BadData
+from runner.data.shares import limited
 from runner.data.spec import PrepareSpec
 from runner.data.written import held_out
 
@@ -156,6 +157,7 @@ def _decoded(tokenizer: Any, ids: list[int]) -> str:
 def main(spec_file: Path) -> int:
     spec = read_typed(InspectSpec, spec_file)
     try:
+        spec = replace(spec, prepare=replace(spec.prepare, data=limited(spec.prepare.data)))
         if spec.row:
             write_typed(spec.target, preview(spec.prepare, spec.row, diff=spec.diff))
         else:

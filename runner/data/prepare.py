@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from recipes.documents import Documents, load_documents
@@ -32,6 +33,7 @@ from runner.data.packs import Packed
 from runner.data.passes import Preparation, Stop
 from runner.data.read import BadData
 from runner.data.replies import write_replies
+from runner.data.shares import limited
 from runner.data.spec import Accounting, PrepareSpec
 from runner.data.written import Splits, Writer, split_rows, write_lines, write_test_prompts, write_tokenized
 
@@ -46,6 +48,10 @@ def prepare(spec: PrepareSpec) -> Accounting:
     work = directory / "work"
     shutil.rmtree(work, ignore_errors=True)
     encoder = encoder_of(spec)
+    try:
+        spec = replace(spec, data=limited(spec.data))
+    except BadData as error:
+        raise Stop(printable(str(error))) from None
     train = Preparation(spec, encoder, scored_of(spec))
     rows = _write(train, spec.data.train, work / "train")
     validation = spec.data.validation

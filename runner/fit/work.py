@@ -85,6 +85,7 @@ def _rows(recipe: Recipe) -> int | None:
         if count is None or source.weight is not None:
             return None
         total += count
+    total = min(total, recipe.data.max_samples or total)
     return total - int(total * recipe.data.validation.fraction)
 
 

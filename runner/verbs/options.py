@@ -38,7 +38,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD=VALUE",
         dest="overrides",
-        help="override a recipe field, e.g. training.epochs=1; may be repeated",
+        help="override a recipe field, e.g. training.epochs=1, 'data.train[0].max_samples=100'; may be repeated",
     )
 
 

@@ -44,7 +44,7 @@ def test_no_word_of_another_program_is_a_name_of_ours() -> None:
     [
         ("training.rank=3", "here it is tuning.rank"),
         ("learning_rate=1", "here it is training.learning_rate"),
-        ("max_samples=1", "here it is data.train[].max_samples or eval.max_samples"),
+        ("max_samples=1", "here it is data.train[].max_samples or data.max_samples or eval.max_samples"),
         ("training.learning_rat=1", "did you mean 'learning_rate'?"),
         ("tuning.LORA-R=1", "here it is tuning.rank"),
         ("data.train.max_samples=3", "train is a list: write data.train[0].max_samples"),
