@@ -34,7 +34,16 @@ def rewritten(row: Raw, came_as: str, to: str) -> Raw:
                 return candidate
         except BadRow as error:
             why = f": {error}"
-    raise BadRow(f"it does not fit {to}{why or ': it would not read back as it is'}")
+    raise BadRow(f"it does not fit {to}{why or _beyond_text(row)}")
+
+
+def _beyond_text(row: Raw) -> str:
+    """What some formats have no place for, of a conversation: more than text, or turns in another order."""
+    turns: list[Message] = row.get("messages") or row.get("prompt") or []
+    held = {key for turn in turns for key in turn} - {"role", "content", "name", "tool_call_id"}
+    if held:
+        return f", which has no place for {' and '.join(sorted(held))}"
+    return f", which has no place for turns of {', '.join(turn['role'] for turn in turns)[:200]}" if turns else ""
 
 
 def canonical(value: Any, format_name: str, source: Source) -> tuple[Raw, set[str]]:

@@ -190,7 +190,13 @@ def test_a_row_that_does_not_fit_is_named_and_nothing_is_written(
     file = write(tmp_path, {"messages": [user, {**call, "reasoning_content": ""}]}, {"messages": [user, call]})
     out = tmp_path / "out.jsonl"
     assert cli.main(["data", "convert", file, "--to", "alpaca", "-o", str(out)]) == 2
-    assert f"{file}:2: it does not fit alpaca" in capsys.readouterr().err and not out.exists()
+    told = f"{file}:2: it does not fit alpaca, which has no place for reasoning_content"
+    assert told in capsys.readouterr().err and not out.exists()
+    first = write(
+        tmp_path, {"messages": [{"role": "assistant", "content": "hi"}, user, {"role": "assistant", "content": "a"}]}
+    )
+    assert cli.main(["data", "convert", first, "--to", "alpaca"]) == 2
+    assert "alpaca, which has no place for turns of assistant, user, assistant" in capsys.readouterr().err
 
 
 def test_files_of_other_splits_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
