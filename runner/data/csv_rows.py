@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TextIO
 
 from recipes.paths import unpacked_name
 from runner.data.row import LIMIT, SHOWN_LIMIT, BadData, Row, TextFile, as_text, not_utf8, opened
+
+SEPARATOR = re.compile(r"sep=([^\r\n])\s*")  # a first line for Excel, which is no header
+QUOTED = re.compile(r'"[^"]*"')  # what stands in quotes separates nothing
 
 
 def read(path: TextFile, delimiter: str | None) -> Iterator[Row]:
@@ -20,14 +24,18 @@ def read(path: TextFile, delimiter: str | None) -> Iterator[Row]:
     csv.field_size_limit(LIMIT)
     with opened(path) as stream:
         text = _Lines(as_text(stream), path)
-        first = next(text, "")
+        first, before = next(text, ""), 0
+        while first and (not first.strip() or SEPARATOR.fullmatch(first)):
+            told = SEPARATOR.fullmatch(first)
+            delimiter = delimiter or (told[1] if told else None)
+            first, before = next(text, ""), before + 1
         text.back(first)
         reader = csv.reader(text, strict=True, delimiter=delimiter or _delimiter(path, first))
         header: list[str] | None = None
-        line = 1  # a quoted cell may span lines: the reader's own number is the row's last
+        line = before + 1  # a quoted cell may span lines: the reader's own number is the row's last
         try:
             for cells in reader:
-                where, line = str(line), reader.line_num + 1
+                where, line = str(line), before + reader.line_num + 1
                 if not cells:
                     continue
                 if header is None:
@@ -71,6 +79,7 @@ class _Lines:
 
 def _delimiter(path: TextFile, header: str) -> str:
     """Excel writes ';' where the comma is the decimal point; a .tsv may have commas in the names of its columns."""
+    header = QUOTED.sub("", header)
     if "\t" in header and unpacked_name(path.name).suffix == ".tsv":
         return "\t"
     if "," in header:

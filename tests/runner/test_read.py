@@ -66,6 +66,20 @@ def test_csv_with_cells_that_span_lines(tmp_path: Path) -> None:
     assert found == [("3", {"q": "one", "a": "1\nline two"}), ("5", {"q": "two", "a": "2"})]
 
 
+@pytest.mark.parametrize(
+    "text,line",
+    [
+        ('"the q, whole";a\n"1;2";3\n', "2"),
+        ('sep=|\r\n"the q, whole"|a\r\n1;2|3\r\n', "3"),
+        ('\ufeff\n\nsep=;\n"the q, whole";a\n\n"1;2";3\n', "6"),
+        ('"the q, whole",a\n1;2,3\n', "2"),
+        ('"the q, whole"\ta\n1;2\t3\n', "2"),
+    ],
+)
+def test_a_csv_says_what_stands_between_its_cells(tmp_path: Path, text: str, line: str) -> None:
+    assert rows(write(tmp_path / "a.csv", text)) == [(line, {"the q, whole": "1;2", "a": "3"})]
+
+
 @pytest.mark.parametrize("name,cell", [("a.csv", ";"), ("a.tsv", "\t"), ("a.csv", "\t")])
 def test_csv_of_other_delimiters(tmp_path: Path, name: str, cell: str) -> None:
     text = f'\ufeffq{cell}"a"\r\n"1{cell}0, or so"{cell}2\r\n'
