@@ -32,6 +32,7 @@ CONVERSATIONS = Rows(formats=("alpaca", "prompt_response", "messages", "conversa
 DOCUMENTS = Rows(formats=("text",), columns=("",), chat=False)
 PAIRS = Rows(formats=("preference", "ranked"), columns=("chosen_", "rejected_"), pair=True)
 FEEDBACK = Rows(formats=("feedback", "preference", "ranked"), columns=("", "kl_"))
+PACKED = (CONVERSATIONS, DOCUMENTS)  # whose rows `data.packing` puts together
 PROMPTS = Rows(formats=("prompts",), columns=(), reply=False)
 
 
@@ -105,7 +106,7 @@ def refused_sections(method: str) -> dict[tuple[str, ...], str]:
         if leaf not in one.preference:
             found["preference", leaf] = f"belongs to {methods_with(leaf)}; take it out or change method"
     if not one.rows.chat:
-        for leaf in ("overlong", "train_on", "on_note", "irregular", "packing", "test_prompts"):
+        for leaf in ("overlong", "train_on", "on_note", "irregular", "test_prompts"):
             found["data", leaf] = f"{method} cuts its documents into blocks of data.max_length; take it out"
         found["model", "chat_template_kwargs"] = f"{method} renders no chat template; take it out"
     if not one.rewards:

@@ -11,7 +11,7 @@ from adapters.llamafactory.sharding import fsdp, fsdp_config, strategy
 from adapters.lora import RESIDUAL, on_residual
 from adapters.native import Config, gradient_accumulation, precision
 from recipes import Recipe, schema
-from recipes.methods import METHODS, methods_with
+from recipes.methods import METHODS, PACKED, methods_with
 
 # Rows come with labels on every token for pretrain: its own stage pt would take the end tokens from the loss.
 STAGE = {"pretrain": "sft", "sft": "sft", "dpo": "dpo", "orpo": "dpo", "simpo": "dpo", "kto": "kto", "reward": "rm"}
@@ -229,10 +229,10 @@ def _refused() -> list[Entry]:
 
 
 def _packing(recipe: Recipe) -> Entry:
-    if recipe.method != "sft":
-        return refused("data.packing", "only the rows of sft can be packed")
+    if METHODS[recipe.method].rows not in PACKED:
+        return refused("data.packing", "only the rows of sft and pretrain can be packed")
     if not recipe.data.packing:
-        return runner("data.packing", "off: each row is a sequence")
+        return runner("data.packing", "off: each row is a sequence, and pretrain has blocks of its documents")
     return mapped("data.packing", "neat_packing", True, "the rows come packed; each attends to itself alone")
 
 

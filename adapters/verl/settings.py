@@ -11,7 +11,7 @@ from adapters.native import precision
 from adapters.verl.spread import on_megatron, strategy
 from adapters.verl.tuning import adapter, tuning
 from recipes import Recipe, schema
-from recipes.methods import METHODS
+from recipes.methods import METHODS, PACKED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,8 +241,8 @@ def padding_free(recipe: Recipe) -> bool:
 
 
 def packing(recipe: Recipe) -> Entry:
-    if recipe.method != "sft":
-        return refused("data.packing", "only the rows of sft can be packed")
+    if METHODS[recipe.method].rows not in PACKED:
+        return refused("data.packing", "only the rows of sft and pretrain can be packed")
     if on_megatron(recipe):
         return refused("data.packing", "under megatron the rows of a pack would see one another; use fsdp2 or fsdp")
     return runner("data.packing", "the rows come packed; their position_ids keep them apart")

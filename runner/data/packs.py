@@ -114,6 +114,25 @@ def write_packs(
     return Packed(sequences=len(found), length=length, tokens=sum(own))
 
 
+def write_document_packs(
+    file: Path, indices: Sequence[int], lengths: Sequence[int], capacity: int, target: Path
+) -> Packed:
+    """Write packs of whole documents; of one that is longer than a pack, pieces of `capacity` tokens."""
+    rows = Rows(file)
+    pieces = [(n, start) for n in indices for start in range(0, lengths[n], capacity)]
+    own = array("I", (min(capacity, lengths[n] - start) for n, start in pieces))
+    found = best_fit(own, capacity)
+    length = -(-max(sum(own[n] for n in pack) for pack in found) // EIGHT) * EIGHT
+
+    def piece(number: int) -> tuple[list[int], list[int]]:
+        n, start = pieces[number]
+        ids, labels = rows[n]
+        return ids[start : start + capacity], labels[start : start + capacity]
+
+    _write(target, (_pack(list(map(piece, pack)), length) for pack in found), positions=True)
+    return Packed(sequences=len(found), length=length, tokens=sum(own))
+
+
 def _pack(rows: Sequence[tuple[list[int], list[int]]], length: int) -> dict[str, list[int]]:
     room = length - sum(len(ids) for ids, _ in rows)
     parts = {

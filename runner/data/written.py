@@ -15,7 +15,7 @@ from recipes.encode import IGNORE, Encoded
 from recipes.methods import FEEDBACK, METHODS, Rows
 from runner.data.arrow import ArrowFile, copy_rows
 from runner.data.formats import Raw
-from runner.data.packs import Packed, write_blocks, write_packs
+from runner.data.packs import Packed, write_blocks, write_document_packs, write_packs
 
 ONE = array("i", [1])
 PACKS = "packs.arrow"  # beside the tokenized rows: which of train.jsonl each pack holds
@@ -117,7 +117,9 @@ def write_tokenized(splits: Splits, target: Path, max_length: int, *, packing: b
     found, packed = dict[str, Path](), None
     for name, (writer, indices) in splits.items():
         rows, found[name] = writer.directory / "rows.arrow", writer.directory / f"{name}.arrow"
-        if not writer.kind.chat:
+        if not writer.kind.chat and packing and name == "train":
+            made = write_document_packs(rows, indices, writer.longest, max_length, found[name])
+        elif not writer.kind.chat:
             made = write_blocks(rows, indices, max_length, found[name])
         elif packing and name == "train":  # validation rows stay apart: their loss is theirs
             made = write_packs(rows, indices, writer.longest, max_length, found[name], target.with_name(PACKS))

@@ -162,7 +162,7 @@ def test_deepspeed_is_written_as_a_file(stage: int) -> None:
             GPUS,
             "allowed: std, reverse_std, right, left, full",
         ),
-        (["method=dpo", "data.packing=true"], GPUS, "data.packing: only the rows of sft can be packed"),
+        (["method=dpo", "data.packing=true"], GPUS, "data.packing: only the rows of sft and pretrain can be packed"),
         (
             ["data.packing=true", "model.attention=flash_attention_2", "training.micro_batch_size=2"],
             GPUS,

@@ -13,7 +13,7 @@ from runner.data.spec import Accounting
 from runner.runs import rundir as rundir
 from runner.runs.rundir import Run
 from runner.training.prepare import prepare
-from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside, losses
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Prepared, Recipe, inside, losses
 
 pytestmark = pytest.mark.real
 
@@ -92,6 +92,50 @@ def test_each_row_has_the_loss_that_it_has_alone(
         print(f"{backend} {template or 'own'} {attention}: {count} rows in {accounting.sequences} packs, {apart:.1e}")
         assert count == accounting.trained == 12 > accounting.sequences > 1
         assert apart < 1e-5 and together > 1e-3  # rows that see each other would be noticed
+
+
+DOCUMENTS = """
+backend: llamafactory
+method: pretrain
+model: {{path: {model}}}
+data: {{train: [{{path: {rows}}}], max_length: 32, packing: true}}
+training: {{epochs: 1, global_batch_size: 1, micro_batch_size: 1}}
+"""
+TEXTS = [f"{n} " + "all rates of the bank are told " * (3 * n % 10) + "here" for n in range(9)]
+PIECES = """
+import json, sys
+from datasets import load_from_disk
+from transformers import AutoTokenizer
+tokenizer, texts = AutoTokenizer.from_pretrained(sys.argv[1]), json.loads(sys.argv[3])
+documents = [[*tokenizer(text).input_ids, tokenizer.eos_token_id] for text in texts]
+wanted = [ids[start : start + 32] for ids in documents for start in range(0, len(ids), 32)]
+found = []
+for pack in load_from_disk(sys.argv[2])["train"]:
+    for number in range(1, max(pack["attention_mask"]) + 1):
+        own = [n for n, mask in enumerate(pack["attention_mask"]) if mask == number]
+        found.append([pack["input_ids"][n] for n in own])
+        assert [pack["labels"][n] for n in own] == [-100, *found[-1][1:]]
+        assert [pack["position_ids"][n] for n in own] == list(range(len(own)))
+assert max(map(len, wanted)) == 32 and any(len(ids) > 32 for ids in documents)
+print(json.dumps([len(found), sorted(found) == sorted(wanted)]))
+"""
+
+
+def test_documents_are_packed_whole_and_the_long_ones_in_pieces(
+    prepared: Prepared, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    (tmp_path / "r.yaml").write_text(DOCUMENTS.format(model=tiny_model, rows=tmp_path / "rows.jsonl"))
+    run, said = prepared("r.yaml")
+    data = str(run / "data/tokenized")
+    found = inside(llamafactory_python, PIECES, str(tiny_model), data, json.dumps(TEXTS), cwd=tmp_path)
+    pieces, whole = json.loads(found.splitlines()[-1])
+    assert whole and pieces > len(TEXTS)
+    compared = inside(llamafactory_python, ROWS["llamafactory"] + COMPARE, str(tiny_model), data, "sdpa", cwd=tmp_path)
+    count, apart, together = json.loads(compared.splitlines()[-1])
+    assert count == pieces and apart < 1e-5 and together > 1e-3
+    accounting = read_typed(Accounting, run / "data/accounting.json")
+    assert accounting.trained == len(TEXTS) and f"{accounting.sequences} sequences of 32 tokens" in said
 
 
 # Packs of generated rows under our attention, beside each row alone under transformers' eager one, gradients too.
