@@ -19,6 +19,8 @@ from tests.recipes.sweep import differences
 print(*differences(), sep="\\n")
 """
 
+ROWS = SWEEP.replace("recipes.sweep", "recipes.row_sweep")
+
 
 def test_every_template_has_its_reference() -> None:
     assert {file.stem for file in TEMPLATES.glob("*.jinja")} == set(FAMILIES)
@@ -28,4 +30,10 @@ def test_every_template_has_its_reference() -> None:
 def test_ids_mask_and_notes_equal_the_reference(llamafactory_python: Path, tmp_path: Path) -> None:
     """The reference puts each conversation together turn by turn, and tokenizes each reply from where it begins."""
     found = inside(llamafactory_python, SWEEP, str(Path(__file__).parents[2]), cwd=tmp_path)
+    assert found.strip() == ""
+
+
+def test_rows_of_every_shape_have_the_ids_and_mask_of_what_they_mean(llamafactory_python: Path, tmp_path: Path) -> None:
+    """Pairs, feedback, prompts, merged turns and columns, through the pass of a preparation, by four families."""
+    found = inside(llamafactory_python, ROWS, str(Path(__file__).parents[2]), cwd=tmp_path)
     assert found.strip() == ""
