@@ -73,7 +73,7 @@ def _counted(accounting: Path) -> tuple[int, float] | str:
 
 def _rows(recipe: Recipe) -> int | None:
     """At most so many rows: what sources are limited to, or the lines of small jsonl files."""
-    total = 0
+    total, most = 0, recipe.data.max_samples
     for source in recipe.data.train:
         paths = [source.path] if isinstance(source.path, str) else source.path
         lines, asked = [_lines(Path(path)) for path in paths], source.max_samples
@@ -82,10 +82,10 @@ def _rows(recipe: Recipe) -> int | None:
             count = None if known is None else math.ceil(asked * known)
         else:
             count = min((one for one in (known, asked) if one is not None), default=None)
-        if count is None or source.weight is not None:
+        if source.weight is not None or (count is None and most is None):
             return None
-        total += count
-    total = min(total, recipe.data.max_samples or total)
+        total += most if count is None and most is not None else count or 0
+    total = total if most is None else min(total, most)
     return total - int(total * recipe.data.validation.fraction)
 
 

@@ -231,6 +231,8 @@ def test_without_it_they_are_a_bound_or_unknown(tmp_path: Path) -> None:
         tmp_path, None, "data.train[0].max_samples=1000", "data.validation={fraction: 0.1}", "data.max_length=1000"
     )
     assert (found.rows, found.steps, found.tokens) == (900, 114, 1_800_000) and not found.exact
+    assert counted(tmp_path, None, "data.train[0].max_samples=1000", "data.max_samples=500").rows == 450
+    assert counted(tmp_path, None, "data.max_samples=500").rows == 450
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"instruction": "a", "output": "b"}\n' * 32 + "\n")
     source = f"data.train=[{{path: {rows}, format: alpaca}}]"
