@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from recipes.methods import METHODS
 from recipes.types import Data
 from recipes.visible import visible
 from runner.data.asked import SHOWN
@@ -87,7 +88,10 @@ def check_text(found: Checked) -> str:
         lines.append(f"languages of the replies (a guess): {_counts(found.languages)}")
     lines += [f"note: {note}: {count:,} rows" for note, count in found.notes.items()]
     lines += [f"note: {text}" for text in found.unseen]
-    lines += _lengths({int(length): count for length, count in found.lengths.items()}, found.tokens)
+    lengths = {int(length): count for length, count in found.lengths.items()}
+    lines += _lengths(lengths, found.tokens)
+    if METHODS[found.method].rows.chat:  # documents are cut into blocks
+        lines += _overlong(lengths)
     return visible("\n".join(lines))
 
 
@@ -120,6 +124,11 @@ def _lengths(lengths: Mapping[int, int], tokens: int) -> Iterator[str]:
         count = bins.get(top, 0)
         yield f"  up to {top:>7,}  {count:>9,}  {'█' * round(BAR * count / most)}".rstrip()
         top *= 2
+
+
+def _overlong(lengths: Mapping[int, int]) -> Iterator[str]:
+    if not lengths:
+        return
     over = {limit: sum(count for length, count in lengths.items() if length > limit) for limit in LIMITS}
     total = sum(lengths.values())
     yield "longer than data.max_length, which data.overlong: drop leaves out:"
@@ -138,12 +147,7 @@ def refusal(found: Checked, data: Data | None) -> str:
     if not found.usable:
         return "nothing could be trained: no row can be used"
     within = sum(count for length, count in found.lengths.items() if data and int(length) <= data.max_length)
-    if (
-        data
-        and found.lengths
-        and not within
-        and data.overlong != "truncate"
-        and found.method not in ("pretrain", "grpo")
-    ):
+    cut = data and (data.overlong in ("truncate", "middle") or found.method in ("pretrain", "grpo"))
+    if data and found.lengths and not within and not cut:
         return f"nothing could be trained: every row is longer than data.max_length, {data.max_length:,} tokens"
     return ""

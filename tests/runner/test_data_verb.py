@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from runner.data.read import read
 from runner.data.rewrite import WRITERS, rewritten, rows_of
 from runner.data.spec import source_of
 from runner.training.inspect import check_file, file_spec
-from runner.training.views import check_text, percentile, preview_text
+from runner.training.views import check_text, percentile, preview_text, refusal
 
 ROWS = [
     {"instruction": "Define APR.", "output": "It is the yearly cost of the loan."},
@@ -32,6 +33,23 @@ def write(directory: Path, *lines: object) -> str:
     file = directory / "rows.jsonl"
     file.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     return str(file)
+
+
+@pytest.mark.parametrize(
+    "method,overlong,refused,told",
+    [
+        ("sft", "drop", True, True), ("sft", "error", True, True), ("sft", "truncate", False, True),
+        ("sft", "middle", False, True), ("pretrain", "drop", False, False), ("grpo", "drop", False, True),
+    ],
+)  # fmt: skip
+def test_rows_that_are_all_too_long_are_refused_where_nothing_cuts_them(
+    tmp_path: Path, method: str, overlong: str, refused: bool, told: bool
+) -> None:
+    file = write(tmp_path, ROWS[0])
+    found = replace(check_file(file, None, 50, print), method=method, lengths={"900": 1}, tokens=900)
+    data = replace(file_spec(file).data, max_length=512, overlong=overlong)
+    assert ("every row is longer than data.max_length" in refusal(found, data)) == refused
+    assert ("data.overlong: drop leaves out" in check_text(found)) == told
 
 
 def test_a_check_tells_the_format_and_every_problem_with_its_line(tmp_path: Path) -> None:
