@@ -28,7 +28,12 @@ ROLES = {
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # a reply's thinking, as APIs give it beside the content
 TEXT_PARTS = ("text", "input_text", "output_text")
 ROLE_AND_TEXT, FROM_AND_VALUE = {"role", "content"}, {"from", "value"}
-AS_PYTHON = re.compile(r"\s*\[?\s*\{'(?:role|content|from|value)':", re.IGNORECASE)
+# A list of messages, or a whole message: an object that only has a role is some other thing.
+AS_PYTHON = re.compile(
+    r"\s*(?:\[\s*\{'(?:role|content|from|value)':"
+    r"|\{'(?=.*\b(?:role|from)':)(?=.*\b(?:content|value)':)(?:role|content|from|value)':.*\}\s*\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
 AS_JSON = "write a row a line: to_json(…, orient='records', lines=True)"
 
 
@@ -107,7 +112,9 @@ def messages_in(value: Any) -> list[Any]:
     if not isinstance(items, (list, tuple)):
         return []
     keys = [{str(key).lower() for key in item} if isinstance(item, dict) else set() for item in items]
-    if isinstance(value, str):  # a reply may well be the text of another JSON list
+    if isinstance(value, str):  # a reply may well be the text of another JSON list, or object
+        if isinstance(given, dict) and not {str(item).lower() for item in given.values()} & ROLES.keys():
+            return []
         return list(items) if keys and all(one >= ROLE_AND_TEXT or one >= FROM_AND_VALUE for one in keys) else []
     return list(items) if set().union(*keys) & {"role", "from"} else []
 

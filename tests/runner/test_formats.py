@@ -44,6 +44,7 @@ def deep(levels: int) -> Any:
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello."
 CHAT_TEXT = json.dumps([user("Hi"), assistant("a")])
+PERSON = '{"role": "admin", "content": "x"}'
 LETTERS = '[{"from": "Alice", "to": "Bob"}]'
 ANSWERED = {"messages": [user("q"), assistant("a")]}
 ASKED = [user("q\nx"), assistant("a")]
@@ -131,6 +132,16 @@ GOOD = [
     ("alpaca", {"instruction": NAN, "input": "q", "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("alpaca", {"instruction": "q", "input": NAN, "output": "a"}, {"messages": [user("q"), assistant("a")]}),
     ("prompt_response", {"prompt": "q", "response": "[1, 2]"}, {"messages": [user("q"), assistant("[1, 2]")]}),
+    (
+        "prompt_response",
+        {"prompt": "{'from': 'Ann'} is?", "response": PERSON},
+        {"messages": [user("{'from': 'Ann'} is?"), assistant(PERSON)]},
+    ),
+    (
+        "prompt_response",
+        {"prompt": "q", "response": "{'role': 'x'}"},
+        {"messages": [user("q"), assistant("{'role': 'x'}")]},
+    ),
     ("prompt_response", {"prompt": "q", "response": LETTERS}, {"messages": [user("q"), assistant(LETTERS)]}),
     ("alpaca", {"instruction": "q", "output": CHAT_TEXT}, {"messages": [user("q"), assistant(CHAT_TEXT)]}),
     ("prompt_response", {"prompt": "Hi", "response": CHAT_TEXT}, {"messages": [user("Hi"), assistant("a")]}),
@@ -253,6 +264,11 @@ BAD = [
     ),
     ("prompts", {"instruction": " ", "input": None}, "instruction and input are empty"),
     ("preference", {"prompt": "q", "chosen": str(assistant("a")), "rejected": "b"}, "messages as Python shows them"),
+    (
+        "prompt_response",
+        {"prompt": "q", "response": "{'value': 'a\\nb', 'from': 'gpt'}\n"},
+        "messages as Python shows th",
+    ),
     ("prompt_response", {"prompt": "q", "response": json.dumps(user("r"))}, "response is the JSON text of a conv"),
     ("prompt_response", {"prompt": "q", "response": ["a", "b"]}, "is list, not text; is the file written by columns"),
     ("prompt_response", {"prompt": "q", "response": {"text": "a"}}, "response is dict, not text$"),
