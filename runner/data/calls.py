@@ -1,7 +1,8 @@
 """Tool calls, their results and the tools themselves, of the shapes that people have, in the one that templates know.
 
 OpenAI's: {"tool_calls": [{"id": …, "function": {"name": …, "arguments": "{…}"}}]} and, older, {"function_call": …};
-ShareGPT's: {"from": "function_call", "value": "{\"name\": …, \"arguments\": {…}}"} and "observation".
+ShareGPT's: {"from": "function_call", "value": "{\"name\": …, \"arguments\": {…}}"} and "observation"; those in a
+reply's text: runner/data/tagged.py.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ def calls_of(value: Any, place: str) -> list[Message]:
     Raises:
         BadRow: one has no name, or arguments that are no object.
     """
-    value = _loaded(value, place)
+    written, value = isinstance(value, str), _loaded(value, place)
     found = value if isinstance(value, (list, tuple)) else [value]
     if not found:
         raise BadRow(f"{place}: no call; {EXPECTED}")
-    return [_call(one, f"{place}[{n}]" if len(found) > 1 else place) for n, one in enumerate(found)]
+    return [_call(one, f"{place}[{n}]" if len(found) > 1 else place, written) for n, one in enumerate(found)]
 
 
-def _call(value: Any, place: str) -> Message:
-    value = _loaded(value, place)
+def _call(value: Any, place: str, written: bool) -> Message:
+    """A call; of what is `written`, as JSON text, no table has added anything."""
+    written, value = written or isinstance(value, str), _loaded(value, place)
     if not isinstance(value, dict):
         raise BadRow(f"{place}: {_shown(value)} is no call; {EXPECTED}")
     given = _loaded(value.get("function") or value, place)
@@ -43,7 +45,7 @@ def _call(value: Any, place: str) -> Message:
     arguments = _loaded(said, f"{place}: arguments of {name[:60]}") if said != "" else {}
     if not isinstance(arguments, dict):
         raise BadRow(f"{place}: arguments of {name[:60]} must be an object, not {_shown(arguments)}")
-    if not isinstance(said, str):  # tables give every call the arguments of all: null there was not given
+    if not (written or isinstance(said, str)):  # tables give every call the arguments of all: null there was not given
         arguments = {str(key): item for key, item in arguments.items() if item is not None}
     number = {"id": str(value["id"])} if not empty(value.get("id")) else {}
     return {**number, "type": "function", "function": {"name": name, "arguments": arguments}}

@@ -12,6 +12,7 @@ from runner.data import honoured
 from runner.data.calls import CALL_ROLES, RESULT_ROLES, calls_of, number_calls
 from runner.data.honoured import empty
 from runner.data.irregular import Policy, regular
+from runner.data.tagged import calls_in, tagged, untagged
 from runner.data.thinking import thinking_before
 
 ROLES = {
@@ -25,6 +26,7 @@ ROLES = {
     **dict.fromkeys(CALL_ROLES, "assistant"),
     **dict.fromkeys(RESULT_ROLES, "tool"),
 }
+TOOLS = ("tools", "functions")  # the second is OpenAI's older name
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # a reply's thinking, as APIs give it beside the content
 TEXT_PARTS = ("text", "input_text", "output_text")
 ROLE_AND_TEXT, FROM_AND_VALUE = {"role", "content"}, {"from", "value"}
@@ -119,6 +121,11 @@ def messages_in(value: Any) -> list[Any]:
     return list(items) if set().union(*keys) & {"role", "from"} else []
 
 
+def tools_key(row: Fields) -> str:
+    """The column under which a row has tools; empty where it has none."""
+    return next((key for key in TOOLS if key in row and not empty(row[key]) and row[key] is not False), "")
+
+
 def turns(row: Fields, value: Any, key: str) -> list[Message]:
     """A list of messages, of role and content or of from and value."""
     value = loaded(value)
@@ -127,6 +134,7 @@ def turns(row: Fields, value: Any, key: str) -> list[Message]:
     if not isinstance(value, (list, tuple)) or not value:
         raise BadRow(f"{key} must be a list of messages that is not empty")
     found = [_message(row, turn, key, n) for n, turn in enumerate(value)]
+    found = untagged(found, key, tools=bool(tools_key(row)))
     number_calls(found)
     return found
 
@@ -153,8 +161,11 @@ def _message(row: Fields, given: Any, key: str, number: int) -> Message:
     value = turn.get(text_key)
     if name in CALL_ROLES and "tool_calls" not in more:
         thought, call = thinking_before(value) if isinstance(value, str) else ("", value)
-        return {"role": role, "content": thought, **more, "tool_calls": calls_of(call, f"{place}: {text_key}")}
-    said = "" if value is None and "tool_calls" in more else as_text(value, f"{place}: {text_key}")
+        at = f"{place}: {text_key}"
+        calls = calls_in(call, at)[1] if tagged(call) else calls_of(call, at)
+        return {"role": role, "content": thought, **more, "tool_calls": calls}
+    nothing = value is None and (role == "tool" or "tool_calls" in more)  # a result may well be empty
+    said = "" if nothing else as_text(value, f"{place}: {text_key}")
     if role == "assistant" and not said.strip() and "tool_calls" not in more:
         raise BadRow(f"{place}: the reply is empty")
     return {"role": role, "content": said, **more}

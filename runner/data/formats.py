@@ -25,11 +25,12 @@ from recipes.words import texts_in
 from runner.data import honoured, longbench
 from runner.data.calls import tools_of
 from runner.data.columns import renamed
-from runner.data.fields import Fields, dialogue, loaded, text, turns
+from runner.data.fields import Fields, dialogue, loaded, text, tools_key, turns
 from runner.data.honoured import blank, empty
 from runner.data.irregular import Policy
 from runner.data.margin import hold_margin
 from runner.data.ranked import ranked
+from runner.data.tagged import TOLD_TWICE, told_in
 from runner.data.turns import (
     PROMPTS,
     assistant_turn,
@@ -40,6 +41,7 @@ from runner.data.turns import (
     question,
     reply_messages,
     reply_of,
+    text_reply,
     user_turn,
 )
 
@@ -68,7 +70,7 @@ def alpaca(row: Fields) -> Raw:
         if not (isinstance(turn, (list, tuple)) and len(turn) == 2 and all(isinstance(t, str) for t in turn)):
             raise BadRow("history must be a list of [question, answer]")
         messages += [user_turn(turn[0]), assistant_turn(turn[1])]
-    return {"messages": [*messages, user_turn(asked), assistant_turn(text(row, "output"))]}
+    return {"messages": [*messages, user_turn(asked), text_reply(row, "output")]}
 
 
 def prompt_response(row: Fields) -> Raw:
@@ -76,7 +78,7 @@ def prompt_response(row: Fields) -> Raw:
     key = given(row, "response", "completion")
     prompt, replies = prompt_of(row), reply_messages(row, key)
     if not replies:
-        return {"messages": [*prompt, assistant_turn(text(row, key))]}
+        return {"messages": [*prompt, text_reply(row, key)]}
     return {"messages": continued(row, prompt, turns(row, replies, key), f"prompt and {key}")}
 
 
@@ -238,9 +240,10 @@ def _finish(row: Raw, fields: Fields, source: Source, *, tools: bool) -> None:
     """Give a conversation its system prompt and its tools."""
     begun = row.get("messages") or row["prompt"]
     _add_system(begun, fields, source.system)
-    key = given(fields, "tools", "functions")  # OpenAI's older name
-    if tools and not empty(fields.get(key)) and fields[key] is not False:
-        begun[0]["tools"] = tools_of(fields[key], fields.notes)
+    if tools and (key := tools_key(fields)):
+        begun[0]["tools"] = tools_of(fields.get(key), fields.notes)
+        if told_in(begun[0]):
+            fields.notes.append(TOLD_TWICE)
     fields.read.add("parallel_tool_calls")  # how a model was asked, which no text shows
     if not any(turn["role"] == "user" for turn in begun):
         raise BadRow("no turn of a user: there is nothing that the reply answers")

@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 from recipes.encode import BadRow, Message
-from runner.data.fields import Fields, alternating, dialogue, messages_in, text, turns
+from runner.data.calls import number_calls
+from runner.data.fields import Fields, alternating, dialogue, messages_in, text, tools_key, turns
 from runner.data.honoured import blank, empty
+from runner.data.tagged import with_calls
 
 TRANSCRIPT = re.compile(r"^\s*(Human|User|H): .*^\s*(Assistant|A): ", re.DOTALL | re.MULTILINE)
 SPEAKER = re.compile(r"(?:^|\n\n|\r\n\r\n)(Human|Assistant): ?")
@@ -90,7 +92,7 @@ def reply_of(row: Fields, key: str) -> tuple[Message, list[Message]]:
     if found:
         *before, reply = dialogue(row, found, key)
         return reply, before
-    return assistant_turn(text(row, key)), []
+    return text_reply(row, key), []
 
 
 def reply_messages(row: Fields, key: str) -> list[Any]:
@@ -127,6 +129,15 @@ def transcript(value: Any) -> list[Message]:
         return []
     roles = {"Human": "user", "Assistant": "assistant"}
     return [{"role": roles[who], "content": said} for who, said in zip(rest[::2], rest[1::2], strict=True)]
+
+
+def text_reply(row: Fields, key: str) -> Message:
+    """The reply that is the text under `key`; where the row has tools, with the calls that stand in it."""
+    reply = assistant_turn(text(row, key))
+    if tools_key(row):
+        reply = with_calls(reply, key)
+        number_calls([reply])
+    return reply
 
 
 def user_turn(text: str) -> Message:

@@ -226,9 +226,10 @@ def conversation(chance: random.Random, several: bool, beside: bool) -> tuple[Tu
             text = said() if beside and chance.random() < 0.5 else ""
             turns.append({"role": "assistant", "content": text, "tool_calls": calls})
             turns += [
-                {"role": "tool", "content": said(), "tool_call_id": c["id"], "name": c["function"]["name"]}
+                {"role": "tool", "content": said() if chance.random() < 0.9 else "", "tool_call_id": c["id"],
+                 "name": c["function"]["name"]}
                 for c in calls
-            ]
+            ]  # fmt: skip
         turns.append({"role": "assistant", "content": said()})
         if chance.random() < 0.2:
             turns[-1]["weight"] = 0
@@ -252,6 +253,30 @@ def raw(turns: Turns, tools: Turns, chance: random.Random) -> dict[str, Any]:
     return {"messages": messages, "tools": _json(tools) if chance.random() < 0.5 else tools or None}
 
 
+def between_tags(turns: Turns, tools: Turns, chance: random.Random) -> dict[str, Any]:
+    """The same as Hermes's rows have it: calls and results in the texts, several results in a turn or in several."""
+    names = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
+    messages: Turns = []
+    for turn in turns:
+        text = turn["content"]
+        for call in turn.get("tool_calls", ()):
+            given = {"arguments": call["function"]["arguments"], "name": call["function"]["name"]}
+            text += f"{chr(10) * bool(text)}<tool_call>\n{chance.choice((_json, repr))(given)}\n</tool_call>"
+        if turn["role"] == "tool":
+            text = f"<tool_response>\n{text}\n</tool_response>\n"
+            if messages[-1]["from"] == "tool" and chance.random() < 0.5:
+                messages[-1]["value"] += text
+                continue
+        weight = {"weight": turn["weight"]} if "weight" in turn else {}
+        messages.append({"from": names[turn["role"]], "value": text, **weight})
+    return {"conversations": messages, "tools": _json(tools) if tools else None}
+
+
+def numbered(turns: Turns) -> Turns:
+    """The turns with the ids that calls get which have none."""
+    return json.loads(json.dumps(turns).replace('"abcd0', '"call0'))  # type: ignore[no-any-return]
+
+
 def differences(count: int) -> Iterator[str]:
     """What differs, a line each, over so many conversations of each family."""
     for name, (made, family, several, beside) in FAMILIES.items():
@@ -263,7 +288,11 @@ def differences(count: int) -> Iterator[str]:
         for seed in range(count):
             chance = random.Random(f"{name} {seed}")
             turns, tools = conversation(chance, several, beside)
-            row = convert(raw(turns, tools, chance), "messages", source_of("r")).row["messages"]
+            if chance.random() < 0.3:
+                turns = numbered(turns)
+                row = convert(between_tags(turns, tools, chance), "conversations", source_of("r")).row["messages"]
+            else:
+                row = convert(raw(turns, tools, chance), "messages", source_of("r")).row["messages"]
             found = encoder.encode([row], last_only=False)[0]
             weights = iter([turn.get("weight", 1) for turn in turns if turn["role"] == "assistant"])
             yield from (f"{name} {seed}: {text}" for text in _compare(tokenizer, made(turns, tools), weights, found))
