@@ -58,14 +58,17 @@ def text(row: Fields, key: str, *, optional: bool = False) -> str:
     if key not in row and not optional:
         raise BadRow(f"no {key!r}; it has {', '.join(map(str, row))[:200]}")
     value = row.get(key)
-    if isinstance(value, float) and math.isnan(value):
-        value = None  # as pandas writes an absent cell
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
-    found = "" if value is None else as_text(value, key)
+    found = "" if _absent(value) else as_text(value, key)
     if not found.strip() and not optional:
         raise BadRow(f"{key} is empty")
     return found
+
+
+def _absent(value: Any) -> bool:
+    """Null, also as pandas writes it in an absent cell."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def as_text(value: Any, place: str) -> str:
@@ -73,7 +76,7 @@ def as_text(value: Any, place: str) -> str:
     if isinstance(value, str):
         return value
     if not (isinstance(value, (list, tuple)) and all(isinstance(part, dict) for part in value)):
-        raise BadRow(f"{place} is {'null' if value is None else type(value).__name__}, not text{_by_columns(value)}")
+        raise BadRow(f"{place} is {'null' if _absent(value) else type(value).__name__}, not text{_by_columns(value)}")
     texts = []
     for part in value:
         kind, text = part.get("type"), part.get("text")
@@ -164,7 +167,7 @@ def _message(row: Fields, given: Any, key: str, number: int) -> Message:
         at = f"{place}: {text_key}"
         calls = calls_in(call, at)[1] if tagged(call) else calls_of(call, at)
         return {"role": role, "content": thought, **more, "tool_calls": calls}
-    nothing = value is None and (role == "tool" or "tool_calls" in more)  # a result may well be empty
+    nothing = _absent(value) and (role == "tool" or "tool_calls" in more)  # a result may well be empty
     said = "" if nothing else as_text(value, f"{place}: {text_key}")
     if role == "assistant" and not said.strip() and "tool_calls" not in more:
         raise BadRow(f"{place}: the reply is empty")

@@ -241,6 +241,13 @@ BAD = [
     ("messages", {"messages": deep(3000)}, "nested too deep"),
     ("messages", {"messages": "[{'role': 'user'}]"}, "messages is a text that is no JSON list of messages"),
     ("messages", {"messages": [user(None), assistant("a")]}, r"messages\[0\]: content is null, not text"),
+    (
+        "messages",
+        {"messages": [{"role": "system", "content": None}, user("q"), assistant("a")]},
+        "0\\]: content is null",
+    ),
+    ("messages", {"messages": [user("q"), assistant(None)]}, r"messages\[1\]: content is null, not text"),
+    ("messages", {"messages": [user(NAN), assistant("a")]}, r"messages\[0\]: content is null, not text"),
     ("messages", {"messages": [user([{"type": "image_url"}]), assistant("a")]}, "part of type 'image_url': only text"),
     ("messages", {"messages": [system("s"), assistant("a")]}, "no turn of a user"),
     ("messages", {"messages": [user("q"), {"role": "tool", "content": "4"}, assistant("a")]}, "turn 2: a result th"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -192,7 +193,7 @@ def test_tools_that_the_system_prompt_lists_too_are_told(tools: bool, system: st
     assert found.row["messages"][0]["content"] == system and found.notes == [TOLD_TWICE] * twice
 
 
-@pytest.mark.parametrize("nothing", [None, "", []])
+@pytest.mark.parametrize("nothing", [None, math.nan, "", []])
 def test_a_result_may_be_empty(nothing: Any) -> None:
     turns = [{"role": "user", "content": "q"}, reply("", PRICE), {**result(""), "content": nothing}, reply("a")]
     assert convert({"messages": turns}, "messages", PLAIN).row["messages"][2] == result("")
