@@ -111,14 +111,17 @@ class Reader:
             raise BadRow(f"turn {turn + 1}: the chat template writes the text of another turn into the reply")
         before = max((place for place in others if place.end <= begin), key=lambda place: place.end, default=None)
         after = min((place.begin for place in others if place.begin >= end), default=len(text))
-        start = self._start(finder, turn, text, before, begin)
+        start = self._start(finder, turn, text, before, begin, own[0].begin)
         length, stopped = self._end(finder, last.words, text[end:after])
         return (start, end + length), stopped
 
-    def _start(self, finder: Finder, turn: int, text: str, before: Place | None, begin: int) -> int:
-        """Behind what the generation prompt gives; what else stands before the words, the model has to write."""
+    def _start(self, finder: Finder, turn: int, text: str, before: Place | None, begin: int, words: int) -> int:
+        """Behind what the generation prompt gives; what else stands before the words, the model has to write.
+
+        That may open the thinking (Qwen3-Thinking's, DeepSeek-R1's): then the tag before the words is given.
+        """
         previous = before.end if before else 0
-        between, prompt = text[previous:begin], None
+        between, prompt = text[previous:words], None
         try:
             if before and before.words.turn < turn:
                 prompt = finder.tail_after(before.words, turn, reply_next=True)

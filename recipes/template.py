@@ -8,7 +8,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -97,7 +97,20 @@ class Template:
             shaped = calls.as_text(shaped) if self._arguments_as_text else shaped
         if message["role"] in self.parts:
             shaped["content"] = [{"type": "text", "text": message["content"]}]
+        if "reasoning_content" in shaped:
+            shaped[self._thought_key] = shaped.pop("reasoning_content")
         return shaped
+
+    @cached_property
+    def _thought_key(self) -> str:
+        """The key under which the template reads a reply's thinking; gpt-oss's is another than most."""
+        for key in ("reasoning_content", "reasoning", "thinking"):
+            probe = [self.shape(message) for message in PROBE]
+            probe[-1][key] = THOUGHT
+            with suppress(BadRow):
+                if THOUGHT in self._render(probe, None):
+                    return key
+        return "reasoning_content"
 
     @cached_property
     def _arguments_as_text(self) -> bool | None:
@@ -157,6 +170,7 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 QUESTION, REPLY, RULES = "\U000f0001question\U000f0002", "\U000f0003reply\U000f0004", "\U000f0005rules\U000f0006"
+THOUGHT = "\U000f0007thought\U000f0008"
 PROBE: tuple[Message, ...] = ({"role": "user", "content": QUESTION}, {"role": "assistant", "content": REPLY})
 
 

@@ -230,6 +230,22 @@ def test_reasoning_beside_a_reply_is_trained_or_its_loss_is_said() -> None:
     assert [reading.text[a:b] for a, b in reading.thoughts] == ["30 + 21"]
 
 
+@pytest.mark.parametrize("reply", [{"content": "<think>\n30 + 21\n</think>51"}, {"reasoning_content": "30 + 21"}])
+def test_a_tag_that_the_generation_prompt_gives_has_no_loss(reply: dict[str, str]) -> None:
+    """Qwen3-Thinking's and DeepSeek-R1's prompts open the thinking."""
+
+    def render(messages: Sequence[Message], *, reply_next: bool = False) -> str:
+        block = "<think>\n{}\n</think>"
+        thought = [block.format(m["reasoning_content"]) if "reasoning_content" in m else "" for m in messages]
+        turns = [f"<{m['role']}>{t}{m['content']}<|im_end|>" for m, t in zip(messages, thought, strict=True)]
+        return "".join(turns) + "<assistant><think>\n" * reply_next
+
+    reading = read(render, [*chat("17 * 3?"), {"role": "assistant", "content": "51", **reply}])
+    assert [reading.text[a:b] for a, b in reading.spans] == ["30 + 21\n</think>51<|im_end|>"]
+    reading = read(render, chat("17 * 3?", "51"))  # which no prompt of this template asks for
+    assert [reading.text[a:b] for a, b in reading.spans] == ["51<|im_end|>"]
+
+
 def test_a_template_without_a_generation_prompt_is_told() -> None:
     """Its reply has to write its own header, in the training as when it is asked; white space is none."""
 
