@@ -16,6 +16,19 @@ from tests.real.test_named_templates import TRAINED
 pytestmark = pytest.mark.real
 
 
+SWEEP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tests.recipes.longbench_sweep import cuts, prompts
+print(*prompts(), *cuts(40), sep="\\n")
+"""
+
+
+def test_prompts_and_cuts_have_the_ids_and_mask_of_the_reference(llamafactory_python: Path, tmp_path: Path) -> None:
+    """Five subsets' prompts as written by hand, and conversations cut as a search finds it, by four families."""
+    assert inside(llamafactory_python, SWEEP, str(Path(__file__).parents[2]), cwd=tmp_path).strip() == ""
+
+
 def rows(subset: str, count: int, words: int) -> list[dict[str, Any]]:
     return [
         {"input": f"Question {n}?", "context": " ".join(f"w{n}-{k}" for k in range(words)), "dataset": subset,
