@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside, losses
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Prepared, Recipe, inside, losses
 
 pytestmark = pytest.mark.real
 
@@ -33,6 +33,83 @@ with torch.inference_mode():
         total, count = total + float(model(ids, labels=ids).loss) * (len(block) - 1), count + len(block) - 1
 print(len(blocks), total / count)
 """
+
+
+# Tokenizers of words, whose ids stand here: what each puts around a text, and its end token.
+WORDS = {"<s>": 0, "</s>": 1, "<unk>": 2, "bonds": 3, "pay": 4, "interest": 5, "shares": 6, "may": 7, "not": 8}
+FAMILIES = {
+    "Qwen's": ("$A", [3, 4, 5, 6, 7, 8, 1], [6, 7, 8, 1], [3, 1]),
+    "Llama's": ("<s> $A", [0, 3, 4, 5, 6, 7, 8, 1], [0, 6, 7, 8, 1], [0, 3, 1]),
+    "T5's": ("$A </s>", [3, 4, 5, 6, 7, 8, 1], [6, 7, 8, 1], [3, 1]),  # which ends each text by itself
+    "BERT's": ("<s> $A </s>", [0, 3, 4, 5, 6, 7, 8, 1], [0, 6, 7, 8, 1], [0, 3, 1]),
+}
+MADE = """
+import json, sys
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+words, directories = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+for directory, around in directories.items():
+    made = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = Whitespace()
+    made.post_processor = TemplateProcessing(single=around, special_tokens=[("<s>", 0), ("</s>", 1)])
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(directory)
+"""
+READ = """
+import json, sys
+from datasets import load_from_disk
+found = [[dict(row) for row in load_from_disk(path)["train"]] for path in sys.argv[1:]]
+print(json.dumps(found))
+"""
+
+
+def test_blocks_of_tokenizers_that_begin_and_end_texts_in_their_way(
+    prepared: Prepared, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
+) -> None:
+    """Each document has one end, the tokenizer's own beginning, and stands behind the one before it."""
+    texts = [long := "bonds pay interest shares may not", "shares may not", "bonds", long]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    for name in FAMILIES:
+        (tmp_path / name).mkdir()
+        shutil.copy(tiny_model / "config.json", tmp_path / name)
+    around = json.dumps({str(tmp_path / name): family[0] for name, family in FAMILIES.items()})
+    inside(llamafactory_python, MADE, json.dumps(WORDS), around, cwd=tmp_path)
+    for packing in (False, True):
+        runs = {}
+        for name in list(FAMILIES)[: 2 if packing else None]:
+            value = {
+                "backend": "llamafactory", "method": "pretrain", "model": {"path": str(tmp_path / name)},
+                "data": {"train": [{"path": "rows.jsonl"}], "max_length": 8, "packing": packing},
+                "training": {"max_steps": 1, "global_batch_size": 1},
+            }  # fmt: skip
+            (tmp_path / "r.yaml").write_text(json.dumps(value))
+            runs[name], _ = prepared("r.yaml")
+        paths = [str(run / "data/tokenized") for run in runs.values()]
+        for name, rows in zip(runs, json.loads(inside(llamafactory_python, READ, *paths, cwd=tmp_path)), strict=True):
+            _, first, second, third = FAMILIES[name]
+            if packing:  # the longest first, each where it fits best
+                packs = [[first], [first], [second, third]]
+                assert sorted(map(_packed, rows)) == sorted(packs), name
+                continue
+            line = [*first, *second, *third, *first]
+            blocks = [line[n : n + 8] for n in range(0, len(line), 8)]
+            assert [row["input_ids"] for row in rows] == blocks, name
+            assert [row["labels"] for row in rows] == [[-100, *block[1:]] for block in blocks], name
+
+
+def _packed(row: dict[str, list[int]]) -> list[list[int]]:
+    """The documents of a pack, by the number of each in the mask; every token but a document's first has loss."""
+    numbers = range(1, max(row["attention_mask"]) + 1)
+    found = []
+    for number in numbers:
+        own = [n for n, of in enumerate(row["attention_mask"]) if of == number]
+        found.append([row["input_ids"][n] for n in own])
+        assert [row["labels"][n] for n in own] == [-100, *found[-1][1:]]
+        assert [row["position_ids"][n] for n in own] == list(range(len(own)))
+    return found
 
 
 @pytest.mark.parametrize("backend", LLAMAFACTORY_AND_SLOW_VERL)
