@@ -253,7 +253,8 @@ class Preparation:
     def _other_reply(self, n: int, chunk: list[Waiting]) -> list[Message]:
         """KTO estimates its KL term on mismatched pairs: this prompt with the reply of the row before (as TRL).
 
-        That is the nearest row before it, or else behind it, of another prompt: a pair's two rows have one.
+        That is the nearest row before it of another prompt (a pair's two rows have one); before the first stands the
+        last of its chunk.
         """
         rows = [waiting.row for waiting in chunk]
         others = chain(reversed(rows[:n]), self._before, reversed(rows[n + 1 :]))

@@ -6,12 +6,13 @@ What each row means is written here turn by turn, and what a template makes of t
 from __future__ import annotations
 
 import json
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recipes.encode import Encoder
+from recipes.encode import Encoded, Encoder
 from recipes.schema import schema, with_defaults
 from recipes.stops import turn_end
 from recipes.template import Template, shaped
@@ -119,6 +120,8 @@ def differences() -> Iterator[str]:
         for shape, case in CASES.items():
             for text in _of_case(case, encoder, tokenizer, name):
                 yield f"{name}, {shape}: {text}"
+        for of_rows in (_of_feedback, _of_irregular):
+            yield from (f"{name}, {of_rows.__name__}: {text}" for text in of_rows(encoder, tokenizer, name))
 
 
 def _preparation(case: Case, file: Path, encoder: Encoder) -> Preparation:
@@ -130,22 +133,68 @@ def _preparation(case: Case, file: Path, encoder: Encoder) -> Preparation:
     return Preparation(from_json(PrepareSpec, spec), encoder)
 
 
-def _of_case(case: Case, encoder: Encoder, tokenizer: ToyTokenizer, name: str) -> Iterator[str]:
+def _passed(case: Case, rows: list[Any], encoder: Encoder) -> tuple[Preparation, list[Any]]:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "rows.jsonl")
-        file.write_text(f"{json.dumps(case.row)}\n" * 2, encoding="utf-8")  # KTO needs another row
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
         one = _preparation(case, file, encoder)
-        kept = list(one.rows(one.data.train))
+        return one, list(one.rows(one.data.train))
+
+
+def _compared(
+    parts: list[Encoded], meant: list[list[Message]], tokenizer: ToyTokenizer, name: str, *, last_only: bool
+) -> Iterator[str]:
+    for found, messages in zip(parts, meant, strict=True):
+        ids, labels = reference(tokenizer, FAMILIES[name].segments(messages, last_only) or [])
+        if (found.ids, found.labels) != (ids, labels):
+            shown = _shown(tokenizer, found.ids, found.labels)
+            yield f"got {shown}, expected {_shown(tokenizer, ids, labels)}"
+
+
+def _of_case(case: Case, encoder: Encoder, tokenizer: ToyTokenizer, name: str) -> Iterator[str]:
+    _, kept = _passed(case, [case.row] * 2, encoder)  # KTO needs another row
     last_only = case.method != "sft" or case.fields.get("train_on") == "last_turn"
     if len(kept) != 2:
         yield f"{len(kept)} rows are kept, expected 2"
     for _, parts, _ in kept:
-        for found, meant in zip(parts, case.meant, strict=case.method != "kto"):
-            segments = FAMILIES[name].segments(meant, last_only)
-            ids, labels = reference(tokenizer, segments or [])
-            if (found.ids, found.labels) != (ids, labels):
-                shown = _shown(tokenizer, found.ids, found.labels)
-                yield f"got {shown}, expected {_shown(tokenizer, ids, labels)}"
+        own = parts[:1] if case.method == "kto" else parts  # the other part: `_of_feedback`
+        yield from _compared(own, case.meant, tokenizer, name, last_only=last_only)
+
+
+def _of_feedback(encoder: Encoder, tokenizer: ToyTokenizer, name: str) -> Iterator[str]:
+    """Each prompt of KTO stands once more with the reply of the nearest row before it, around the end, of another."""
+    for seed in range(20):
+        chance = random.Random(f"{name} {seed}")
+        asked = [chance.choice(("What is APR?", "And a bond?", "Why so?")) for _ in range(chance.randint(2, 9))]
+        rows = [
+            {"prompt": prompt, "completion": f"reply {n}", "label": chance.random() < 0.5}
+            for n, prompt in enumerate(asked)
+        ]
+        _, kept = _passed(Case("kto", {}, []), rows, encoder)
+        if [row["label"] for row, _, _ in kept] != [row["label"] for row in rows]:
+            yield f"{seed}: {len(kept)} of {len(rows)} rows, or other labels"
+            continue
+        for n, (_, parts, _) in enumerate(kept):
+            order = [*range(n - 1, -1, -1), *range(len(rows) - 1, n, -1)]
+            other = next((k for k in order if asked[k] != asked[n]), order[0])
+            meant = [conversation(asked[n], f"reply {k}") for k in (n, other)]
+            for text in _compared(parts, meant, tokenizer, name, last_only=True):
+                yield f"{seed}, row {n + 1}: {text}"
+
+
+IRREGULAR = (
+    [USER, USER, REPLY], [USER, REPLY, REPLY], [USER, {"role": "system", "content": "Hm."}, REPLY], [USER, REPLY, USER],
+)  # fmt: skip
+
+
+def _of_irregular(encoder: Encoder, tokenizer: ToyTokenizer, name: str) -> Iterator[str]:
+    """Of conversations that do not alternate none is left, each is counted; those around them stay as they are."""
+    good = [conversation("What is APR?", f"reply {n}", system="Be brief." if n % 2 else None) for n in range(5)]
+    rows = [turns for n, one in enumerate(good) for turns in (one, *IRREGULAR[n : n + 1])]
+    one, kept = _passed(Case("sft", {}, [], {"irregular": "drop"}), [{"messages": turns} for turns in rows], encoder)
+    yield from _compared([parts[0] for _, parts, _ in kept], good, tokenizer, name, last_only=False)
+    if one.dropped.total() != len(IRREGULAR) or not all(text.startswith("irregular: ") for text in one.dropped):
+        yield f"dropped {one.dropped}"
 
 
 if __name__ == "__main__":
