@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Recipe, inside
+from tests.real.conftest import LLAMAFACTORY_AND_SLOW_VERL, Prepared, Recipe, inside
 
 pytestmark = pytest.mark.real
 
@@ -89,3 +89,80 @@ def test_a_tokenizer_of_another_model_is_refused(apart: tuple[Path, Path], recip
     (other / "tokenizer.json").unlink()
     done = recipe("run", recipe_of("llamafactory", bare, other, tmp_path), code=2)
     assert f"model.tokenizer: cannot load the tokenizer of {other}" in done.stderr
+
+
+# Three tokenizers of words for one model: ids by their places, and a template each.
+WORDS = ["say", "one", "two", "three", "four", "good", "bad"]
+FAMILIES = {
+    "chatml": (
+        ["<|im_start|>", "<|im_end|>", "user", "assistant"],
+        "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}",
+        ["<|im_start|>", "user", "say", "<|im_end|>", "<|im_start|>", "assistant"], ["<|im_end|>"],
+    ),
+    "inst": (
+        ["<s>", "</s>", "[INST]", "[/INST]"],
+        "<s>{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]"
+        "{% else %}{{ m.content }}</s>{% endif %}{% endfor %}",
+        ["<s>", "[INST]", "say", "[/INST]"], ["</s>"],
+    ),
+    "turn": (
+        ["<bos>", "<turn>", "<end>", "model", "user"],
+        "<bos>{% for m in messages %}<turn>{{ 'model' if m.role == 'assistant' else m.role }} "
+        "{{ m.content | trim }}<end>{% endfor %}{% if add_generation_prompt %}<turn>model {% endif %}",
+        ["<bos>", "<turn>", "user", "say", "<end>", "<turn>", "model"], ["<end>"],
+    ),
+}  # fmt: skip
+MADE = """
+import json, sys
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
+for directory, (words, special, end, template) in json.loads(sys.argv[1]).items():
+    made = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    made.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token=end, unk_token="<unk>", chat_template=template)
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    tokenizer.save_pretrained(directory)
+"""
+READ = """
+import json, sys
+from datasets import load_from_disk
+print(json.dumps([[[r["input_ids"], r["labels"]] for r in load_from_disk(path)["train"]] for path in sys.argv[1:]]))
+"""
+
+
+def test_rows_up_to_a_number_have_the_ids_of_the_tokenizer_apart(
+    prepared: Prepared, tiny_model: Path, llamafactory_python: Path, tmp_path: Path
+) -> None:
+    """`data.max_samples` over two sources, each with its share, in their order; the model has one of its own."""
+    said = {"a": ["one", "two", "three", "four", "one", "two"], "b": ["good", "bad"]}
+    for name, replies in said.items():
+        rows = ({"instruction": "say", "output": reply} for reply in replies)
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    vocabularies, made, runs = {}, {}, []
+    for n, (name, (own, template, _, after)) in enumerate(FAMILIES.items()):
+        words = ["<unk>", *own, *WORDS]
+        vocabularies[name] = words[n:] + words[:n]  # another id for each word
+        special = [word for word in own if not word.isalpha()]
+        made[str(tmp_path / name)] = (vocabularies[name], special, after[-1], template)
+    inside(llamafactory_python, MADE, json.dumps(made), cwd=tmp_path)
+    for name in FAMILIES:
+        value = {
+            "backend": "llamafactory", "method": "sft", "model": {"path": str(tiny_model), "tokenizer": name},
+            "data": {"train": [{"path": "a.jsonl"}, {"path": "b.jsonl"}], "max_length": 64, "max_samples": 4},
+            "training": {"max_steps": 1, "global_batch_size": 1},
+        }  # fmt: skip
+        (tmp_path / "r.yaml").write_text(json.dumps(value))
+        run, told = prepared("r.yaml")
+        assert "4 rows = 4 trained" in told
+        runs.append(str(run / "data/tokenized"))
+    for name, found in zip(FAMILIES, json.loads(inside(llamafactory_python, READ, *runs, cwd=tmp_path)), strict=True):
+        _, _, before, after = FAMILIES[name]
+        expected = []
+        for reply in ("one", "two", "three", "good"):
+            asked = [vocabularies[name].index(word) for word in before]
+            learned = [vocabularies[name].index(word) for word in (reply, *after)]
+            expected.append([[*asked, *learned], [*[-100] * len(asked), *learned]])
+        assert found == expected, name
