@@ -10,6 +10,7 @@ from typing import Any
 from recipes.encode import BadRow, Message
 from runner.data import honoured
 from runner.data.calls import CALL_ROLES, RESULT_ROLES, calls_of, number_calls
+from runner.data.columns import lacking
 from runner.data.honoured import empty
 from runner.data.irregular import Policy, regular
 from runner.data.tagged import calls_in, tagged, untagged
@@ -56,7 +57,7 @@ class Fields(dict[str, Any]):
 
 def text(row: Fields, key: str, *, optional: bool = False) -> str:
     if key not in row and not optional:
-        raise BadRow(f"no {key!r}; it has {', '.join(map(str, row))[:200]}")
+        raise BadRow(lacking(row, key))
     value = row.get(key)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
@@ -132,6 +133,8 @@ def tools_key(row: Fields) -> str:
 def turns(row: Fields, value: Any, key: str) -> list[Message]:
     """A list of messages, of role and content or of from and value."""
     value = loaded(value)
+    if value is None and key not in row:
+        raise BadRow(lacking(row, key))
     if isinstance(value, str) and value.strip():
         raise BadRow(f"{key} is a text that is no JSON list of messages")
     if not isinstance(value, (list, tuple)) or not value:

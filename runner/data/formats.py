@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from recipes.columns import COLUMNS_OF_FORMAT
 from recipes.encode import BadRow, Message
 from recipes.methods import METHODS
 from recipes.types import Source
 from recipes.words import texts_in
 from runner.data import honoured, longbench
 from runner.data.calls import tools_of
-from runner.data.columns import renamed
+from runner.data.columns import lacking, meant, plain, renamed
 from runner.data.fields import Fields, dialogue, loaded, text, tools_key, turns
 from runner.data.honoured import blank, empty
 from runner.data.irregular import Policy
@@ -50,6 +51,7 @@ Raw = dict[str, Any]
 GOOD = ("good", "desirable", "chosen", "yes", "thumbs_up", "thumbs up", "+1", "👍", "up", "like", "positive", "correct")
 BAD = ("bad", "undesirable", "rejected", "no", "thumbs_down", "thumbs down", "-1", "-1.0", "👎", "down", "dislike")
 LABELS = {**dict.fromkeys(GOOD, True), **dict.fromkeys((*BAD, "negative", "incorrect"), False)}
+REPLIES = ("completion", "messages", "conversations", "response", "output")  # what a label is about
 SHADES = dict.fromkeys([*range(0x1F3FB, 0x1F400), 0xFE0F])  # a thumb's colour, and that it is drawn as a picture
 
 
@@ -113,7 +115,10 @@ def preference(row: Fields) -> Raw:
 
 def feedback(row: Fields) -> Raw:
     """{"prompt": "…", "completion": "…", "label": true}; or a list of messages that ends on the reply, and label"""
-    reply, prompt = reply_of(row, given(row, "completion", "messages", "conversations", "response", "output"))
+    key = given(row, *REPLIES)
+    if key not in row:
+        raise BadRow(f"{lacking(row, key)}; the reply that a label is about is one of {', '.join(REPLIES)}")
+    reply, prompt = reply_of(row, key)
     told = row.get(given(row, "label", "kto_tag"))
     if empty(told):
         raise BadRow("no label: it says whether the reply is a good one, true or false")
@@ -145,6 +150,8 @@ FORMATS: dict[str, Callable[[Fields], Raw]] = {
     "text": document,
     "longbench": longbench.conversation,
 }
+
+OF_CLASSES = "for a text and its class, set format: alpaca and columns: {instruction: YOUR TEXT, output: label}"
 
 # What a text prompt goes with elsewhere, and which only alpaca reads.
 OF_ALPACA = ("input", "history")
@@ -183,7 +190,10 @@ def detect(row: Any, method: str, columns: Mapping[str, str] | None = None) -> s
                     return name
     wanted = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in choices)
     found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-    raise BadRow(f"no {method} format has these keys: {found[:200]}; known: {wanted}; or map yours with `columns`")
+    there = set(map(plain, row)) if isinstance(row, dict) else set()
+    near = (meant(row, (*keys, *COLUMNS_OF_FORMAT[name])) for name, keys in choices if there.issuperset(keys))
+    advice = next(near, f"; {OF_CLASSES}" if "label" in there else "; or map yours with `columns`")
+    raise BadRow(f"no {method} format has these keys: {found[:200]}; known: {wanted}{advice}")
 
 
 # In this order: preferences have a prompt too, and documents may stand beside one.
@@ -191,14 +201,25 @@ GUESSED = ("dpo", "kto", "sft", "grpo", "pretrain")
 
 
 def guess(row: Any) -> tuple[str, str] | None:
-    """The method that a row by itself seems to be for, and its format; None where no method has such rows."""
-    for method in GUESSED:
-        with suppress(BadRow):
-            found = method, detect(row, method)
-            # Questions alone, under any other name, may as well be rows whose replies have names that nobody knows.
-            if method != "grpo" or "prompt" in row:
-                return found
+    """The method that a row by itself seems to be for, and its format; None where no method has such rows.
+
+    Names in capitals are taken for ours, so that what is said of the row is about what it seems to be.
+    """
+    if not isinstance(row, dict):
+        return None
+    for one in (row, {plain(key): value for key, value in row.items()}):
+        for method in GUESSED:
+            with suppress(BadRow):
+                found = method, detect(one, method)
+                # Questions alone, under any other name, may as well be rows whose replies have names that nobody knows.
+                if (method != "grpo" or "prompt" in one) and (method != "kto" or _of_feedback(one)):
+                    return found
     return None
+
+
+def _of_feedback(row: Raw) -> bool:
+    """Whether a row with a label may be feedback: a classifier's rows have one too, and neither prompt nor reply."""
+    return not {*REPLIES, *PROMPTS}.isdisjoint(key for key, value in row.items() if not empty(value))
 
 
 def convert(row: Any, format_name: str, source: Source, irregular: Policy = "error") -> Converted:

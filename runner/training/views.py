@@ -8,6 +8,7 @@ from recipes.methods import METHODS
 from recipes.types import Data
 from recipes.visible import visible
 from runner.data.asked import SHOWN
+from runner.data.formats import OF_CLASSES
 from runner.data.inspected import Asked, Checked, Part, Preview
 from runner.training.prepare import not_read
 
@@ -84,6 +85,8 @@ def check_text(found: Checked) -> str:
         lines.append(others)
     if found.unused_columns:
         lines.append(f"not used: {_counts(found.unused_columns)}")
+        if found.method == "pretrain" and "label" in found.unused_columns:
+            lines.append(f"  a label is nothing to learn of plain text; {OF_CLASSES}")
     if found.languages:
         lines.append(f"languages of the replies (a guess): {_counts(found.languages)}")
     lines += [f"note: {note}: {count:,} rows" for note, count in found.notes.items()]

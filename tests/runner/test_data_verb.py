@@ -63,6 +63,12 @@ def test_a_check_tells_the_format_and_every_problem_with_its_line(tmp_path: Path
     assert found.languages == {"English": 2}
 
 
+def test_a_text_with_a_class_is_told_for_what_it_is_taken(tmp_path: Path) -> None:
+    told = check_text(check_file(write(tmp_path, {"text": "A good film.", "label": 0}), None, 50, print))
+    assert "format: text (for method: pretrain)" in told and "not used: label (1)" in told
+    assert "for a text and its class, set format: alpaca and columns: {instruction: YOUR TEXT, output: label}" in told
+
+
 def test_problems_beyond_those_shown_are_counted(tmp_path: Path) -> None:
     found = check_file(write(tmp_path, ROWS[0], *[ROWS[1]] * 7), None, 3, print)
     assert len(found.problems) == 3 and found.bad == 7

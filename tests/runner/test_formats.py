@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -592,3 +594,84 @@ def test_null_in_tools_is_the_users_in_json_text_and_a_tables_elsewhere() -> Non
     assert [note[:37] for note in found.notes] == ["tools: `default: null` is left out, a"]
     bare = {"name": "f", "parameters": {"p": {"title": None}}}
     assert not convert({**row, "tools": [bare]}, "messages", PLAIN).notes
+
+
+@pytest.mark.parametrize(
+    ("row", "method"),
+    [
+        ({"text": "a", "label": 0}, "pretrain"),
+        ({"text": "a", "label": 0, "completion": None}, "pretrain"),
+        ({"prompt": "q", "label": True}, "kto"),
+        ({"completion": "a", "label": True}, "kto"),
+        ({"Prompt": "q", "Chosen ": "a", "Rejected": "b"}, "dpo"),
+        ({"prompt": "q", "Label": 1, "completion": "a"}, "sft"),  # as it stands
+    ],
+)
+def test_what_a_row_is_taken_for(row: dict[str, Any], method: str) -> None:
+    found = guess(row)
+    assert found and found[0] == method
+
+
+def test_a_row_of_a_classifier_is_no_feedback() -> None:
+    row = {"sentence": "good", "label": 0}
+    assert guess(row) is None
+    with pytest.raises(BadRow, match=r"for a text and its class, set format: alpaca and columns: \{instruction: YOUR"):
+        detect(row, "sft")
+    advised = source_of("r", format="alpaca", columns={"instruction": "sentence", "output": "label"})
+    assert convert(row, "alpaca", advised).row == {"messages": [user("good"), assistant("0")]}
+    with pytest.raises(
+        BadRow, match=r"no 'completion'; it has prompt, label; the reply that a label is about is one of"
+    ):
+        convert({"prompt": "q", "label": 1}, "feedback", PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "advice"),
+    [
+        ("sft", {"Prompt": "q", " Response": "a"}, '{prompt: Prompt, response: " Response"}'),
+        ("sft", {"prompt": "q", "RESPONSE": "a"}, "{response: RESPONSE}"),
+        ("sft", {"Messages": []}, "{messages: Messages}"),
+        ("dpo", {"Prompt": "q", "Chosen": "a", "rejected": "b"}, "{chosen: Chosen, prompt: Prompt}"),
+        ("kto", {"Prompt": "q", "completion": "a", "Label": 1}, "{label: Label, prompt: Prompt}"),
+        ("pretrain", {"Text": "q"}, "{text: Text}"),
+    ],
+)  # fmt: skip
+def test_columns_in_capitals_or_with_spaces_are_proposed(name: str, row: dict[str, Any], advice: str) -> None:
+    with pytest.raises(BadRow) as error:
+        detect(row, name)
+    assert str(error.value).endswith(f"; did you mean columns: {advice}?")
+    columns = yaml.safe_load(advice)
+    found = detect(row, name, columns)
+    if "Messages" not in row:
+        assert convert(row, found, source_of("r", columns=columns)).unused == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "advice"),
+    [
+        (
+            "alpaca",
+            {"instruction": "q", "Output": "a"},
+            "no 'output'; it has instruction, Output; did you mean columns: ",
+        ),
+        ("messages", {"Messages": []}, "no 'messages'; it has Messages; did you mean columns: {messages: Messages}?"),
+        (
+            "preference",
+            {"Prompt": "q", "chosen": "a", "rejected": "b"},
+            "no 'prompt'; it has Prompt, chosen, rejected; did ",
+        ),
+    ],
+)
+def test_a_column_in_capitals_is_proposed_where_the_format_is_said(name: str, row: Any, advice: str) -> None:
+    with pytest.raises(BadRow, match=re.escape(advice)):
+        convert(row, name, PLAIN)
+
+
+@pytest.mark.parametrize(("asked", "near"), [("title", "Title "), ("Quest", "Question")])
+def test_a_column_that_is_mapped_and_not_there_is_told_with_one_of_a_like_name(asked: str, near: str) -> None:
+    row = {"Title ": "x", "Question": "q", "output": "a"}
+    for columns in ({"instruction": asked}, {"instruction": f"{{{asked}}}!"}):
+        with pytest.raises(
+            BadRow, match=f"no column '{asked}'; it has Title , Question, output; did you mean '{near}'"
+        ):
+            convert(row, "alpaca", source_of("r", columns=columns))
