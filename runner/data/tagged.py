@@ -54,10 +54,10 @@ def untagged(messages: list[Message], key: str, *, tools: bool) -> list[Message]
     found: list[Message] = []
     names: set[str] = set()  # of the calls that are to be answered
     for n, message in enumerate(messages):
-        if message["role"] == "tool":
+        if message["role"] == "tool" or (names and _of_user(message)):
             found += _results(message, names)
             continue
-        answered = n + 1 < len(messages) and messages[n + 1]["role"] == "tool"
+        answered = n + 1 < len(messages) and (messages[n + 1]["role"] == "tool" or _of_user(messages[n + 1]))
         found.append(with_calls(message, f"{key}[{n}]", answered=answered))
         names = {call["function"]["name"] for call in found[-1].get("tool_calls", ())}
     return found
@@ -120,6 +120,11 @@ def _as_json(text: str, place: str) -> str:
             return json.dumps(ast.literal_eval(text.strip()), ensure_ascii=False, allow_nan=False)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise BadRow(f"{place}: <tool_call>: {text[:60]!r} is not JSON") from None
+
+
+def _of_user(message: Message) -> bool:
+    """Whether it is results that stand in a turn of the user, as Qwen's template writes them."""
+    return message["role"] == "user" and [turn["role"] for turn in _results(message, ())] != ["user"]
 
 
 def _results(message: Message, names: Collection[str]) -> list[Message]:

@@ -255,16 +255,18 @@ def raw(turns: Turns, tools: Turns, chance: random.Random) -> dict[str, Any]:
 
 def between_tags(turns: Turns, tools: Turns, chance: random.Random) -> dict[str, Any]:
     """The same as Hermes's rows have it: calls and results in the texts, several results in a turn or in several."""
-    names = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
+    names = {"system": "system", "user": "human", "assistant": "gpt", "tool": chance.choice(("tool", "human"))}
+    if not tools:
+        names["tool"] = "tool"
     messages: Turns = []
-    for turn in turns:
+    for n, turn in enumerate(turns):
         text = turn["content"]
         for call in turn.get("tool_calls", ()):
             given = {"arguments": call["function"]["arguments"], "name": call["function"]["name"]}
             text += f"{chr(10) * bool(text)}<tool_call>\n{chance.choice((_json, repr))(given)}\n</tool_call>"
         if turn["role"] == "tool":
             text = f"<tool_response>\n{text}\n</tool_response>\n"
-            if messages[-1]["from"] == "tool" and chance.random() < 0.5:
+            if turns[n - 1]["role"] == "tool" and chance.random() < 0.5:
                 messages[-1]["value"] += text
                 continue
         weight = {"weight": turn["weight"]} if "weight" in turn else {}

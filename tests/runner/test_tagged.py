@@ -114,6 +114,17 @@ def test_a_call_at_the_end_is_one_where_the_row_has_tools() -> None:
     assert made(f"a:{CALL}", f"t:{RESULT}", f"a:{CALL}")[2] == reply("", {**PRICE, "id": "call00002"})
 
 
+def test_results_in_a_turn_of_the_user() -> None:
+    """As Qwen's template writes them; only behind a call, and where the row has tools."""
+    wanted = [reply("", PRICE), result(SAID), reply("So.")]
+    assert made(f"a:{CALL}", f"u:{RESULT}", "a:So.", tools=True) == wanted
+    asked = {"role": "user", "content": RESULT}
+    assert made(f"a:{CALL}", f"u:{RESULT}", "a:So.") == [reply(CALL), asked, reply("So.")]
+    assert made("a:Yes?", f"u:{RESULT}", "a:So.", tools=True) == [reply("Yes?"), asked, reply("So.")]
+    more = {"role": "user", "content": f"{RESULT}And?"}
+    assert made(f"a:{CALL}", f"u:{RESULT}And?", "a:So.", tools=True) == [reply("", PRICE), more, reply("So.")]
+
+
 @pytest.mark.parametrize("text", [f"Write {CALL} to call.", "Write <tool_call> and </tool_call>", CALL])
 def test_a_row_without_tools_or_results_is_left_alone(text: str) -> None:
     assert made(f"a:{text}", "u:<tool_response>4</tool_response>", "a:b") == [
