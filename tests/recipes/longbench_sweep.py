@@ -17,13 +17,11 @@ from typing import Any
 
 from recipes.encode import Encoder
 from recipes.schema import schema, with_defaults
-from recipes.stops import turn_end
-from recipes.template import Template, shaped
 from recipes.typed import from_json, to_json
 from runner.data.passes import TOO_LONG, Preparation
 from runner.data.spec import PrepareSpec, source_of
 from tests.recipes.families import FAMILIES, Family, Message
-from tests.recipes.sweep import TEMPLATES, ToyTokenizer, _shown, conversation, reference
+from tests.recipes.sweep import TEMPLATES, ToyTokenizer, _shown, conversation, encoder_of, reference
 
 NAMES = ("qwen3", "llama3", "nemo", "gemma3")
 ASKED = "Answer the question based on the given passages. Only give me the answer and do not output any other words."
@@ -63,11 +61,7 @@ class Splitting(Tokenizer):
 def _encoder(name: str, kind: type[Tokenizer] = Tokenizer) -> tuple[Encoder, Tokenizer, Family]:
     family = FAMILIES[name]
     tokenizer = kind((TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8"), family)
-    template = shaped(Template(tokenizer, None, {}))
-    added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
-    own = [added[stop] for stop in family.stops]
-    end = turn_end(template.render, added, own[0], own)
-    return Encoder(tokenizer, None, {}, parts=template.parts, end=end), tokenizer, family
+    return encoder_of(tokenizer, family), tokenizer, family
 
 
 def _kept(files: dict[str, list[Any]], encoder: Encoder, limit: int, **source: Any) -> tuple[list[Any], Preparation]:

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 
 from recipes.encode import Encoded, Encoder
 from recipes.schema import schema, with_defaults
-from recipes.stops import turn_end
-from recipes.template import Template, shaped
 from recipes.typed import from_json, to_json
 from runner.data.passes import Preparation
 from runner.data.spec import PrepareSpec, source_of
 from tests.recipes.families import FAMILIES, Message
-from tests.recipes.sweep import TEMPLATES, ToyTokenizer, _shown, conversation, reference
+from tests.recipes.sweep import TEMPLATES, ToyTokenizer, _shown, conversation, encoder_of, reference
 
 NAMES = ("qwen3", "llama3", "nemo", "gemma3")
 HH = "\n\nHuman: What is APR?\n\nAssistant: A rate.\n\nHuman: Of what?\n\nAssistant: "
@@ -112,11 +110,7 @@ def differences() -> Iterator[str]:
     for name in NAMES:
         family = FAMILIES[name]
         tokenizer = ToyTokenizer((TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8"), family)
-        template = shaped(Template(tokenizer, None, {}))
-        added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
-        own = [added[stop] for stop in family.stops]
-        end = turn_end(template.render, added, own[0], own)
-        encoder = Encoder(tokenizer, None, {}, parts=template.parts, end=end)
+        encoder = encoder_of(tokenizer, family)
         for shape, case in CASES.items():
             for text in _of_case(case, encoder, tokenizer, name):
                 yield f"{name}, {shape}: {text}"

@@ -131,19 +131,24 @@ def expected_notes(family: Family, messages: list[Message], last_only: bool, seg
     return notes
 
 
+def encoder_of(tokenizer: ToyTokenizer, family: Family) -> Encoder:
+    """As `load_encoder` makes it of a model whose generation stops as the family's does."""
+    template = shaped(Template(tokenizer, None, {}))
+    added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
+    own = [added[stop] for stop in family.stops]
+    end = turn_end(template.render, added, own[0], own)
+    return Encoder(tokenizer, None, {}, parts=template.parts, end=end)
+
+
 def differences() -> Iterator[str]:
     files = {TEMPLATES / f"{name}.jinja": family for name, family in FAMILIES.items()}
     files |= {OURS / f"{name}.jinja": family for name, family in SHIPPED.items()}
     for file, family in files.items():
         name = f"{file.parent.parent.name}/{file.stem}"
         tokenizer = ToyTokenizer(file.read_text(encoding="utf-8"), family)
-        template = shaped(Template(tokenizer, None, {}))
-        added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
-        own = [added[stop] for stop in family.stops]
-        end = turn_end(template.render, added, own[0], own)
-        if end.added != family.added:
-            yield f"{name}: the turn's end that the model does not know is {end.added!r}, expected {family.added!r}"
-        encoder = Encoder(tokenizer, None, {}, parts=template.parts, end=end)
+        encoder = encoder_of(tokenizer, family)
+        if (added := encoder.end.added) != family.added:
+            yield f"{name}: the turn's end that the model does not know is {added!r}, expected {family.added!r}"
         for shape, (messages, last_only) in shapes(family).items():
             segments = family.segments(messages, last_only)
             found = encoder.encode([messages], last_only=last_only)[0]

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from recipes import mask
-from recipes.encode import BadRow, Encoded, Encoder
-from recipes.stops import turn_end
-from recipes.template import Template, shaped
+from recipes.encode import BadRow, Encoded
 from runner.data.formats import convert
 from runner.data.spec import source_of
 from tests.recipes.families import Family, Segment
-from tests.recipes.sweep import ToyTokenizer, _shown, reference
+from tests.recipes.sweep import ToyTokenizer, _shown, encoder_of, reference
 
 TEMPLATES = Path(__file__).parents[1] / "thought_templates"
 WORDS = ("two", "and two", "is", "4.", "so\n\nit", "中文", "<b>", "it's", "[INST]", "think", "{x}")
@@ -137,10 +135,7 @@ def differences(count: int) -> Iterator[str]:
     """What differs, a line each, over so many conversations of each family."""
     for name, (made, family, stays, block) in FAMILIES.items():
         tokenizer = ToyTokenizer((TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8"), family)
-        template = shaped(Template(tokenizer, None, {}))
-        added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
-        own = [added[stop] for stop in family.stops]
-        encoder = Encoder(tokenizer, None, {}, parts=template.parts, end=turn_end(template.render, added, own[0], own))
+        encoder = encoder_of(tokenizer, family)
         for seed in range(count):
             chance = random.Random(f"{name} {seed}")
             turns = conversation(chance)
